@@ -1,0 +1,67 @@
+# Thin: each target is a few plain commands. `make test` and `make demo` need nothing but Python 3.11, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.towpath-installed
+PROTOS := $(sort $(wildcard protos/towpath/v1/*.proto))
+PROTOS_OUT ?= build/protos
+PROTOC := $(BIN)/python -m grpc_tools.protoc -I protos
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv check format test demo protos protos-check wheel agent-wheel clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+# Once, and again when pyproject.toml changes. `--group` needs pip 25.1; Debian 12 ships 23.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet -e '.[server,cli]' --group dev
+	touch $@
+
+venv: $(STAMP)  ## the virtual environment, .venv, with everything installed
+
+check: $(STAMP) protos-check  ## lint, format, types, layers, generated code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)  ## rewrite the sources as the formatter wants them
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+test: $(STAMP)  ## all tests; engine, domain and contract must have every branch covered
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=100
+
+demo: $(STAMP)  ## a server and five agents on loopback: deploy, prove, revert
+	$(BIN)/python examples/demo.py
+
+# types.proto has no service, so that its *_grpc.py would be empty.
+define generate
+	$(PROTOC) --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTOS)
+	rm $(1)/towpath/v1/types_pb2_grpc.py
+endef
+
+protos: $(STAMP)  ## generate contract/towpath/v1 from protos/
+	$(call generate,contract)
+
+protos-check: $(STAMP)  ## is the committed generated code what protos/ gives?
+	rm -rf $(PROTOS_OUT) && mkdir -p $(PROTOS_OUT)
+	$(call generate,$(PROTOS_OUT))
+	diff -r -x __init__.py -x __pycache__ $(PROTOS_OUT)/towpath/v1 contract/towpath/v1 \
+	  || { echo "contract/towpath/v1 is not what protos/ gives: run make protos" >&2; exit 1; }
+
+wheel: $(STAMP)  ## dist/towpath-*.whl: everything
+	$(BIN)/python -m hatchling build --target wheel --directory dist
+
+agent-wheel: $(STAMP)  ## dist/towpath_agent-*.whl: what a host needs and no more
+	cd packaging/agent && ../../$(BIN)/python -m hatchling build --target wheel --directory ../../dist
+
+clean:  ## remove what the other targets made, the virtual environment too
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

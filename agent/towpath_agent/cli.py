@@ -1,0 +1,230 @@
+"""The command `towpath-agent`: enrol this host, run its agent, look at what it did.
+
+Parties: the person (or service manager) on the host. Everything is in one folder (`--dir`), so that no root is needed.
+Rules: flags beat TOWPATH_* variables, these beat DIR/agent.toml, that beats defaults. Errors are one line on stderr:
+exit 1, or 2 for a wrong command line. `run` becomes the daemon (exec), so that click does not stay in memory.
+Looking never asks the server: `status` and `history` read the journal beside a running agent.
+Not handled here: the loop (`daemon`), what enrolment checks (`enroll`).
+"""
+
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from towpath import __version__
+from towpath.errors import InputError, TowpathError
+from towpath.quantity import parse_duration_ms
+from towpath.reports import AppState, Event
+from towpath.settings import check_settings
+from towpath_agent import identity
+from towpath_agent.system.files import Files
+
+DEFAULT_DIR = "/var/lib/towpath"
+SETTINGS = "agent.toml"
+JOURNAL = "state.db"
+KNOWN_SETTINGS = ("name", "server", "sync_interval", "token_file")
+MAX_SETTINGS_BYTES = 64 * 1024
+MAX_TOKEN_BYTES = 4096
+MAX_CELL = 120
+
+
+def _load_settings(context: click.Context, _parameter: click.Parameter, folder: Path) -> Path:
+    """Take DIR/agent.toml as the defaults of the command; runs before its other options are looked at."""
+    path = folder / SETTINGS
+    files = Files()
+    if files.exists(path):
+        try:
+            table = tomllib.loads(files.read(path, MAX_SETTINGS_BYTES).decode())
+        except ValueError as error:
+            raise InputError(f"cannot use {path}: it is no TOML ({error})") from error
+        context.default_map = check_settings(table, KNOWN_SETTINGS, str(path))
+    return folder
+
+
+folder_option = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TOWPATH_AGENT_DIR",
+    default=DEFAULT_DIR,
+    show_default=True,
+    is_eager=True,
+    callback=_load_settings,
+    help="The agent's folder.",
+)
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Print a table, or JSON."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """Enrol this host, run its agent, look at what it did."""
+
+
+@group.command()
+@folder_option
+@click.option("--server", envvar="TOWPATH_AGENT_SERVER", required=True, help="The server's enrolment port, HOST:PORT.")
+@click.option("--token", envvar="TOWPATH_TOKEN", help="What `towpath token create` printed; others may see it in `ps`.")
+@click.option(
+    "--token-file",
+    envvar="TOWPATH_TOKEN_FILE",
+    type=click.Path(path_type=Path),
+    help="A file that holds the token.",
+)
+@click.option("--name", envvar="TOWPATH_AGENT_NAME", required=True, help="This host's name in the fleet.")
+def enroll(folder: Path, server: str, token: str | None, token_file: Path | None, name: str) -> None:
+    """Make this host a member of a fleet. Safe to repeat where the server's answer was lost."""
+    from towpath_agent.enroll import Request  # noqa: PLC0415  (X.509 code: only this command needs it)
+    from towpath_agent.enroll import enroll as enroll_host  # noqa: PLC0415
+
+    files = Files()
+    if token is None and token_file is not None:
+        try:
+            token = files.read(token_file, MAX_TOKEN_BYTES).decode("ascii", "replace")
+        except FileNotFoundError as error:
+            raise InputError(f"cannot read the token: there is no file {token_file}") from error
+    if not token:
+        raise click.UsageError("a token is missing: give --token, --token-file or TOWPATH_TOKEN")
+    record = enroll_host(folder, files, Request(server, token, name))
+    click.echo(f"enrolled {record.name} in {record.environment}; start it: towpath-agent run --dir {folder}")
+
+
+@group.command()
+@folder_option
+@click.option("--sync-interval", envvar="TOWPATH_AGENT_SYNC_INTERVAL", help="How often to ask unprompted, such as 60s.")
+def run(folder: Path, sync_interval: str | None) -> None:
+    """Run the agent until it is stopped. Apps go on running without it."""
+    identity.read_record(folder, Files())
+    # -P: a folder that happens to be the current one must not offer modules to the agent.
+    arguments = [sys.executable, "-P", "-m", "towpath_agent.daemon", "--dir", str(folder)]
+    if sync_interval is not None:
+        arguments += ["--sync-interval-ms", str(parse_duration_ms(sync_interval))]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, arguments)  # noqa: S606  (no shell is wanted)
+
+
+@group.command()
+@folder_option
+@output_option
+def status(folder: Path, output: str) -> None:
+    """Show this host and its apps, as its own journal has them."""
+    record = identity.read_record(folder, Files())
+    apps, _ = _from_journal(folder, 0)
+    if output == "json":
+        _echo_json({"host": asdict(record), "apps": [asdict(app) for app in apps]})
+        return
+    click.echo(f"host {record.name} in {record.environment}, server {record.agent_address}")
+    click.echo(f"certificate until {_time(record.not_after_unix_ms)}, to be renewed from "
+               f"{_time(identity.renew_at_unix_ms(record))}")  # fmt: skip
+    if not apps:
+        click.echo("no app yet")
+        return
+    rows = [
+        (a.app, a.current_version, a.desired_version, a.state, a.health, a.verdict, _time(a.since_unix_ms), a.reason)
+        for a in apps
+    ]
+    _echo_table(("app", "current", "desired", "state", "health", "verdict", "since", "reason"), rows)
+
+
+@group.command()
+@folder_option
+@output_option
+@click.option("--limit", type=click.IntRange(1, 10_000), default=200, show_default=True, help="The newest N events.")
+@click.argument("app", required=False)
+def history(folder: Path, output: str, limit: int, app: str | None) -> None:
+    """Show what happened on this host, the newest last; with APP, of that app alone."""
+    identity.read_record(folder, Files())
+    _, events = _from_journal(folder, limit)
+    chosen = [event for event in events if app is None or event.app == app]
+    if output == "json":
+        _echo_json([asdict(event) for event in chosen])
+        return
+    if not chosen:
+        click.echo(f"nothing happened to {app} yet" if app else "nothing happened yet")
+        return
+    rows = [(_time(e.at_unix_ms), e.kind, e.app, e.version, e.state, e.verdict, e.code, e.reason) for e in chosen]
+    _echo_table(("at", "kind", "app", "version", "state", "verdict", "code", "reason"), rows)
+
+
+@group.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"towpath-agent {__version__}")
+
+
+def _from_journal(folder: Path, limit: int) -> tuple[list[AppState], list[Event]]:
+    """Return apps and the newest events; none where the agent has never run."""
+    from towpath_agent.journal import open_readonly  # noqa: PLC0415  (SQLite: only these commands need it)
+
+    path = folder / JOURNAL
+    if not Files().exists(path):
+        return [], []
+    journal = open_readonly(path)
+    try:
+        return journal.app_states(), journal.events(limit) if limit else []
+    finally:
+        journal.close()
+
+
+def _time(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if unix_ms else ""
+
+
+def _cell(value: object) -> str:
+    """Return one line of printable text: a hook's output must not drive a terminal."""
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return (text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "...") or "-"
+
+
+def _echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    lines = [[column.upper() for column in columns], *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    for line in lines:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _echo_json(value: object) -> None:
+    click.echo(json.dumps(_plain(value), indent=2))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; every expected failure is one line and an exit code."""
+    try:
+        result = group.main(args=arguments, prog_name="towpath-agent", standalone_mode=False)
+    except TowpathError as error:
+        click.echo(f"towpath-agent: {_one_line(error)}", err=True)
+        sys.exit(1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "towpath-agent"
+        click.echo(f"towpath-agent: {error.format_message().rstrip('.')}; see {command} --help", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except click.ClickException as error:
+        click.echo(f"towpath-agent: {_one_line(error)}", err=True)
+        sys.exit(1)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

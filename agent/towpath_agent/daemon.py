@@ -1,0 +1,196 @@
+"""The resident agent: `python -m towpath_agent.daemon --dir DIR`. Wires the parts and runs the loop; decides nothing.
+
+Kept small in memory on purpose: no click, no X.509, no TUF library here; what only a change needs runs in a child.
+Threads: the main one owns all state; one more waits for hints of the server (Watch) and only wakes the main one.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import threading
+import uuid
+from pathlib import Path
+
+from towpath import __version__
+from towpath.errors import TowpathError
+from towpath.manifest import HostFacts
+from towpath_agent import identity
+from towpath_agent.engine import pacing
+from towpath_agent.hooks import HookRunner
+from towpath_agent.identity import Identity
+from towpath_agent.installers import INSTALLERS
+from towpath_agent.probes import PROBES
+from towpath_agent.runner.actions import Actions
+from towpath_agent.runner.agent import Agent, Chance
+from towpath_agent.runner.desired import Desired
+from towpath_agent.runner.floors import FloorsFile
+from towpath_agent.runner.recovery import recover
+from towpath_agent.runner.site import Drivers, Site
+from towpath_agent.runner.steady import Steady
+from towpath_agent.services import SERVICES
+from towpath_agent.store import Store
+from towpath_agent.system.clock import SystemClock
+from towpath_agent.system.files import Files
+from towpath_agent.system.process import boot_id, run_hook
+from towpath_agent.transport.client import GrpcServer
+from towpath_agent.trust.client import TrustClient
+
+RENEW_TIMEOUT_S = 60.0
+RENEW_RETRY_S = 300.0
+MAX_ROOT_BYTES = 1 * 2**20
+
+
+class Daemon:
+    """One agent in one folder."""
+
+    def __init__(self, folder: Path, sync_interval_s: float) -> None:
+        """Open everything below `folder`; the folder is locked, so that no second agent works in it."""
+        self._folder = folder
+        self._files, self._clock = Files(), SystemClock()
+        self._identity = identity.load(folder, self._files)
+        self._lock = self._files.lock(folder / identity.LOCK)
+        site = Site(folder, self._files, Store(folder / "store", self._files))
+        self._journal, mended = recover(site, self._clock.now_unix_ms())
+        floors = FloorsFile(folder / "trust" / "floors.json", self._files)
+        if floors.damaged:
+            mended.append("trust/floors.json was damaged and set aside; floors begin anew from the cached metadata")
+        for line in mended:
+            _say(line)
+        drivers = Drivers(
+            installers={kind: make(self._files) for kind, make in INSTALLERS.items()},
+            services={kind: make(self._files, self._clock) for kind, make in SERVICES.items()},
+            probes={kind: make(self._clock) for kind, make in PROBES.items()},
+            hooks=HookRunner(self._clock),
+        )
+        self._server = self._connect(self._identity)
+        self._desired = Desired(
+            server=self._server,
+            verifier=TrustClient(),
+            journal=self._journal,
+            floors=floors,
+            facts=_facts(self._identity),
+            clock=self._clock,
+            random_bytes=os.urandom,
+            metadata_dir=str(folder / "trust" / "metadata"),
+            root=self._files.read(folder / identity.ROOT, MAX_ROOT_BYTES),
+            boot_id=boot_id(),
+        )
+        self.agent = Agent(
+            journal=self._journal,
+            desired=self._desired,
+            floors=floors,
+            actions=Actions(site=site, drivers=drivers, journal=self._journal, clock=self._clock),
+            steady=Steady(site, drivers, self._clock),
+            clock=self._clock,
+            chance=Chance(random.random, lambda: uuid.uuid4().hex),
+            sync_interval_s=sync_interval_s,
+            log=_say,
+        )
+        self._renew_at_s = 0.0
+        self._watcher: threading.Thread | None = None
+
+    def _connect(self, who: Identity) -> GrpcServer:
+        return GrpcServer(
+            who.host.agent_address,
+            identity_pem=who.pem,
+            ca_pem=who.ca_pem,
+            platform=identity.local_platform(),
+            agent_version=__version__,
+            clock=self._clock,
+        )
+
+    def run(self) -> None:
+        """Work until stopped. Apps are left running: they do not depend on the agent."""
+        _say(f"host {self._identity.host.name} in {self._identity.host.environment}: agent {__version__} runs")
+        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._watcher.start()
+        agent = self.agent
+        try:
+            while not agent.stopping.is_set():
+                self._renew_if_due()
+                self._clock.wait(agent.wake, agent.tick())
+                agent.wake.clear()
+        finally:
+            self._watcher.join(timeout=2)
+            self._server.close()
+            self._journal.close()
+            self._lock.release()
+
+    def _watch(self) -> None:
+        """Keep one stream of hints open; losing it only means that changes wait for the next sync."""
+        failures = 0
+        while not self.agent.stopping.is_set():
+            server, began = self._server, self._clock.monotonic()
+            try:
+                server.watch(self.agent.hint, self.agent.stopping)
+            except TowpathError:
+                failures += 1
+            if self._clock.monotonic() - began > pacing.MAX_RETRY_S:
+                failures = 0
+            delay = random.random() * pacing.backoff_s(failures + 1, pacing.FIRST_RETRY_S, 30.0)
+            self._clock.wait(self.agent.stopping, delay)
+
+    def _renew_if_due(self) -> None:
+        """Renew the certificate in a child process, and go on with a new channel where it did."""
+        now_s = self._clock.monotonic()
+        if now_s < self._renew_at_s:
+            return
+        self._renew_at_s = now_s + RENEW_RETRY_S
+        record = self._identity.host
+        if not identity.renewal_is_due(self._folder, self._files, record, self._clock.now_unix_ms()):
+            return
+        result = run_hook(
+            [sys.executable, "-m", "towpath_agent.renew", "--dir", str(self._folder)],
+            cwd=self._folder,
+            env=dict(os.environ),
+            timeout_s=RENEW_TIMEOUT_S,
+            clock=self._clock,
+        )
+        fresh = identity.load(self._folder, self._files)
+        if fresh.pem == self._identity.pem:
+            _say(f"certificate not renewed: {result.output.strip()}")
+            return
+        old, self._identity = self._server, fresh
+        self._server = self._connect(fresh)
+        self._desired.server, self._desired.facts = self._server, _facts(fresh)
+        old.close()
+        _say("certificate renewed")
+        self.agent.hint()
+
+
+def _facts(who: Identity) -> HostFacts:
+    return HostFacts(
+        host_id=who.host.host_id,
+        host_key_sha256=bytes.fromhex(who.host.key_sha256),
+        environment=who.host.environment,
+        platform=identity.local_platform(),
+    )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the agent; return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="towpath_agent.daemon", description="Run the agent of one host.")
+    parser.add_argument("--dir", type=Path, required=True, help="the agent's folder")
+    parser.add_argument("--sync-interval-ms", type=int, default=round(pacing.SYNC_INTERVAL_S * 1000))
+    options = parser.parse_args(arguments)
+    try:
+        daemon = Daemon(options.dir.absolute(), options.sync_interval_ms / 1000)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # In a thread: setting an Event from inside a handler can deadlock with the wait that it interrupts.
+            signal.signal(number, lambda _number, _frame: threading.Thread(target=daemon.agent.stop).start())
+        daemon.run()
+    except TowpathError as error:
+        sys.stderr.write(f"towpath-agent: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

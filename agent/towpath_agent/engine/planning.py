@@ -1,0 +1,121 @@
+"""Which transactions to open or drop: the difference between what a host should run and what it runs.
+
+Pure. The complete desired set comes in; apps that are missing in it are to be removed, refused ones stay as they are.
+Failure memory: a release that failed is not tried again with the same parameters until its assignment gets a new
+generation; one that only could not be reached is tried again later.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from towpath.parameters import Value
+from towpath.status import State, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the host should run of one app. `sha256` empty: nothing, the app is to be removed."""
+
+    app: str
+    sha256: bytes = b""
+    version: str = ""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    generation: int = 0
+
+    def same_as(self, other: "Wish | None") -> bool:
+        """Return whether both run the same bits with the same parameters; the generation does not matter."""
+        if other is None:
+            return not self.sha256
+        return self.sha256 == other.sha256 and dict(self.parameters) == dict(other.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A wish that failed. `retry_unix_ms` None: not again until told."""
+
+    wish: Wish
+    reason: str
+    verdict: Verdict
+    retry_unix_ms: int | None = None
+
+    def blocks(self, wish: Wish, now_unix_ms: int) -> bool:
+        """Return whether `wish` must not be tried at `now_unix_ms`."""
+        if not wish.same_as(self.wish) or wish.generation != self.wish.generation:
+            return False
+        return self.retry_unix_ms is None or now_unix_ms < self.retry_unix_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A transaction under way."""
+
+    wish: Wish
+    state: State
+
+
+class Step(StrEnum):
+    """What to do about one app."""
+
+    BEGIN = "begin"
+    SUPERSEDE = "supersede"
+    ADOPT = "adopt"  # it runs already: only the generation is new
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One step for one app, and why."""
+
+    step: Step
+    wish: Wish
+    reason: str
+
+
+def plan(
+    wishes: Sequence[Wish],
+    *,
+    current: Mapping[str, Wish],
+    opened: Mapping[str, Open],
+    failures: Mapping[str, Failure],
+    refused: Collection[str],
+    now_unix_ms: int,
+) -> list[Decision]:
+    """Return the steps that bring the host towards `wishes`, in order of app name. Nothing to do: nothing returned."""
+    wanted = {wish.app: wish for wish in wishes}
+    decisions = []
+    for app in sorted((set(wanted) | set(current) | set(opened)) - set(refused)):
+        wish = wanted.get(app, Wish(app))
+        decision = _decide(wish, current.get(app), opened.get(app), failures.get(app), now_unix_ms)
+        if decision is not None:
+            decisions.append(decision)
+    return decisions
+
+
+def _decide(
+    wish: Wish, current: Wish | None, opened: Open | None, failure: Failure | None, now_unix_ms: int
+) -> Decision | None:
+    if opened is not None:
+        if opened.wish.same_as(wish) and opened.wish.generation == wish.generation:
+            return None
+        return Decision(Step.SUPERSEDE, wish, f"the host should run {wish.version or 'nothing'} by now")
+    if wish.same_as(current):
+        if current is not None and current.generation != wish.generation:
+            return Decision(Step.ADOPT, wish, "it runs already")
+        return None
+    if failure is not None and failure.blocks(wish, now_unix_ms):
+        return None
+    return Decision(Step.BEGIN, wish, "desired differs from current")
+
+
+def may_switch(states: Collection[State]) -> bool:
+    """Return whether the set is complete: every transaction under way is staged and prepared, or past that.
+
+    Switching an app while another of the same manifest is still being fetched would let a thief of the line choose
+    the mix (partial set); one that failed is out of the set and no longer waited for.
+    """
+    return not any(state in (State.PLANNED, State.FETCHING, State.STAGED) for state in states)
+
+
+def disk_needed(tree_sizes: Collection[int], extra: int, margin: int) -> int:
+    """Return bytes to have free for a whole set: each tree once in the store and once unpacked, extras and a margin."""
+    return 2 * sum(tree_sizes) + extra + margin

@@ -1,0 +1,36 @@
+"""Probe `process`: the unit runs, within its memory, and was not started again too often.
+
+It judges what the service already saw. Options: `max_rss` in bytes (of all of the unit's processes), `max_restarts`.
+"""
+
+from collections.abc import Mapping
+
+from towpath.parameters import Value
+from towpath.quantity import format_size
+from towpath_agent.probes.base import ProbeContext, ProbeResult, number, result
+from towpath_agent.system.clock import Clock
+
+
+class ProcessProbe:
+    """See the module."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Need no clock: nothing is waited for."""
+        del clock
+
+    def check(self, options: Mapping[str, Value], context: ProbeContext) -> ProbeResult:
+        """Compare the service's state with the limits."""
+        state = context.service_state
+        try:
+            max_rss = number(options.get("max_rss"), state.rss_bytes)
+            max_restarts = number(options.get("max_restarts"), state.restarts)
+        except ValueError as error:
+            return result(False, f"cannot judge the process: {error}")
+        seen = f"process {state.pid}, {format_size(state.rss_bytes)} resident, {state.restarts} restarts"
+        if not state.running:
+            return result(False, f"not running, {state.restarts} restarts")
+        if state.rss_bytes > max_rss:
+            return result(False, f"more than {format_size(max_rss)}: {seen}")
+        if state.restarts > max_restarts:
+            return result(False, f"more than {max_restarts} restarts: {seen}")
+        return result(True, seen)

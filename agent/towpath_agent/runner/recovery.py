@@ -1,0 +1,67 @@
+"""What to do at start before the first tick: open the journal or rebuild it from facts, and sweep what was left over.
+
+Facts win: the link `current` says what is live. A journal that cannot be read is set aside; running apps are not
+touched. Open transactions need nothing here: the table's action of their state is simply done again.
+"""
+
+from towpath.errors import Broken
+from towpath_agent.installers.base import current_release, previous_release
+from towpath_agent.journal import Journal, open_journal
+from towpath_agent.runner.site import Site, id_of
+
+JOURNAL = "state.db"
+
+
+def recover(site: Site, now_unix_ms: int) -> tuple[Journal, list[str]]:
+    """Return a usable journal, and what had to be mended, one line each."""
+    said: list[str] = []
+    path = site.root / JOURNAL
+    try:
+        journal = open_journal(path)
+    except Broken as error:
+        if error.code != "journal-damaged":
+            raise
+        aside = path.with_name(f"{JOURNAL}.damaged-{now_unix_ms}")
+        site.files.rename(path, aside)
+        rest = path.with_name(f"{JOURNAL}-journal")
+        if site.files.exists(rest):
+            site.files.rename(rest, aside.with_name(f"{aside.name}-journal"))
+        said.append(f"{error}; it was set aside as {aside.name} and rebuilt from what runs")
+        journal = open_journal(path)
+    said += _take_facts(site, journal)
+    _sweep(site, journal)
+    return journal, said
+
+
+def _take_facts(site: Site, journal: Journal) -> list[str]:
+    """Make the journal's current agree with the links, for apps without a transaction under way."""
+    said = []
+    moving = {tx.app for tx in journal.transactions() if not tx.state.ended}
+    known = journal.deployed("current")
+    apps = set(known)
+    if site.files.is_dir(site.apps):
+        apps |= set(site.files.listdir(site.apps))
+    for app in sorted(apps - moving):
+        folder = site.app_dir(app)
+        live = current_release(folder)
+        if live is None or (app in known and id_of(known[app]) == live):
+            continue
+        found = site.recorded(app, live)
+        if found is None:
+            said.append(f"cannot tell what {app} runs: {live} has no record; it is left as it is")
+            continue
+        before = previous_release(folder)
+        journal.set_current(app, found, site.recorded(app, before) if before is not None else None)
+        said.append(f"the journal did not know that {app} runs {found.wish.version}; taken from its link")
+    return said
+
+
+def _sweep(site: Site, journal: Journal) -> None:
+    """Remove staging folders that belong to no transaction."""
+    staging = site.root / "staging"
+    if not site.files.is_dir(staging):
+        return
+    alive = {tx.id for tx in journal.transactions()}
+    for name in site.files.listdir(staging):
+        if name not in alive:
+            site.files.remove_tree(staging / name)

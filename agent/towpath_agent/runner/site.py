@@ -1,0 +1,149 @@
+"""Where things lie on a host, and how a signed release becomes something that drivers can act on."""
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from towpath.errors import Broken
+from towpath.index import MAX_INDEX_BYTES, Entry, check_entries
+from towpath.names import release_id
+from towpath.parameters import Value, render
+from towpath.wire import MAX_RELEASE_BYTES, decode_index, decode_release
+from towpath_agent.hooks import HookRunner
+from towpath_agent.installers.base import Installer, InstallPlan
+from towpath_agent.journal import Deployed, wish_from_text, wish_to_text
+from towpath_agent.probes.base import Probe
+from towpath_agent.services.base import Instance, Service
+from towpath_agent.store import Store
+from towpath_agent.system.files import Files
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """The kinds that this agent can install, run and probe, by name."""
+
+    installers: Mapping[str, Installer]
+    services: Mapping[str, Service]
+    probes: Mapping[str, Probe]
+    hooks: HookRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The agent's folder; everything lies on one filesystem so that renames are atomic."""
+
+    root: Path
+    files: Files
+    store: Store
+
+    @property
+    def apps(self) -> Path:
+        """Return the folder of all apps."""
+        return self.root / "apps"
+
+    def app_dir(self, app: str) -> Path:
+        """Return the folder of one app: releases/, current, previous, shared/, logs/."""
+        return self.apps / app
+
+    def staging(self, tx_id: str) -> Path:
+        """Return the folder that a transaction builds in."""
+        return self.root / "staging" / tx_id
+
+    def log(self, deployed: Deployed) -> Path:
+        """Return the log of a release; it outlives the release's tree."""
+        return self.app_dir(deployed.wish.app) / "logs" / f"{id_of(deployed)}.log"
+
+    def record(self, deployed: Deployed, index: bytes) -> None:
+        """Keep what was signed beside the tree: a lost journal is rebuilt from it, and going back needs no store."""
+        raw = {"wish": wish_to_text(deployed.wish), "release": b64encode(deployed.release).decode()}
+        folder = self.app_dir(deployed.wish.app) / "records"
+        self.files.make_dirs(folder)
+        self.files.write_atomic(folder / f"{id_of(deployed)}.index", index)
+        self.files.write_atomic(folder / f"{id_of(deployed)}.json", json.dumps(raw).encode())
+
+    def recorded(self, app: str, release: str) -> Deployed | None:
+        """Return what `record` kept of release id `release`, or None where it is gone or garbled."""
+        path = self.app_dir(app) / "records" / f"{release}.json"
+        try:
+            raw = json.loads(self.files.read(path, 2 * MAX_RELEASE_BYTES))
+            return Deployed(wish_from_text(raw["wish"]), b64decode(raw["release"], validate=True))
+        except (OSError, ValueError, KeyError, TypeError, Broken):
+            return None
+
+    def tail(self, path: Path, size: int) -> str:
+        """Return the last `size` bytes of a log as text, from a line's beginning; empty where there is none."""
+        if not self.files.exists(path):
+            return ""
+        length = self.files.size(path)
+        with self.files.open_read(path) as log:
+            log.seek(max(0, length - size))
+            text = log.read(size).decode(errors="replace")
+        return (text.partition("\n")[2] if length > size else text).strip()
+
+    def index(self, deployed: Deployed) -> bytes:
+        """Return the index of a release, from its record or from the store; its digest is the signed one."""
+        digest = decode_release(deployed.release).artifact.index_sha256
+        path = self.app_dir(deployed.wish.app) / "records" / f"{id_of(deployed)}.index"
+        if self.files.exists(path):
+            data = self.files.read(path, MAX_INDEX_BYTES)
+            if hashlib.sha256(data).digest() == digest:
+                return data
+        return self.store.read(digest, MAX_INDEX_BYTES)
+
+    def entries(self, deployed: Deployed) -> tuple[Entry, ...]:
+        """Return the checked tree of a release."""
+        return check_entries(decode_index(self.index(deployed)))
+
+    def plan(self, deployed: Deployed, entries: tuple[Entry, ...], tx_id: str = "") -> InstallPlan:
+        """Return what an installer needs to put `deployed` in place."""
+        app = deployed.wish.app
+        return InstallPlan(
+            app_dir=self.app_dir(app),
+            app=app,
+            release_id=id_of(deployed),
+            release=decode_release(deployed.release),
+            entries=entries,
+            parameters=deployed.wish.parameters,
+            staging=self.staging(tx_id or f"none-{app}"),
+        )
+
+    def instance(self, deployed: Deployed) -> Instance:
+        """Return what a service, a hook or a probe needs to know of `deployed`."""
+        release, wish = decode_release(deployed.release), deployed.wish
+        values = wish.parameters
+        return Instance(
+            app=wish.app,
+            release_id=id_of(deployed),
+            folder=self.app_dir(wish.app) / "releases" / id_of(deployed),
+            app_dir=self.app_dir(wish.app),
+            command=tuple(render(word, values) for word in release.run.command),
+            env={name: render(value, values) for name, value in release.run.env.items()},
+            run=release.run,
+            log=self.log(deployed),
+        )
+
+
+def id_of(deployed: Deployed) -> str:
+    """Return the folder name of a release on this host."""
+    return release_id(deployed.wish.version, deployed.wish.sha256)
+
+
+def render_options(options: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return probe options with every `${parameter}` filled; a whole `${port}` becomes a number again."""
+
+    def one(text: str) -> str:
+        return render(text, values)
+
+    return {name: _render(value, one) for name, value in options.items()}
+
+
+def _render(value: Value, one: Callable[[str], str]) -> Value:
+    if isinstance(value, tuple):
+        return tuple(one(item) for item in value)
+    if isinstance(value, str):
+        rendered = one(value)
+        return int(rendered) if value.startswith("${") and rendered.isdecimal() else rendered
+    return value

@@ -1,0 +1,234 @@
+"""Service `systemd`: the release ships its unit file; systemd runs it.
+
+Rules: the unit (option `unit`, a path in the tree) is installed as it was signed. What the host adds stands in a
+drop-in beside it: the environment with the parameters filled, working directory, search path and stop timeout unless
+the unit sets them. The drop-in is written first and removed last; its first line says whose the unit is, so facts on
+disk tell what is ours after any crash. A unit that somebody else installed is refused, never replaced. `stop` takes
+everything away again, so a revert, which stops the new release and starts the previous one, brings the previous unit
+back. The unit is enabled where it has an [Install] section: apps come back at boot even where the agent does not.
+Not handled here: user managers, template units, sockets and timers.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from towpath.errors import InputError
+from towpath_agent.errors import ServiceError
+from towpath_agent.instance import SEARCH_PATH, Instance, ServiceState
+from towpath_agent.services.base import STOPPED
+from towpath_agent.system.clock import Clock
+from towpath_agent.system.files import Files
+from towpath_agent.system.process import HookResult, run_hook
+
+UNIT_DIR = Path("/etc/systemd/system")
+DROP_IN = "50-towpath.conf"
+_MARK = "# towpath: "
+_UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.-]{0,200}\.service")
+_MAX_UNIT_BYTES = 2**18
+_FILE_MODE = 0o644
+_FOLDER_MODE = 0o755
+_CALL_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 120.0
+_RUNNING = frozenset({"active", "reloading"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Whose a unit is, and for what it was installed."""
+
+    app_dir: str
+    release_id: str
+    env: dict[str, str]
+
+
+class SystemdService:
+    """See the module."""
+
+    def __init__(
+        self, files: Files, clock: Clock, *, systemctl: tuple[str, ...] = ("systemctl",), unit_dir: Path = UNIT_DIR
+    ) -> None:
+        """Install units in `unit_dir` and talk to the manager by `systemctl`."""
+        self._files = files
+        self._clock = clock
+        self._systemctl = systemctl
+        self._unit_dir = unit_dir
+
+    def start(self, instance: Instance) -> bool:
+        """Install the unit, load it, start it; adopt it where it runs."""
+        unit, text = self._unit(instance)
+        wanted = _mark(instance)
+        owned = self._owned(instance)
+        for name, mark in owned.items():
+            if self._show(name).get("ActiveState") in _RUNNING:
+                if (name, mark) == (unit, wanted):
+                    self._install(instance, unit, text)
+                    return False
+                raise ServiceError(
+                    f"cannot start {instance.app} {instance.release_id}: {mark.release_id} still runs as unit {name}; "
+                    "stop it first"
+                )
+        for name in owned:
+            if name != unit:
+                self._uninstall(name)
+        if unit not in owned:
+            self._refuse_strangers(instance, unit)
+        self._install(instance, unit, text)
+        self._call("reset-failed", unit)
+        if re.search(r"^\[Install\]", text, re.MULTILINE):
+            self._must(instance, "enable", unit)
+        self._must(instance, "start", unit, timeout_s=_START_TIMEOUT_S)
+        return True
+
+    def stop(self, instance: Instance) -> None:
+        """Stop the app's units and take away what was installed."""
+        for unit in self._owned(instance):
+            if self._files.exists(self._unit_dir / unit):
+                limit = instance.run.stop_timeout_ms / 1000 + _CALL_TIMEOUT_S
+                self._must(instance, "stop", unit, timeout_s=limit)
+                self._call("disable", unit)
+            self._uninstall(unit)
+            self._must(instance, "daemon-reload")
+            self._call("reset-failed", unit)
+
+    def state(self, instance: Instance) -> ServiceState:
+        """Return what systemd says of the unit."""
+        for unit, mark in self._owned(instance).items():
+            if mark != _mark(instance):
+                continue
+            facts = self._show(unit)
+            restarts = _number(facts.get("NRestarts"))
+            if facts.get("ActiveState") not in _RUNNING:
+                return ServiceState(running=False, pid=0, restarts=restarts, rss_bytes=0)
+            return ServiceState(True, _number(facts.get("MainPID")), restarts, _number(facts.get("MemoryCurrent")))
+        return STOPPED
+
+    def _unit(self, instance: Instance) -> tuple[str, str]:
+        """Return name and text of the unit that the release ships."""
+        option = str(instance.run.options.get("unit", ""))
+        path = PurePosixPath(option)
+        if path.is_absolute() or ".." in path.parts or _UNIT_NAME.fullmatch(path.name) is None:
+            raise InputError(
+                f"cannot run {instance.app}: {option[:200]!r} is no unit of its release; name a path ending in .service"
+            )
+        source = instance.folder / path
+        if self._files.read_link(source) is not None or not self._files.exists(source):
+            raise InputError(f"cannot run {instance.app}: the release holds no unit file {option!r}")
+        return path.name, self._files.read(source, _MAX_UNIT_BYTES).decode("utf-8", "surrogateescape")
+
+    def _owned(self, instance: Instance) -> dict[str, _Mark]:
+        """Return the units that carry this app's mark."""
+        result = {}
+        for name in self._files.listdir(self._unit_dir):
+            unit = name.removesuffix(".d")
+            if unit != name and _UNIT_NAME.fullmatch(unit) is not None:
+                mark = self._read_mark(self._unit_dir / name / DROP_IN)
+                if mark is not None and mark.app_dir == instance.marker:
+                    result[unit] = mark
+        return result
+
+    def _read_mark(self, path: Path) -> _Mark | None:
+        try:
+            line = self._files.read(path, _MAX_UNIT_BYTES).decode("utf-8", "replace").partition("\n")[0]
+            raw = json.loads(line.removeprefix(_MARK)) if line.startswith(_MARK) else {}
+            return _Mark(str(raw["app_dir"]), str(raw["release_id"]), dict(raw["env"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _refuse_strangers(self, instance: Instance, unit: str) -> None:
+        """Refuse a unit of that name from anywhere: ours in /etc would silently replace a distribution's."""
+        place = self._show(unit).get("FragmentPath") or ""
+        if not place and self._files.exists(self._unit_dir / unit):
+            place = str(self._unit_dir / unit)
+        if place:
+            raise ServiceError(
+                f"cannot install unit {unit} of {instance.app}: {place} is there and not from this app; "
+                "rename the release's unit",
+                code="unmanaged-file",
+            )
+
+    def _install(self, instance: Instance, unit: str, text: str) -> None:
+        files, folder = self._files, self._unit_dir / f"{unit}.d"
+        wanted = {
+            folder / DROP_IN: _drop_in(instance, text).encode("utf-8", "surrogateescape"),
+            self._unit_dir / unit: text.encode("utf-8", "surrogateescape"),
+        }
+        changed = False
+        for path, data in wanted.items():
+            files.make_dirs(path.parent, _FOLDER_MODE)
+            if not files.exists(path) or files.read(path, _MAX_UNIT_BYTES) != data:
+                files.write_atomic(path, data, _FILE_MODE)
+                changed = True
+        facts = {} if changed else self._show(unit)
+        if facts.get("LoadState") != "loaded" or facts.get("NeedDaemonReload") == "yes":
+            self._must(instance, "daemon-reload")
+
+    def _uninstall(self, unit: str) -> None:
+        """Remove the unit, then the mark that says it is ours."""
+        files, folder = self._files, self._unit_dir / f"{unit}.d"
+        files.remove(self._unit_dir / unit)
+        files.sync_dir(self._unit_dir)
+        files.remove(folder / DROP_IN)
+        files.sweep(folder)
+        if not files.listdir(folder):
+            files.remove_tree(folder)
+        files.sync_dir(self._unit_dir)
+
+    def _show(self, unit: str) -> dict[str, str]:
+        names = "ActiveState,LoadState,FragmentPath,NeedDaemonReload,MainPID,NRestarts,MemoryCurrent"
+        lines = self._call("show", f"--property={names}", unit).output.splitlines()
+        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+    def _must(self, instance: Instance, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> None:
+        result = self._call(*words, timeout_s=timeout_s)
+        if not result.ok:
+            why = "it took too long" if result.timed_out else " ".join(result.output.split())[-500:]
+            raise ServiceError(f"cannot {' '.join(words)} for {instance.app}: {why or f'status {result.status}'}")
+
+    def _call(self, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> HookResult:
+        return run_hook(
+            [*self._systemctl, "--no-pager", *words],
+            cwd=Path("/"),
+            env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8"},
+            timeout_s=timeout_s,
+            clock=self._clock,
+        )
+
+
+def _mark(instance: Instance) -> _Mark:
+    return _Mark(instance.marker, instance.release_id, dict(instance.env))
+
+
+def _drop_in(instance: Instance, unit_text: str) -> str:
+    """Return what the host adds to a unit; what the unit sets itself stays as it is."""
+    folder = str(instance.folder).replace("%", "%%")
+    added = {
+        "WorkingDirectory": folder,
+        "ExecSearchPath": f"{folder}/bin:{folder}:{SEARCH_PATH}",
+        "TimeoutStopSec": f"{instance.run.stop_timeout_ms}ms",
+    }
+    variables = {
+        **instance.env,
+        "TOWPATH_APP": instance.app,
+        "TOWPATH_RELEASE": instance.release_id,
+        "TOWPATH_APP_DIR": instance.marker,
+    }
+    lines = [_MARK + json.dumps(asdict(_mark(instance)), sort_keys=True), "[Service]"]
+    for name, value in added.items():
+        if re.search(rf"^\s*{name}\s*=", unit_text, re.MULTILINE) is None:
+            lines.append(f"{name}={value}")
+    lines.extend(f"Environment={_quoted(f'{name}={value}')}" for name, value in sorted(variables.items()))
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return one word as systemd.syntax(7) wants it: quoted, with its specifiers and escapes made plain."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    words = (c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in c.encode()) for c in plain)
+    return f'"{"".join(words)}"'
+
+
+def _number(text: str | None) -> int:
+    """Return a property's number; `[not set]` and the like are 0."""
+    return int(text) if text is not None and text.isdecimal() and int(text) < 2**63 else 0

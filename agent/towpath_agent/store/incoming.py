@@ -1,0 +1,152 @@
+"""One object on its way: carried bytes in; decompressed, hashed, capped and written out.
+
+Rules: whatever carries an object is not trusted, only its digest is. Output stops at the signed size (a bomb expands
+one 128 KiB step too far and no more), input at what such an output can need, and a frame that asks for more memory than
+WINDOW_BYTES is refused: zstandard's levels above 19 and its long mode are not for releases.
+Carried bytes are kept in the partial file as they come (the last piece excepted: nothing is left to resume after it),
+so that the next attempt, by this process or a later one, goes on at that offset.
+Not handled here: which object comes next and how often it is tried (`objects`).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from towpath_agent.system.files import Files, OpenFile
+
+if TYPE_CHECKING:
+    from zstandard import ZstdDecompressionWriter
+
+WINDOW_BYTES = 8 * 2**20
+REPLAY_BYTES = 256 * 1024
+# zstandard's worst case is size + size/256 + a few bytes a block; a margin for frames that were flushed often.
+CARRIED_MARGIN_BYTES = 64 * 1024
+
+
+class BadObject(Exception):
+    """What came is not the object; the text completes "the object ...", `code` is a Refusal's."""
+
+    def __init__(self, reason: str, code: str = "corrupt-object") -> None:
+        """Keep both."""
+        super().__init__(reason)
+        self.code = code
+
+
+def carried_cap(size: int) -> int:
+    """Return the most bytes that a carried form of `size` bytes of content may have."""
+    return size + size // 128 + CARRIED_MARGIN_BYTES
+
+
+class _Content:
+    """Where decompressed pieces go: counted, hashed, written."""
+
+    def __init__(self, out: OpenFile, size: int) -> None:
+        self.written = 0
+        self.sha256 = hashlib.sha256()
+        self._out = out
+        self._size = size
+
+    def write(self, piece: bytes) -> int:
+        """Take one piece; zstandard hands over at most 128 KiB."""
+        self.written += len(piece)
+        if self.written > self._size:
+            raise BadObject(f"expands beyond its signed size of {self._size} bytes", "endless-data")
+        self.sha256.update(piece)
+        self._out.write(piece)
+        return len(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a receiver holds while bytes come."""
+
+    out: OpenFile
+    content: _Content
+    writer: "ZstdDecompressionWriter"
+
+
+class Incoming:
+    """Receives one object into `target`; `partial` keeps its carried bytes.
+
+    Ends by `feed(..., last=True)` returning, by `pause` (go on later) or by `drop` (nothing of it is worth keeping).
+    """
+
+    def __init__(self, files: Files, digest: bytes, size: int, *, target: Path, partial: Path) -> None:
+        """Look at what an earlier attempt kept; nothing is opened before the first piece."""
+        self._files = files
+        self._digest = digest
+        self._size = size
+        self._target = target
+        self._partial = partial
+        self._opened: _Opened | None = None
+        self._kept: OpenFile | None = None
+        self._carried = 0
+        self.offset = files.size(partial) if files.exists(partial) else 0
+        if self.offset > carried_cap(size):
+            self.drop()
+            self.offset = 0
+
+    def feed(self, data: bytes, *, last: bool) -> None:
+        """Take the next carried bytes, the first of them at `offset`; BadObject where they cannot be the object's."""
+        opened = self._opened or self._open()
+        if data and not last:
+            self._keep(data)
+        self._expand(opened, data)
+        if last:
+            content = opened.content
+            if content.written != self._size or content.sha256.digest() != self._digest:
+                raise BadObject("has another digest than the signed one")
+            self._close()
+            self._files.remove(self._partial)
+
+    def pause(self) -> None:
+        """Stop for now: carried bytes stay, what was made of them goes. Harmless where the object is complete."""
+        unfinished = self._opened is not None
+        self._close()
+        if unfinished:
+            self._files.remove(self._target)
+
+    def drop(self) -> None:
+        """Forget every byte."""
+        self.pause()
+        self._files.remove(self._partial)
+
+    def _open(self) -> _Opened:
+        import zstandard  # noqa: PLC0415  (a megabyte that an idle agent does not need)
+
+        self._files.remove(self._target)
+        out = self._files.open_write(self._target, 0o600)
+        content = _Content(out, self._size)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
+        # Only `write` is called of the sink, whatever the stub wants.
+        writer = decompressor.stream_writer(cast("IO[bytes]", content), closefd=False)
+        self._opened = opened = _Opened(out, content, writer)
+        if self.offset:
+            with self._files.open_read(self._partial) as kept:
+                while part := kept.read(REPLAY_BYTES):
+                    self._expand(opened, part)
+        return opened
+
+    def _keep(self, data: bytes) -> None:
+        if self._kept is None:
+            self._kept = self._files.open_append(self._partial, 0o600)
+        self._kept.write(data)
+
+    def _expand(self, opened: _Opened, data: bytes) -> None:
+        import zstandard  # noqa: PLC0415
+
+        self._carried += len(data)
+        if self._carried > carried_cap(self._size):
+            raise BadObject(f"comes in more bytes than {self._size} bytes of content can need", "endless-data")
+        try:
+            opened.writer.write(data)
+        except zstandard.ZstdError as error:
+            raise BadObject(f"does not decompress ({error})") from error
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.out.close()
+        if self._kept is not None:
+            self._kept.close()
+        self._opened = self._kept = None

@@ -1,0 +1,232 @@
+"""The store: obtaining objects by digest from a server, and handing out their content.
+
+    store/objects/<digest, hex>   the content, uncompressed (flat: a folder holds 200,000 names well, while making a
+                                  fan-out folder costs an fsync each)
+    store/partial/<digest, hex>   carried bytes of a fetch that was cut off
+
+Rules: a name is a claim, the digest is the proof. Content is hashed while it comes and again whenever it is used
+(`read`, `materialise`). So nothing here is synced: what a power cut damages is found by its size or its digest and
+fetched again, and the installer syncs the tree that it makes. Memory does not grow with the size of an object. Sizes
+are the signed ones (of the index, or of the release that names the index); a server's word on them counts for nothing.
+One Store per folder, one thread at a time; the agent's lock sees to the first.
+Not handled here: deadlines and least rates (the transport alone can end a blocked read), which objects are wanted,
+space.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from towpath.errors import Refusal, Unavailable
+from towpath_agent.ports import MAX_WANTS, Chunk, Server, Want
+from towpath_agent.store.incoming import BadObject, Incoming
+from towpath_agent.system.files import Files
+
+BLOCK_BYTES = 256 * 1024
+# A first mismatch may be a stale partial or a flipped bit; a second one is the server's doing.
+MAX_ATTEMPTS = 2
+
+
+class ObjectMissing(Unavailable):
+    """The store lacks the object, or had to give it up as damaged; fetching it again helps."""
+
+    code = "missing-object"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """What a fetch did. `bytes_received` are carried bytes, those of failed attempts included."""
+
+    bytes_received: int = 0
+    objects_received: int = 0
+    interrupted: bool = False
+
+
+def _never() -> bool:
+    return False
+
+
+class Store:
+    """Objects below `root`."""
+
+    def __init__(self, root: Path, files: Files) -> None:
+        """Make the folders."""
+        self._files = files
+        self._objects = root / "objects"
+        self._partial = root / "partial"
+        for folder in (self._objects, self._partial):
+            files.make_dirs(folder, 0o700)
+
+    def path(self, digest: bytes) -> Path:
+        """Return where the object is, where it is there."""
+        return self._objects / digest.hex()
+
+    def has(self, digest: bytes, size: int) -> bool:
+        """Return True where an object of that name and size is there; its content is proven when it is used."""
+        try:
+            return self._files.size(self.path(digest)) == size
+        except FileNotFoundError:
+            return False
+
+    def missing(self, objects: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Return those of `objects` (digest to size) that must be fetched, in the same order."""
+        return {digest: size for digest, size in objects.items() if not self.has(digest, size)}
+
+    # --- fetching -----------------------------------------------------------------------------------------------------
+
+    def fetch(
+        self, objects: Mapping[bytes, int], server: Server, *, interrupted: Callable[[], bool] = _never
+    ) -> FetchResult:
+        """Obtain what is missing of `objects` (digest to signed size), many per call, from where a fetch was cut off.
+
+        Unavailable: try again later, every received byte is kept. Refusal: the server sent wrong bytes for an object
+        twice (`corrupt-object`; `endless-data` where they would not end). ObjectMissing: the server lacks some; the
+        others are here. `interrupted` is asked at each chunk; True ends the fetch with what it has.
+        """
+        wanted = self.missing(objects)
+        lacking: list[bytes] = []
+        attempts: Counter[bytes] = Counter()
+        received = done = 0
+        while wanted:
+            batch = dict(list(wanted.items())[:MAX_WANTS])
+            call = _Call(self._incoming, batch, server, interrupted)
+            try:
+                bad = call.run()
+            finally:
+                received += call.bytes_received
+            done += len(call.complete)
+            for digest in (*call.complete, *call.lacking):
+                del wanted[digest]
+            lacking += call.lacking
+            if call.interrupted:
+                return FetchResult(received, done, interrupted=True)
+            if bad is not None:
+                digest, reason = bad
+                attempts[digest] += 1
+                if attempts[digest] >= MAX_ATTEMPTS:
+                    raise Refusal(
+                        f"cannot accept object {digest.hex()[:16]}: it {reason}", code=reason.code
+                    ) from reason
+        if lacking:
+            raise ObjectMissing(
+                f"cannot fetch {len(lacking)} objects: the server does not have them (first {lacking[0].hex()[:16]})"
+            )
+        return FetchResult(received, done)
+
+    def _incoming(self, digest: bytes, size: int) -> Incoming:
+        partial = self._partial / digest.hex()
+        return Incoming(self._files, digest, size, target=self.path(digest), partial=partial)
+
+    # --- using --------------------------------------------------------------------------------------------------------
+
+    def read(self, digest: bytes, limit: int) -> bytes:
+        """Return the content, proven; ObjectMissing where it is not there, damaged, or longer than `limit` bytes."""
+        try:
+            with self._files.open_read(self.path(digest)) as source:
+                content = b"".join(_blocks(source.read, limit + 1))
+        except FileNotFoundError:
+            raise self._gone(digest) from None
+        if len(content) > limit or hashlib.sha256(content).digest() != digest:
+            raise self._damaged(digest)
+        return content
+
+    def materialise(self, digest: bytes, dst: Path, mode: int) -> None:
+        """Make `dst` a new file with the content, proven on what was written; ObjectMissing as for `read`.
+
+        A copy or a reflink, never a hard link: a program that writes to its own files must not reach the store.
+        """
+        source = self.path(digest)
+        if not self._files.exists(source):
+            raise self._gone(digest)
+        self._files.copy(source, dst, mode)
+        if self._digest_of(dst) != digest:
+            self._files.remove(dst)
+            raise self._damaged(digest)
+
+    def prune(self, keep: Collection[bytes]) -> int:
+        """Remove every object and partial whose digest is not in `keep`; return how many went."""
+        kept = {digest.hex() for digest in keep}
+        gone = 0
+        for folder in (self._objects, self._partial):
+            for name in self._files.listdir(folder):
+                if name not in kept:
+                    self._files.remove_tree(folder / name)
+                    gone += 1
+        return gone
+
+    def _digest_of(self, path: Path) -> bytes:
+        sha256 = hashlib.sha256()
+        with self._files.open_read(path) as source:
+            while block := source.read(BLOCK_BYTES):
+                sha256.update(block)
+        return sha256.digest()
+
+    def _gone(self, digest: bytes) -> ObjectMissing:
+        return ObjectMissing(f"cannot use object {digest.hex()[:16]}: it is not in the store; it is fetched again")
+
+    def _damaged(self, digest: bytes) -> ObjectMissing:
+        self._files.remove(self.path(digest))
+        return ObjectMissing(f"cannot use object {digest.hex()[:16]}: it was damaged on disk; it is fetched again")
+
+
+def _blocks(read: Callable[[int], bytes], limit: int) -> Iterator[bytes]:
+    left = limit
+    while left > 0 and (block := read(min(left, BLOCK_BYTES))):
+        left -= len(block)
+        yield block
+
+
+class _Call:
+    """One Fetch call for a batch; says what became of each object."""
+
+    def __init__(
+        self,
+        incoming: Callable[[bytes, int], Incoming],
+        batch: Mapping[bytes, int],
+        server: Server,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._receivers = [(digest, incoming(digest, size)) for digest, size in batch.items()]
+        self._server = server
+        self._interrupted = interrupted
+        self.bytes_received = 0
+        self.complete: list[bytes] = []
+        self.lacking: list[bytes] = []
+        self.interrupted = False
+
+    def run(self) -> tuple[bytes, BadObject] | None:
+        """Receive until all is there, `interrupted`, or an object is bad; return the bad one."""
+        if self._interrupted():
+            self.interrupted = True
+            return None
+        wants = [Want("object", digest=digest, offset=receiver.offset) for digest, receiver in self._receivers]
+        with closing(self._server.fetch(wants)) as stream:  # closing ends the call where this stops early
+            try:
+                return self._receive(stream)
+            finally:
+                for _, receiver in self._receivers:
+                    receiver.pause()
+
+    def _receive(self, stream: Iterator[Chunk]) -> tuple[bytes, BadObject] | None:
+        for chunk in stream:
+            digest, receiver = self._receivers[chunk.want]
+            self.bytes_received += len(chunk.data)
+            if chunk.missing:
+                self.lacking.append(digest)
+                continue
+            try:
+                receiver.feed(chunk.data, last=chunk.last)
+            except BadObject as bad:
+                receiver.drop()
+                return digest, bad
+            if chunk.last:
+                self.complete.append(digest)
+            if self._interrupted() and len(self.complete) + len(self.lacking) < len(self._receivers):
+                self.interrupted = True
+                return None
+        if len(self.complete) + len(self.lacking) < len(self._receivers):
+            raise Unavailable("cannot fetch: the server ended the stream too early", code="cut-off")
+        return None

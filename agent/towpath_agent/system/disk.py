@@ -1,0 +1,53 @@
+"""Linux calls that Python's `os` does not offer: syncfs, atomic exchange, reflinks.
+
+Each says what it does where the kernel or the filesystem cannot: the caller falls back.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_FICLONE = 0x40049409
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV, errno.ENOTTY})
+
+
+def syncfs(descriptor: int) -> bool:
+    """Write all of the filesystem that holds `descriptor` to disk; False where the system has no such call."""
+    call = getattr(_LIBC, "syncfs", None)
+    if call is None:
+        return False
+    if call(descriptor) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.ENOSYS:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step; False where the kernel or the filesystem cannot."""
+    call = getattr(_LIBC, "renameat2", None)
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def reflink(source: int, destination: int) -> bool:
+    """Let `destination` share the blocks of `source` until one is written; False where the filesystem cannot."""
+    try:
+        fcntl.ioctl(destination, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return False
+        raise
+    return True

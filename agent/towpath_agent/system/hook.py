@@ -1,0 +1,160 @@
+"""Run one program to its end, with a deadline and a cap on its output.
+
+The program gets its own session, so that everything it starts can be killed as one group: at the deadline (TERM, then
+KILL) and after its end. Its output is drained while it runs, of which the last `log_limit` bytes are kept; a daemon
+that it leaves behind with the output still open is not waited for.
+"""
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from towpath_agent.errors import StartError
+from towpath_agent.system.clock import Clock, Deadline
+
+_SLICE_S = 0.1
+_CHUNK_BYTES = 2**16
+# What is read at most after the program's end: a daemon that goes on writing must not keep us.
+_LAST_CHUNKS = 64
+_UNKILLABLE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class HookResult:
+    """How a program ended. `status` is negative for a signal, None where the kernel could not end it."""
+
+    status: int | None
+    timed_out: bool
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        """Return True where it ended by itself with status 0."""
+        return self.status == 0 and not self.timed_out
+
+
+class _Tail:
+    """The last bytes of what a program writes."""
+
+    def __init__(self, descriptor: int, limit: int) -> None:
+        self.descriptor = descriptor
+        self._limit = limit
+        self._data = b""
+        self.open = True
+
+    def drain(self, chunks: int) -> None:
+        """Read what is there, at most `chunks` times."""
+        for _ in range(chunks):
+            if not self.open:
+                return
+            try:
+                part = os.read(self.descriptor, _CHUNK_BYTES)
+            except BlockingIOError:
+                return
+            if not part:
+                self.open = False
+            self._data = (self._data + part)[-self._limit :]
+
+    def text(self) -> str:
+        """Return what was kept; bytes that are no text are shown as such."""
+        return self._data.decode("utf-8", "replace")
+
+
+def start_error(program: str, error: OSError) -> StartError:
+    """Return the error to raise where `program` could not be started."""
+    if isinstance(error, FileNotFoundError):
+        return StartError(f"cannot start {program}: it, its interpreter or its folder is missing")
+    if isinstance(error, PermissionError):
+        return StartError(f"cannot start {program}: it is not executable; set its mode to 0755")
+    return StartError(f"cannot start {program}: {error.strerror or error}")
+
+
+def run_hook(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    timeout_s: float,
+    clock: Clock,
+    log_limit: int = 8192,
+    kill_grace_s: float = 2.0,
+) -> HookResult:
+    """Run `argv` in `cwd` with exactly `env`; StartError where it cannot be started at all."""
+    deadline = Deadline(clock, timeout_s)
+    read_end, write_end = os.pipe()
+    try:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise start_error(argv[0], error if isinstance(error, OSError) else OSError(str(error))) from error
+        finally:
+            os.close(write_end)
+        os.set_blocking(read_end, False)
+        tail = _Tail(read_end, log_limit)
+        timed_out = not _wait(process.pid, tail, deadline)
+        if timed_out:
+            _signal_group(process.pid, signal.SIGTERM)
+            _signal_group(process.pid, signal.SIGCONT)
+            _wait(process.pid, tail, Deadline(clock, kill_grace_s))
+        # Before the leader is reaped: until then its zombie keeps the group's number from being used again.
+        _signal_group(process.pid, signal.SIGKILL)
+        _wait(process.pid, tail, Deadline(clock, _UNKILLABLE_S))
+        status = process.poll()
+        tail.drain(_LAST_CHUNKS)
+        return HookResult(status, timed_out, tail.text())
+    finally:
+        os.close(read_end)
+
+
+def _ended(pid: int) -> bool:
+    """Return True where our child has ended; it is not reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _wait(pid: int, tail: _Tail, deadline: Deadline) -> bool:
+    """Drain output until the child has ended (True) or the deadline has passed."""
+    try:
+        ending = os.pidfd_open(pid)
+    except OSError:
+        ending = -1
+    try:
+        poll = select.poll()
+        if ending >= 0:
+            poll.register(ending, select.POLLIN)
+        watched = tail.open
+        if watched:
+            poll.register(tail.descriptor, select.POLLIN | select.POLLHUP)
+        while not _ended(pid):
+            left = deadline.remaining()
+            if left <= 0:
+                return False
+            slice_s = min(left, _SLICE_S if ending >= 0 else _SLICE_S / 5)
+            poll.poll(slice_s * 1000)
+            tail.drain(_LAST_CHUNKS)
+            if watched and not tail.open:
+                poll.unregister(tail.descriptor)
+                watched = False
+        return True
+    finally:
+        if ending >= 0:
+            os.close(ending)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to all of a group; nobody there is fine."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -1,0 +1,142 @@
+"""Facts about processes, read from /proc.
+
+A process is named by its pid and its start in seconds since boot, as the kernel counts it: pids are used again, and a
+start in wall time would move whenever the clock is set.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_DEAD = frozenset("ZXx")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process; `created` is in seconds since boot."""
+
+    pid: int
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A line of /proc/PID/stat, as far as needed."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    created: float
+
+    @property
+    def dead(self) -> bool:
+        """Return True for a zombie: it runs no more, only its parent has not looked yet."""
+        return self.state in _DEAD
+
+    @property
+    def process(self) -> ProcessId:
+        """Return its name."""
+        return ProcessId(self.pid, self.created)
+
+
+def boot_id() -> str:
+    """Return what changes with every boot."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return the facts of `pid`, None where there is no such process."""
+    try:
+        line = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The name stands in parentheses and may hold spaces and parentheses itself.
+    fields = line[line.rindex(b")") + 2 :].split()
+    return Stat(
+        pid=pid,
+        state=fields[0].decode("ascii"),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        created=int(fields[19]) / _TICKS_PER_SECOND,
+    )
+
+
+def pids() -> list[int]:
+    """Return all pids in order."""
+    return sorted(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+
+
+def living(process: ProcessId) -> Stat | None:
+    """Return the facts of exactly this process where it still runs."""
+    stat = read_stat(process.pid)
+    if stat is None or stat.dead or stat.created != process.created:
+        return None
+    return stat
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the variables with which `pid` was started; empty where they cannot be read."""
+    try:
+        data = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(item).partition("=") for item in data.split(b"\0") if item)
+    return {name: value for name, _, value in pairs}
+
+
+def find_by_env(name: str, value: str) -> list[ProcessId]:
+    """Return the running processes that were started with `name` set to `value`, oldest first.
+
+    Those of our own session are left out: an agent that was itself started so must not find itself.
+
+    A program that overwrites its own environment (to change its title) is not found: keep its `ProcessId` too.
+    """
+    wanted = os.fsencode(f"{name}={value}")
+    ours = os.getsid(0)
+    found = []
+    for pid in pids():
+        try:
+            data = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            continue
+        if wanted in data.split(b"\0"):
+            stat = read_stat(pid)
+            if stat is not None and not stat.dead and stat.session != ours:
+                found.append(stat.process)
+    return sorted(found, key=lambda process: (process.created, process.pid))
+
+
+def session_members(leader: int) -> list[Stat]:
+    """Return the running processes of the session that `leader` made, itself included."""
+    stats = (read_stat(pid) for pid in pids())
+    return [stat for stat in stats if stat is not None and not stat.dead and stat.session == leader]
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of all descendants of `pid` that have not moved to another parent."""
+    result: list[int] = []
+    todo = [pid]
+    while todo:
+        here = todo.pop()
+        try:
+            for thread in (_PROC / str(here) / "task").iterdir():
+                text = (thread / "children").read_text(encoding="ascii")
+                todo.extend(int(word) for word in text.split())
+                result.extend(int(word) for word in text.split())
+        except OSError:
+            continue
+    return result
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of one process, 0 where it is gone."""
+    try:
+        return int((_PROC / str(pid) / "statm").read_bytes().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0

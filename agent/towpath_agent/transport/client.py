@@ -1,0 +1,214 @@
+"""The real `ports.Server`: one gRPC channel over mutual TLS, reused by every call, for one identity.
+
+Parties: the agent dials; the server on the agent port knows the host by its certificate alone.
+Rules: every call has a deadline and none is retried here; a Watch has no deadline but keepalive (see `channel`), and a
+fetch has a least rate (see `rate`). What breaks is Unavailable, what the server denies is Refusal. A new identity is a
+new object: grpc cannot change the credentials of a channel, so the caller builds another one and closes this one.
+Not handled here: pacing and back-off, verifying what came, certificates (`renew`), enrolment (`enrolment`).
+"""
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from towpath.errors import InputError, Refusal, TowpathError, Unavailable
+from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
+from towpath.v1 import agent_pb2 as pb
+from towpath.v1.agent_pb2_grpc import AgentApiStub
+from towpath.wire.reports import to_app_state, to_event
+from towpath_agent.ports import MAX_CHUNK_BYTES, MAX_WANTS, Chunk, SyncAnswer, Want
+from towpath_agent.system.clock import Clock
+from towpath_agent.transport.channel import Limits, error_of, open_channel
+from towpath_agent.transport.rate import RateGuard
+
+# How often a blocked stream looks whether it was told to stop, or is too slow.
+LOOK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What an issuing call returns: a host's certificate and the CA's, both PEM and unchecked."""
+
+    certificate_pem: bytes
+    ca_pem: bytes
+
+
+def _want(want: Want) -> pb.Want:
+    match want.kind:
+        case "metadata":
+            return pb.Want(metadata=want.name, offset=want.offset)
+        case "target":
+            return pb.Want(target=want.name, offset=want.offset)
+        case _:
+            return pb.Want(object_sha256=want.digest, offset=want.offset)
+
+
+class GrpcServer:
+    """The server at `address`, called as the host that `identity_pem` (key and certificate) names."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        identity_pem: bytes,
+        ca_pem: bytes,
+        platform: str,
+        agent_version: str,
+        clock: Clock,
+        limits: Limits | None = None,
+    ) -> None:
+        """Prepare the channel; the first call dials. InputError for an unusable address or identity."""
+        self.address = address
+        self._platform = platform
+        self._agent_version = agent_version
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._channel = open_channel(address, ca_pem=ca_pem, identity_pem=identity_pem, limits=self._limits)
+        self._stub = AgentApiStub(self._channel)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """End every running call (they raise Unavailable) and the connection. Closing twice is harmless."""
+        self._channel.close()
+
+    def _error(self, error: grpc.RpcError | ValueError, doing: str) -> TowpathError:
+        if isinstance(error, ValueError):  # grpc says so of a channel that this process closed
+            return Unavailable(f"cannot {doing}: the connection was closed", code="closed")
+        meaning = error_of(error, doing, self.address)
+        if isinstance(meaning, InputError):  # no person gave the value: to an agent it is a no like any other
+            return Refusal(str(meaning), code="rejected" if meaning.code == InputError.code else meaning.code)
+        return meaning
+
+    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str) -> SyncAnswer:
+        """Return the manifest that answers `nonce`."""
+        request = pb.SyncRequest(
+            nonce=nonce,
+            state_revision=state_revision,
+            agent_version=self._agent_version,
+            platform=self._platform,
+            boot_id=boot_id,
+        )
+        try:
+            answer: pb.SyncResponse = self._stub.Sync(request, timeout=self._limits.call_s)
+        except (grpc.RpcError, ValueError) as error:
+            raise self._error(error, "sync") from error
+        return SyncAnswer(answer.envelope, answer.known_state_revision)
+
+    def report(self, events: Sequence[Event], apps: Sequence[AppState], state_revision: int) -> list[str]:
+        """Return the ids that the server committed; more events than one call may carry go in several calls."""
+        states = [to_app_state(state) for state in apps]
+        acknowledged: list[str] = []
+        for start in range(0, max(len(events), 1), MAX_EVENTS_PER_REPORT):
+            some = [to_event(event) for event in events[start : start + MAX_EVENTS_PER_REPORT]]
+            request = pb.ReportRequest(events=some, apps=states, state_revision=state_revision)
+            try:
+                answer: pb.ReportResponse = self._stub.Report(request, timeout=self._limits.call_s)
+            except (grpc.RpcError, ValueError) as error:
+                if acknowledged:  # what was committed is worth knowing; the rest is sent again anyway
+                    return acknowledged
+                raise self._error(error, "report") from error
+            acknowledged.extend(answer.acknowledged)
+        return acknowledged
+
+    def renew(self, csr_der: bytes) -> Certificates:
+        """Return a new certificate for this host and the key of the CSR."""
+        try:
+            answer: pb.RenewResponse = self._stub.Renew(pb.RenewRequest(csr_der=csr_der), timeout=self._limits.call_s)
+        except (grpc.RpcError, ValueError) as error:
+            raise self._error(error, "renew the certificate") from error
+        return Certificates(answer.certificate_pem, answer.ca_pem)
+
+    def watch(self, on_hint: Callable[[], None], stop: threading.Event) -> None:
+        """Block and call `on_hint` for each hint, until the stream ends or `stop` is set."""
+        if stop.is_set():
+            return
+        ended = threading.Event()
+        try:
+            call = self._stub.Watch(pb.WatchRequest())
+        except ValueError as error:
+            raise self._error(error, "watch") from error
+
+        def stopper() -> None:
+            while not ended.is_set():
+                if self._clock.wait(stop, LOOK_S):
+                    call.cancel()
+                    return
+
+        thread = threading.Thread(target=stopper, name="watch-stop", daemon=True)
+        thread.start()
+        try:
+            for _ in call:
+                if stop.is_set():
+                    return
+                on_hint()
+        except grpc.RpcError as error:
+            if stop.is_set():
+                return
+            raise self._error(error, "watch") from error
+        finally:
+            ended.set()
+            call.cancel()
+
+    def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
+        """Yield the chunks that answer `wants`, in order; see `ports.Server.fetch`."""
+        if not wants:
+            return
+        if len(wants) > MAX_WANTS:
+            raise AssertionError(f"{len(wants)} wants in one fetch, at most {MAX_WANTS}")
+        request = pb.FetchRequest(wants=[_want(want) for want in wants])
+        guard = RateGuard(self._limits.min_rate, self._limits.rate_window_s)
+        ended, slow = threading.Event(), threading.Event()
+        try:
+            call = self._stub.Fetch(request, timeout=self._limits.fetch_s)
+        except ValueError as error:
+            raise self._error(error, "fetch") from error
+
+        def watchdog() -> None:
+            look_s = min(LOOK_S, self._limits.rate_window_s / 4)
+            while not self._clock.wait(ended, look_s):
+                if guard.too_slow(self._clock.monotonic()):
+                    slow.set()
+                    call.cancel()
+                    return
+
+        threading.Thread(target=watchdog, name="fetch-rate", daemon=True).start()
+        expected = 0
+        try:
+            while expected < len(wants):
+                guard.wait_begins(self._clock.monotonic())
+                answer: pb.FetchResponse | None = next(call, None)
+                guard.wait_ends(self._clock.monotonic(), len(answer.data) if answer is not None else 0)
+                if answer is None:
+                    raise Unavailable("cannot fetch: the server ended the stream too early", code="cut-off")
+                if answer.want != expected or len(answer.data) > MAX_CHUNK_BYTES:
+                    raise Unavailable(
+                        "cannot fetch: the server answers out of order or in too large pieces", code="cut-off"
+                    )
+                ends = answer.last or answer.missing
+                expected += ends
+                yield Chunk(answer.want, answer.data, ends, answer.missing, answer.carried_size)
+        except (grpc.RpcError, ValueError) as error:
+            if slow.is_set():
+                limits = self._limits
+                raise Unavailable(
+                    f"cannot fetch: {self.address} sent less than {limits.min_rate} bytes a second for "
+                    f"{limits.rate_window_s:g} s",
+                    code="slow-retrieval",
+                ) from error
+            raise self._error(error, "fetch") from error
+        finally:
+            ended.set()
+            call.cancel()

@@ -1,0 +1,1 @@
+"""Measured claims, each one command that ends with one JSON line."""

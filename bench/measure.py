@@ -1,0 +1,74 @@
+"""What a process costs, read from /proc: memory, CPU of all its threads, and of those it started.
+
+Linux only. CPU comes from the process's own CPU clock (clock_getcpuclockid(3): any process may read it), because
+/proc/PID/stat counts in ticks of 10 ms, more than an idle agent uses in a minute.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KIB_PER_MIB = 1024
+# From linux/posix-timers.h; the clock id of a process is made from its complemented pid.
+_CPUCLOCK_SCHED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """MiB of one process."""
+
+    pss_mib: float
+    rss_mib: float
+
+
+def memory(pid: int) -> Memory:
+    """Return the memory of `pid` alone; apps that it started are not its own."""
+    sizes = {"Pss:": 0, "Rss:": 0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        words = line.split()
+        if words[0] in sizes:
+            sizes[words[0]] = int(words[1])
+    return Memory(round(sizes["Pss:"] / KIB_PER_MIB, 1), round(sizes["Rss:"] / KIB_PER_MIB, 1))
+
+
+def cpu_s(pid: int) -> float:
+    """Return seconds on a core that `pid` used so far, its ended threads included (nanosecond clock)."""
+    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+
+
+def reaped_cpu_s(pid: int) -> float:
+    """Return seconds on a core of processes that `pid` started and waited for (ticks of 10 ms)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / 100
+
+
+def median(values: Sequence[float], digits: int = 3) -> float:
+    """Return the rounded median."""
+    return round(statistics.median(values), digits)
+
+
+def note(text: str) -> None:
+    """Tell people what goes on, on stderr: stdout is the JSON line's."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(slots=True)
+class Span:
+    """Seconds between the ends of a `with` block."""
+
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+
+@contextmanager
+def span() -> Iterator[Span]:
+    """Time a block."""
+    measured = Span()
+    try:
+        yield measured
+    finally:
+        measured.seconds = time.monotonic() - measured.began

@@ -1,0 +1,270 @@
+"""The operator's side of the wire: one mTLS channel, one method per call, values of `towpath_cli.model` out.
+
+Rules: this module alone sees generated messages; every call has a deadline; every failure is a `towpath.errors` type.
+The server is known by its CA and the name `towpath.names.SERVER_NAME`, whatever address it was dialled by.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from towpath.errors import InputError
+from towpath.names import SERVER_NAME
+from towpath.v1 import operator_pb2 as pb
+from towpath.v1 import operator_pb2_grpc as rpc
+from towpath.wire import from_value
+from towpath.wire.reports import from_app_state, from_event
+from towpath_cli import model
+from towpath_cli.operator_folder import Identity
+from towpath_cli.rpc_errors import from_rpc
+
+CALL_SECONDS = 30.0
+# An upload slower than this is no upload: a stalled server must not hold a publisher for ever.
+UPLOAD_MIN_BYTES_PER_SECOND = 64 * 1024
+DIGESTS_PER_CALL = 4096
+MAX_MESSAGE_BYTES = 64 * 2**20
+OPTIONS = (
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTALL)
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/\s\[\]]+):([0-9]{1,5})")
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+def check_address(address: str) -> str:
+    """Return `address` where it is HOST:PORT, else raise InputError."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 1 <= int(match[2]) <= 65535:
+        raise InputError(f"cannot use {address[:80]!r} as a server's address: write HOST:PORT, such as 127.0.0.1:7445")
+    return address
+
+
+def split_pem(pem: bytes) -> tuple[bytes, bytes]:
+    """Return (key, certificate chain) of an identity's PEM; InputError where one is missing."""
+    keys = b""
+    chain = b""
+    for match in _PEM_BLOCK.finditer(pem):
+        if match[1] == b"CERTIFICATE":
+            chain += match[0]
+        elif match[1].endswith(b"PRIVATE KEY"):
+            keys += match[0]
+    if not keys or not chain:
+        raise InputError("cannot use operator.pem: it must hold a private key and a certificate")
+    return keys, chain
+
+
+class Client:
+    """Calls to one server as one operator. Use as a context manager: leaving closes the channel."""
+
+    def __init__(self, address: str, identity: Identity, *, start: str, deadline_s: float = CALL_SECONDS) -> None:
+        """Prepare a channel; nothing is dialled yet. `start` is the command that would start the server."""
+        key, chain = split_pem(identity.pem)
+        credentials = grpc.ssl_channel_credentials(identity.ca_pem, key, chain)
+        self._address = check_address(address)
+        self._start = start
+        self._deadline_s = deadline_s
+        self._channel = grpc.secure_channel(self._address, credentials, OPTIONS)
+        self._hosts = rpc.HostsStub(self._channel)
+        self._releases = rpc.ReleasesStub(self._channel)
+        self._assignments = rpc.AssignmentsStub(self._channel)
+        self._audit = rpc.AuditStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def _call(self, call: Callable[..., Answer], request: object, deadline_s: float | None = None) -> Answer:
+        seconds = self._deadline_s if deadline_s is None else deadline_s
+        try:
+            return call(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise from_rpc(error, address=self._address, start=self._start, deadline_s=seconds) from error
+
+    # -- hosts
+
+    def create_token(self, environment: str, labels: Mapping[str, str], uses: int, ttl_ms: int) -> model.NewToken:
+        """Return a new enrolment token."""
+        request = pb.CreateTokenRequest(environment=environment, labels=labels, uses=uses, ttl_ms=ttl_ms)
+        answer: pb.CreateTokenResponse = self._call(self._hosts.CreateToken, request)
+        return model.NewToken(answer.token, answer.expires_unix_ms)
+
+    def list_hosts(self) -> list[model.Host]:
+        """Return every enrolled host."""
+        answer: pb.ListHostsResponse = self._call(self._hosts.ListHosts, pb.ListHostsRequest())
+        return [_host(host) for host in answer.hosts]
+
+    def get_host(self, name: str) -> model.HostDetail:
+        """Return one host with what it reported."""
+        answer: pb.GetHostResponse = self._call(self._hosts.GetHost, pb.GetHostRequest(name=name))
+        apps = tuple(from_app_state(state) for state in answer.apps)
+        return model.HostDetail(_host(answer.host), apps, tuple(from_event(event) for event in answer.events))
+
+    def set_host(self, name: str, change: model.HostChange) -> tuple[model.Host, tuple[str, ...]]:
+        """Change parameters and labels; return the host and the server's notes."""
+        request = pb.SetHostRequest(
+            name=name,
+            parameters=change.parameters,
+            unset_parameters=change.unset_parameters,
+            labels=change.labels,
+            unset_labels=change.unset_labels,
+        )
+        answer: pb.SetHostResponse = self._call(self._hosts.SetHost, request)
+        return _host(answer.host), tuple(answer.notes)
+
+    def revoke_host(self, name: str, reason: str) -> None:
+        """Refuse a host from now on."""
+        self._call(self._hosts.RevokeHost, pb.RevokeHostRequest(name=name, reason=reason))
+
+    def why(self, host: str, app: str) -> list[model.Reason]:
+        """Return the chain of reasons for what a host runs of an app."""
+        answer: pb.WhyResponse = self._call(self._hosts.Why, pb.WhyRequest(host=host, app=app))
+        return [model.Reason(reason.fact, reason.command) for reason in answer.reasons]
+
+    # -- releases
+
+    def repository(self) -> dict[str, bytes]:
+        """Return the TUF metadata files by name, unverified."""
+        answer: pb.GetRepositoryResponse = self._call(self._releases.GetRepository, pb.GetRepositoryRequest())
+        return {file.name: file.data for file in answer.files}
+
+    def find_missing(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Return which objects the server lacks, asked for in pages."""
+        missing: list[bytes] = []
+        for start in range(0, len(digests), DIGESTS_PER_CALL):
+            request = pb.FindMissingRequest(sha256=digests[start : start + DIGESTS_PER_CALL])
+            answer: pb.FindMissingResponse = self._call(self._releases.FindMissing, request)
+            missing.extend(answer.sha256)
+        return missing
+
+    def upload(self, pieces: Iterable[model.Piece], total_bytes: int) -> int:
+        """Send objects; return how many were stored. What `pieces` raises ends the upload and is raised here."""
+        failures: list[Exception] = []
+
+        def requests() -> Iterator[pb.UploadRequest]:
+            # gRPC pulls from its own thread and would print a traceback of whatever is raised there.
+            try:
+                for piece in pieces:
+                    if piece.first:
+                        head = pb.UploadRequest(object_sha256=piece.sha256, size=piece.size)
+                    else:
+                        head = pb.UploadRequest()
+                    head.data = piece.data
+                    head.last = piece.last
+                    yield head
+            except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
+                failures.append(error)
+
+        seconds = self._deadline_s + total_bytes / UPLOAD_MIN_BYTES_PER_SECOND
+        try:
+            answer: pb.UploadResponse = self._releases.Upload(requests(), timeout=seconds)
+        except grpc.RpcError as error:
+            if failures:
+                raise failures[0] from error
+            raise from_rpc(error, address=self._address, start=self._start, deadline_s=seconds) from error
+        if failures:
+            raise failures[0]
+        return answer.stored
+
+    def publish(self, target_path: str, release: bytes, metadata: Mapping[str, bytes]) -> int:
+        """Publish a signed release; return the new snapshot's version."""
+        files = [pb.MetadataFile(name=name, data=metadata[name]) for name in sorted(metadata)]
+        request = pb.PublishRequest(target_path=target_path, release=release, metadata=files)
+        answer: pb.PublishResponse = self._call(self._releases.Publish, request)
+        return answer.snapshot_version
+
+    def list_releases(self, app: str) -> list[model.ReleaseRow]:
+        """Return the published releases; an empty `app` means all."""
+        answer: pb.ListReleasesResponse = self._call(self._releases.ListReleases, pb.ListReleasesRequest(app=app))
+        return [
+            model.ReleaseRow(r.app, r.version, r.counter, r.sha256, r.published_unix_ms, r.published_by)
+            for r in answer.releases
+        ]
+
+    # -- assignments
+
+    def deploy(self, order: model.DeployOrder) -> model.Deployed:
+        """Make an assignment."""
+        request = pb.DeployRequest(
+            app=order.app,
+            version=order.version,
+            environment=order.environment,
+            selector=order.selector,
+            max_unavailable=order.max_unavailable,
+            max_failures=order.max_failures,
+            progress_deadline_ms=order.progress_deadline_ms,
+            whole_environment=order.whole_environment,
+        )
+        answer: pb.DeployResponse = self._call(self._assignments.Deploy, request)
+        return model.Deployed(answer.assignment, answer.generation, answer.hosts, answer.unchanged)
+
+    def undeploy(self, app: str, environment: str) -> int:
+        """Remove the assignments of an app in an environment; return how many there were."""
+        request = pb.UndeployRequest(app=app, environment=environment)
+        answer: pb.UndeployResponse = self._call(self._assignments.Undeploy, request)
+        return answer.assignments
+
+    def get_assignment(self, assignment: str, deadline_s: float | None = None) -> model.Rollout:
+        """Return an assignment and the progress of its hosts."""
+        request = pb.GetAssignmentRequest(assignment=assignment)
+        a: pb.GetAssignmentResponse = self._call(self._assignments.GetAssignment, request, deadline_s)
+        hosts = tuple(_progress(host) for host in a.hosts)
+        return model.Rollout(a.assignment, a.app, a.version, a.environment, a.state, a.reason, hosts)
+
+    def status(self, app: str) -> list[model.StatusRow]:
+        """Return what runs where; an empty `app` means all."""
+        answer: pb.StatusResponse = self._call(self._assignments.Status, pb.StatusRequest(app=app))
+        return [
+            model.StatusRow(r.host, r.environment, r.app, r.current, r.desired, r.state, r.health, r.reason)
+            for r in answer.rows
+        ]
+
+    def audit(self, limit: int) -> list[model.AuditEntry]:
+        """Return the newest entries of the audit log."""
+        answer: pb.ListAuditResponse = self._call(self._audit.ListAudit, pb.ListAuditRequest(limit=limit))
+        return [model.AuditEntry(e.at_unix_ms, e.actor, e.act, e.subject, e.detail, e.outcome) for e in answer.entries]
+
+
+def _host(host: pb.Host) -> model.Host:
+    return model.Host(
+        id=host.id,
+        name=host.name,
+        environment=host.environment,
+        labels=dict(host.labels),
+        status=host.status,
+        online=host.online,
+        last_seen_unix_ms=host.last_seen_unix_ms,
+        certificate_expires_unix_ms=host.certificate_expires_unix_ms,
+        agent_version=host.agent_version,
+        platform=host.platform,
+        parameters={name: from_value(value) for name, value in host.parameters.items()},
+    )
+
+
+def _progress(host: pb.HostProgress) -> model.HostProgress:
+    return model.HostProgress(
+        host=host.host,
+        online=host.online,
+        admitted=host.admitted,
+        phase=host.phase,
+        current=host.state.current_version,
+        state=host.state.state,
+        health=host.state.health,
+        verdict=host.state.verdict,
+        reason=host.reason or host.state.reason,
+    )

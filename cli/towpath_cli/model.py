@@ -1,0 +1,163 @@
+"""What a server tells an operator, as plain values: the commands show these and never touch a wire message."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from towpath.parameters import Value
+from towpath.reports import AppState, Event
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """An enrolment token; the server keeps only its hash, so this is the one time it is seen."""
+
+    token: str
+    expires_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One enrolled host."""
+
+    id: str
+    name: str
+    environment: str
+    labels: Mapping[str, str]
+    status: str
+    online: bool
+    last_seen_unix_ms: int
+    certificate_expires_unix_ms: int
+    agent_version: str
+    platform: str
+    parameters: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class HostDetail:
+    """A host with what it reported, newest event last."""
+
+    host: Host
+    apps: tuple[AppState, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostChange:
+    """The changes that `host set` asks for."""
+
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    unset_parameters: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    unset_labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One link of a chain of reasons, and the command that would change it."""
+
+    fact: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """One published release."""
+
+    app: str
+    version: str
+    counter: int
+    sha256: bytes
+    published_unix_ms: int
+    published_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeployOrder:
+    """What `deploy` asks for; zero leaves a number to the server's default."""
+
+    app: str
+    version: str
+    environment: str
+    selector: Mapping[str, str]
+    whole_environment: bool = False
+    max_unavailable: int = 0
+    max_failures: int = 0
+    progress_deadline_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The server's answer to a deploy."""
+
+    assignment: str
+    generation: int
+    hosts: int
+    unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostProgress:
+    """One host of a rollout. `phase`: waiting, in_flight, healthy, failed or offline."""
+
+    host: str
+    online: bool
+    admitted: bool
+    phase: str
+    current: str
+    state: str
+    health: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """An assignment and its hosts. `state`: rolling, done, halted, superseded or removed."""
+
+    assignment: str
+    app: str
+    version: str
+    environment: str
+    state: str
+    reason: str
+    hosts: tuple[HostProgress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """One app on one host."""
+
+    host: str
+    environment: str
+    app: str
+    current: str
+    desired: str
+    state: str
+    health: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One act, done or refused."""
+
+    at_unix_ms: int
+    actor: str
+    act: str
+    subject: str
+    detail: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one object's carried form (one zstandard frame), as it travels to the server.
+
+    `size` is of the uncompressed object; `first` and `last` mark the ends of the object.
+    """
+
+    sha256: bytes
+    size: int
+    data: bytes
+    first: bool
+    last: bool

@@ -1,0 +1,120 @@
+"""Waiting for a rollout: polls the server until the hosts have proven the release, or not.
+
+`verdict` decides, purely. Healthy is only what the hosts proved: an assignment that is done while no host is healthy on
+it (none matches yet, all are offline) is still waited for. A halt is waited out until no host is in flight, so that the
+last line shows where every host ended. A server that does not answer is waited for: hosts go on without it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from towpath.errors import Unavailable
+from towpath_cli.model import HostProgress, Rollout
+from towpath_cli.output import clean
+from towpath_cli.world import World
+
+FIRST_PAUSE_SECONDS = 0.05
+MAX_PAUSE_SECONDS = 0.5
+GROWTH = 1.3
+CALL_SECONDS = 5.0
+
+
+class Result(IntEnum):
+    """How waiting ended; the number is the exit code."""
+
+    HEALTHY = 0
+    FAILED = 1
+    TIMEOUT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result, and the last that was seen; `rollout` is None where the server never answered."""
+
+    result: Result
+    rollout: Rollout | None
+    seconds: float
+
+
+def verdict(rollout: Rollout) -> Result | None:
+    """Return how the rollout ended, or None while it goes on."""
+    phases = [host.phase for host in rollout.hosts]
+    match rollout.state:
+        case "superseded" | "removed":
+            return Result.FAILED
+        case "halted":
+            return None if any(h.phase == "in_flight" and h.online for h in rollout.hosts) else Result.FAILED
+        case "done":
+            if any(phase in ("failed", "inconclusive") for phase in phases):
+                return Result.FAILED
+            return Result.HEALTHY if "healthy" in phases else None
+        case _:
+            return None
+
+
+def wait(
+    get: Callable[[float], Rollout],
+    *,
+    world: World,
+    timeout_ms: int,
+    show: Callable[[Rollout], None],
+    note: Callable[[str], None],
+) -> Outcome:
+    """Poll `get(deadline in seconds)` until the rollout ended or `timeout_ms` is over."""
+    began = world.monotonic()
+    end = began + timeout_ms / 1000
+    pause = FIRST_PAUSE_SECONDS
+    rollout: Rollout | None = None
+    silent = False
+    while True:
+        try:
+            seen = get(max(0.1, min(CALL_SECONDS, end - world.monotonic())))
+        except Unavailable as error:
+            if not silent:
+                note(f"{error}; still waiting")
+            silent = True
+        else:
+            silent = False
+            if seen != rollout:
+                rollout = seen
+                pause = FIRST_PAUSE_SECONDS
+                show(seen)
+            result = verdict(seen)
+            if result is not None:
+                return Outcome(result, seen, world.monotonic() - began)
+        left = end - world.monotonic()
+        if left <= 0:
+            halted = rollout is not None and rollout.state == "halted"
+            return Outcome(Result.FAILED if halted else Result.TIMEOUT, rollout, world.monotonic() - began)
+        world.sleep(min(pause, left))
+        pause = min(pause * GROWTH, MAX_PAUSE_SECONDS)
+
+
+class ChangeLines:
+    """Turns what is seen into one line per change per host."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self._seen: dict[str, tuple[str, ...]] = {}
+
+    def changes(self, rollout: Rollout) -> Iterator[str]:
+        """Yield a line for each host that is not as it was."""
+        for host in rollout.hosts:
+            now = (host.phase, host.state, host.current, host.health)
+            if self._seen.get(host.host) != now:
+                self._seen[host.host] = now
+                yield describe(host)
+
+
+def describe(host: HostProgress) -> str:
+    """Return one line about a host."""
+    parts = [host.phase.replace("_", " ")]
+    if host.state:
+        parts.append(host.state)
+    if host.current:
+        parts.append(f"runs {host.current}")
+    if host.health:
+        parts.append(host.health)
+    reason = f": {host.reason}" if host.reason else ""
+    return clean(f"{host.host}: {', '.join(parts)}{reason}")

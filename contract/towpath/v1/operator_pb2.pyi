@@ -1,0 +1,416 @@
+from towpath.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CreateTokenRequest(_message.Message):
+    __slots__ = ("environment", "labels", "uses", "ttl_ms")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    labels: _containers.ScalarMap[str, str]
+    uses: int
+    ttl_ms: int
+    def __init__(self, environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., uses: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+
+class CreateTokenResponse(_message.Message):
+    __slots__ = ("token", "expires_unix_ms")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    expires_unix_ms: int
+    def __init__(self, token: _Optional[str] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
+
+class Host(_message.Message):
+    __slots__ = ("id", "name", "environment", "labels", "status", "online", "last_seen_unix_ms", "certificate_expires_unix_ms", "agent_version", "platform", "parameters")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    environment: str
+    labels: _containers.ScalarMap[str, str]
+    status: str
+    online: bool
+    last_seen_unix_ms: int
+    certificate_expires_unix_ms: int
+    agent_version: str
+    platform: str
+    parameters: _containers.MessageMap[str, _types_pb2.Value]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., online: _Optional[bool] = ..., last_seen_unix_ms: _Optional[int] = ..., certificate_expires_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _types_pb2.Value]] = ...) -> None: ...
+
+class ListHostsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListHostsResponse(_message.Message):
+    __slots__ = ("hosts",)
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    hosts: _containers.RepeatedCompositeFieldContainer[Host]
+    def __init__(self, hosts: _Optional[_Iterable[_Union[Host, _Mapping]]] = ...) -> None: ...
+
+class GetHostRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetHostResponse(_message.Message):
+    __slots__ = ("host", "apps", "events")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    APPS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    host: Host
+    apps: _containers.RepeatedCompositeFieldContainer[_types_pb2.AppState]
+    events: _containers.RepeatedCompositeFieldContainer[_types_pb2.ReportEvent]
+    def __init__(self, host: _Optional[_Union[Host, _Mapping]] = ..., apps: _Optional[_Iterable[_Union[_types_pb2.AppState, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_types_pb2.ReportEvent, _Mapping]]] = ...) -> None: ...
+
+class SetHostRequest(_message.Message):
+    __slots__ = ("name", "parameters", "unset_parameters", "labels", "unset_labels")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    UNSET_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    UNSET_LABELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    parameters: _containers.ScalarMap[str, str]
+    unset_parameters: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.ScalarMap[str, str]
+    unset_labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., unset_parameters: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., unset_labels: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SetHostResponse(_message.Message):
+    __slots__ = ("host", "notes")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    host: Host
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, host: _Optional[_Union[Host, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RevokeHostRequest(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RevokeHostResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WhyRequest(_message.Message):
+    __slots__ = ("host", "app")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    app: str
+    def __init__(self, host: _Optional[str] = ..., app: _Optional[str] = ...) -> None: ...
+
+class Reason(_message.Message):
+    __slots__ = ("fact", "command")
+    FACT_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    fact: str
+    command: str
+    def __init__(self, fact: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
+
+class WhyResponse(_message.Message):
+    __slots__ = ("reasons",)
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    reasons: _containers.RepeatedCompositeFieldContainer[Reason]
+    def __init__(self, reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ...) -> None: ...
+
+class GetRepositoryRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MetadataFile(_message.Message):
+    __slots__ = ("name", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class GetRepositoryResponse(_message.Message):
+    __slots__ = ("files",)
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedCompositeFieldContainer[MetadataFile]
+    def __init__(self, files: _Optional[_Iterable[_Union[MetadataFile, _Mapping]]] = ...) -> None: ...
+
+class FindMissingRequest(_message.Message):
+    __slots__ = ("sha256",)
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, sha256: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class FindMissingResponse(_message.Message):
+    __slots__ = ("sha256",)
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, sha256: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class UploadRequest(_message.Message):
+    __slots__ = ("object_sha256", "size", "data", "last")
+    OBJECT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    object_sha256: bytes
+    size: int
+    data: bytes
+    last: bool
+    def __init__(self, object_sha256: _Optional[bytes] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class UploadResponse(_message.Message):
+    __slots__ = ("stored",)
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    stored: int
+    def __init__(self, stored: _Optional[int] = ...) -> None: ...
+
+class PublishRequest(_message.Message):
+    __slots__ = ("target_path", "release", "metadata")
+    TARGET_PATH_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    target_path: str
+    release: bytes
+    metadata: _containers.RepeatedCompositeFieldContainer[MetadataFile]
+    def __init__(self, target_path: _Optional[str] = ..., release: _Optional[bytes] = ..., metadata: _Optional[_Iterable[_Union[MetadataFile, _Mapping]]] = ...) -> None: ...
+
+class PublishResponse(_message.Message):
+    __slots__ = ("snapshot_version",)
+    SNAPSHOT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    snapshot_version: int
+    def __init__(self, snapshot_version: _Optional[int] = ...) -> None: ...
+
+class ListReleasesRequest(_message.Message):
+    __slots__ = ("app",)
+    APP_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    def __init__(self, app: _Optional[str] = ...) -> None: ...
+
+class ReleaseInfo(_message.Message):
+    __slots__ = ("app", "version", "counter", "sha256", "published_unix_ms", "published_by")
+    APP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    COUNTER_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_BY_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    version: str
+    counter: int
+    sha256: bytes
+    published_unix_ms: int
+    published_by: str
+    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., counter: _Optional[int] = ..., sha256: _Optional[bytes] = ..., published_unix_ms: _Optional[int] = ..., published_by: _Optional[str] = ...) -> None: ...
+
+class ListReleasesResponse(_message.Message):
+    __slots__ = ("releases",)
+    RELEASES_FIELD_NUMBER: _ClassVar[int]
+    releases: _containers.RepeatedCompositeFieldContainer[ReleaseInfo]
+    def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseInfo, _Mapping]]] = ...) -> None: ...
+
+class DeployRequest(_message.Message):
+    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    APP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    MAX_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    version: str
+    environment: str
+    selector: _containers.ScalarMap[str, str]
+    max_unavailable: int
+    max_failures: int
+    progress_deadline_ms: int
+    whole_environment: bool
+    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ...) -> None: ...
+
+class DeployResponse(_message.Message):
+    __slots__ = ("assignment", "generation", "hosts", "unchanged")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    generation: int
+    hosts: int
+    unchanged: bool
+    def __init__(self, assignment: _Optional[str] = ..., generation: _Optional[int] = ..., hosts: _Optional[int] = ..., unchanged: _Optional[bool] = ...) -> None: ...
+
+class UndeployRequest(_message.Message):
+    __slots__ = ("app", "environment")
+    APP_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    environment: str
+    def __init__(self, app: _Optional[str] = ..., environment: _Optional[str] = ...) -> None: ...
+
+class UndeployResponse(_message.Message):
+    __slots__ = ("assignments",)
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    assignments: int
+    def __init__(self, assignments: _Optional[int] = ...) -> None: ...
+
+class GetAssignmentRequest(_message.Message):
+    __slots__ = ("assignment",)
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    def __init__(self, assignment: _Optional[str] = ...) -> None: ...
+
+class HostProgress(_message.Message):
+    __slots__ = ("host", "online", "admitted", "phase", "state", "reason")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    ADMITTED_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    online: bool
+    admitted: bool
+    phase: str
+    state: _types_pb2.AppState
+    reason: str
+    def __init__(self, host: _Optional[str] = ..., online: _Optional[bool] = ..., admitted: _Optional[bool] = ..., phase: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AppState, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class GetAssignmentResponse(_message.Message):
+    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    app: str
+    version: str
+    environment: str
+    state: str
+    reason: str
+    hosts: _containers.RepeatedCompositeFieldContainer[HostProgress]
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ("app",)
+    APP_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    def __init__(self, app: _Optional[str] = ...) -> None: ...
+
+class StatusRow(_message.Message):
+    __slots__ = ("host", "environment", "app", "current", "desired", "state", "health", "reason")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    environment: str
+    app: str
+    current: str
+    desired: str
+    state: str
+    health: str
+    reason: str
+    def __init__(self, host: _Optional[str] = ..., environment: _Optional[str] = ..., app: _Optional[str] = ..., current: _Optional[str] = ..., desired: _Optional[str] = ..., state: _Optional[str] = ..., health: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[StatusRow]
+    def __init__(self, rows: _Optional[_Iterable[_Union[StatusRow, _Mapping]]] = ...) -> None: ...
+
+class ListAuditRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class AuditEntry(_message.Message):
+    __slots__ = ("at_unix_ms", "actor", "act", "subject", "detail", "outcome")
+    AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    ACT_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    at_unix_ms: int
+    actor: str
+    act: str
+    subject: str
+    detail: str
+    outcome: str
+    def __init__(self, at_unix_ms: _Optional[int] = ..., actor: _Optional[str] = ..., act: _Optional[str] = ..., subject: _Optional[str] = ..., detail: _Optional[str] = ..., outcome: _Optional[str] = ...) -> None: ...
+
+class ListAuditResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,88 @@
+"""Reports between dataclasses and messages."""
+
+from towpath.errors import InputError, Refusal
+from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event
+from towpath.status import Health, State, Verdict
+from towpath.v1 import types_pb2 as pb
+from towpath.wire.codec import from_value, to_value
+
+MAX_ID_CHARS = 128
+
+
+def to_app_state(state: AppState) -> pb.AppState:
+    """Return the message of one app's state."""
+    return pb.AppState(
+        app=state.app,
+        current_version=state.current_version,
+        current_sha256=state.current_sha256,
+        desired_version=state.desired_version,
+        desired_sha256=state.desired_sha256,
+        previous_version=state.previous_version,
+        state=state.state.value,
+        health=state.health.value,
+        verdict=state.verdict.value,
+        reason=state.reason[:MAX_REASON_CHARS],
+        generation=state.generation,
+        since_unix_ms=state.since_unix_ms,
+        parameters={name: to_value(value) for name, value in state.parameters.items()},
+    )
+
+
+def from_app_state(m: pb.AppState) -> AppState:
+    """Return one app's state, every text capped; Refusal for a word that is none of ours or an empty value."""
+    try:
+        return AppState(
+            app=m.app[:MAX_ID_CHARS],
+            current_version=m.current_version[:MAX_ID_CHARS],
+            current_sha256=m.current_sha256[:32],
+            desired_version=m.desired_version[:MAX_ID_CHARS],
+            desired_sha256=m.desired_sha256[:32],
+            previous_version=m.previous_version[:MAX_ID_CHARS],
+            state=State(m.state),
+            health=Health(m.health),
+            verdict=Verdict(m.verdict),
+            reason=m.reason[:MAX_REASON_CHARS],
+            generation=m.generation,
+            since_unix_ms=m.since_unix_ms,
+            parameters={name: from_value(value) for name, value in m.parameters.items()},
+        )
+    except (ValueError, InputError) as error:
+        raise Refusal(f"cannot read a report: {str(error)[:120]}", code="garbled") from error
+
+
+def to_event(event: Event) -> pb.ReportEvent:
+    """Return the message of one event."""
+    return pb.ReportEvent(
+        id=event.id,
+        at_unix_ms=event.at_unix_ms,
+        kind=event.kind,
+        app=event.app,
+        transaction=event.transaction,
+        state=event.state,
+        version=event.version,
+        release_sha256=event.release_sha256,
+        verdict=event.verdict,
+        reason=event.reason[:MAX_REASON_CHARS],
+        code=event.code,
+        evidence=event.evidence[:MAX_EVIDENCE_CHARS],
+    )
+
+
+def from_event(m: pb.ReportEvent) -> Event:
+    """Return one event, every text capped."""
+    if not m.id or len(m.id) > MAX_ID_CHARS:
+        raise Refusal("cannot read a report: an event without a usable id", code="garbled")
+    return Event(
+        id=m.id,
+        at_unix_ms=m.at_unix_ms,
+        kind=m.kind[:MAX_ID_CHARS],
+        app=m.app[:MAX_ID_CHARS],
+        transaction=m.transaction[:MAX_ID_CHARS],
+        state=m.state[:MAX_ID_CHARS],
+        version=m.version[:MAX_ID_CHARS],
+        release_sha256=m.release_sha256[:32],
+        verdict=m.verdict[:MAX_ID_CHARS],
+        reason=m.reason[:MAX_REASON_CHARS],
+        code=m.code[:MAX_ID_CHARS],
+        evidence=m.evidence[:MAX_EVIDENCE_CHARS],
+    )

@@ -1,0 +1,186 @@
+"""Hosts, Releases, Assignments and Audit: what operators and publishers ask."""
+
+from collections.abc import AsyncIterator
+
+from towpath.v1 import operator_pb2 as pb
+from towpath.v1 import operator_pb2_grpc
+from towpath.wire.reports import to_app_state, to_event
+from towpath_server.api.gate import CALLER, ServicerContext
+from towpath_server.api.messages import (
+    audit_message,
+    host_message,
+    progress_message,
+    release_message,
+    status_message,
+)
+from towpath_server.services import deploying, enrolment, publishing, reading
+from towpath_server.services.context import Context, note
+from towpath_server.services.deploying import HostChange, Order
+from towpath_server.services.publishing import Publication
+from towpath_server.services.thread import StorageThread, Workers
+from towpath_server.services.uploading import Intake
+
+
+class HostsServicer(operator_pb2_grpc.HostsServicer):
+    """Tokens and hosts."""
+
+    def __init__(self, context: Context, thread: StorageThread) -> None:
+        self._context = context
+        self._thread = thread
+
+    async def CreateToken(self, request: pb.CreateTokenRequest, _call: ServicerContext) -> pb.CreateTokenResponse:
+        """See the .proto file."""
+        token, expires = await self._thread.run(
+            enrolment.create_token,
+            self._context,
+            CALLER.get().actor,
+            environment=request.environment,
+            labels=dict(request.labels),
+            uses=request.uses,
+            ttl_ms=request.ttl_ms,
+        )
+        return pb.CreateTokenResponse(token=token, expires_unix_ms=expires)
+
+    async def ListHosts(self, _request: pb.ListHostsRequest, _call: ServicerContext) -> pb.ListHostsResponse:
+        """See the .proto file."""
+        cards = await self._thread.run(reading.hosts, self._context)
+        return pb.ListHostsResponse(hosts=[host_message(card) for card in cards])
+
+    async def GetHost(self, request: pb.GetHostRequest, _call: ServicerContext) -> pb.GetHostResponse:
+        """See the .proto file."""
+        card, states, events = await self._thread.run(reading.host, self._context, request.name)
+        return pb.GetHostResponse(
+            host=host_message(card),
+            apps=[to_app_state(state) for state in states],
+            events=[to_event(event) for event in events],
+        )
+
+    async def SetHost(self, request: pb.SetHostRequest, _call: ServicerContext) -> pb.SetHostResponse:
+        """See the .proto file."""
+        change = HostChange(
+            dict(request.parameters),
+            tuple(request.unset_parameters),
+            dict(request.labels),
+            tuple(request.unset_labels),
+        )
+        _, notes = await self._thread.run(deploying.set_host, self._context, CALLER.get().actor, request.name, change)
+        card, _, _ = await self._thread.run(reading.host, self._context, request.name)
+        return pb.SetHostResponse(host=host_message(card), notes=notes)
+
+    async def RevokeHost(self, request: pb.RevokeHostRequest, _call: ServicerContext) -> pb.RevokeHostResponse:
+        """See the .proto file."""
+        await self._thread.run(deploying.revoke_host, self._context, CALLER.get().actor, request.name, request.reason)
+        return pb.RevokeHostResponse()
+
+    async def Why(self, request: pb.WhyRequest, _call: ServicerContext) -> pb.WhyResponse:
+        """See the .proto file."""
+        reasons = await self._thread.run(reading.explain, self._context, request.host, request.app)
+        return pb.WhyResponse(reasons=[pb.Reason(fact=one.fact, command=one.command) for one in reasons])
+
+
+class ReleasesServicer(operator_pb2_grpc.ReleasesServicer):
+    """What publishers bring."""
+
+    def __init__(self, context: Context, thread: StorageThread, objects: Workers) -> None:
+        self._context = context
+        self._thread = thread
+        self._objects = objects
+
+    async def GetRepository(
+        self, _request: pb.GetRepositoryRequest, _call: ServicerContext
+    ) -> pb.GetRepositoryResponse:
+        """See the .proto file."""
+        files = publishing.repository(self._context)
+        return pb.GetRepositoryResponse(files=[pb.MetadataFile(name=name, data=files[name]) for name in sorted(files)])
+
+    async def FindMissing(self, request: pb.FindMissingRequest, _call: ServicerContext) -> pb.FindMissingResponse:
+        """See the .proto file."""
+        missing = await self._objects.run(publishing.find_missing, self._context, list(request.sha256))
+        return pb.FindMissingResponse(sha256=missing)
+
+    async def Upload(self, requests: AsyncIterator[pb.UploadRequest], _call: ServicerContext) -> pb.UploadResponse:
+        """See the .proto file."""
+        intake = Intake(self._context.blobs)
+        try:
+            async for message in requests:
+                await self._objects.run(
+                    intake.take, message.object_sha256, message.size, message.data, last=message.last
+                )
+            stored = await self._objects.run(intake.end)
+        finally:
+            intake.abort()
+        actor = CALLER.get().actor
+        detail = f"{stored} new"
+        await self._thread.run(note, self._context, actor, "objects.upload", "objects", detail=detail, outcome="done")
+        return pb.UploadResponse(stored=stored)
+
+    async def Publish(self, request: pb.PublishRequest, _call: ServicerContext) -> pb.PublishResponse:
+        """See the .proto file."""
+        publication = Publication(
+            request.target_path, request.release, {file.name: file.data for file in request.metadata}
+        )
+        version = await self._thread.run(publishing.publish, self._context, CALLER.get().actor, publication)
+        return pb.PublishResponse(snapshot_version=version)
+
+    async def ListReleases(self, request: pb.ListReleasesRequest, _call: ServicerContext) -> pb.ListReleasesResponse:
+        """See the .proto file."""
+        rows = await self._thread.run(publishing.releases, self._context, request.app)
+        return pb.ListReleasesResponse(releases=[release_message(row) for row in rows])
+
+
+class AssignmentsServicer(operator_pb2_grpc.AssignmentsServicer):
+    """Who runs what."""
+
+    def __init__(self, context: Context, thread: StorageThread) -> None:
+        self._context = context
+        self._thread = thread
+
+    async def Deploy(self, request: pb.DeployRequest, _call: ServicerContext) -> pb.DeployResponse:
+        """See the .proto file."""
+        order = Order(
+            app=request.app,
+            version=request.version,
+            environment=request.environment,
+            selector=dict(request.selector),
+            max_unavailable=request.max_unavailable,
+            max_failures=request.max_failures,
+            progress_deadline_ms=request.progress_deadline_ms,
+            whole_environment=request.whole_environment,
+        )
+        deployed = await self._thread.run(deploying.deploy, self._context, CALLER.get().actor, order)
+        return pb.DeployResponse(
+            assignment=deployed.assignment.id,
+            generation=deployed.assignment.generation,
+            hosts=deployed.hosts,
+            unchanged=deployed.unchanged,
+        )
+
+    async def Undeploy(self, request: pb.UndeployRequest, _call: ServicerContext) -> pb.UndeployResponse:
+        """See the .proto file."""
+        count = await self._thread.run(
+            deploying.undeploy, self._context, CALLER.get().actor, request.app, request.environment
+        )
+        return pb.UndeployResponse(assignments=count)
+
+    async def GetAssignment(self, request: pb.GetAssignmentRequest, _call: ServicerContext) -> pb.GetAssignmentResponse:
+        """See the .proto file."""
+        one, hosts = await self._thread.run(reading.assignment, self._context, request.assignment)
+        return progress_message(one, hosts)
+
+    async def Status(self, request: pb.StatusRequest, _call: ServicerContext) -> pb.StatusResponse:
+        """See the .proto file."""
+        rows = await self._thread.run(reading.status, self._context, request.app)
+        return pb.StatusResponse(rows=[status_message(row) for row in rows])
+
+
+class AuditServicer(operator_pb2_grpc.AuditServicer):
+    """Who did what."""
+
+    def __init__(self, context: Context, thread: StorageThread) -> None:
+        self._context = context
+        self._thread = thread
+
+    async def ListAudit(self, request: pb.ListAuditRequest, _call: ServicerContext) -> pb.ListAuditResponse:
+        """See the .proto file."""
+        entries = await self._thread.run(reading.audit, self._context, request.limit)
+        return pb.ListAuditResponse(entries=[audit_message(entry) for entry in entries])

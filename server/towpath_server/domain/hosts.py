@@ -1,0 +1,98 @@
+"""Whether a host may speak, what its next certificate does to its row, and whether it is online.
+
+grpcio lets a connection outlive its certificate and offers no revocation list, so these checks run on every call.
+
+    serial in use      newest, or the previous one as long as nobody has used the newest
+    renew              previous = the serial that asked; the newest is replaced (a lost reply may be asked for again)
+    first use          of the newest makes the previous one worthless
+    recover            a lapsed certificate inside the grace window, by the same rule for its serial
+
+Not handled here: signatures of certificates (`towpath.pki`) and of recovery requests (`services.identities`).
+"""
+
+from dataclasses import replace
+
+from towpath.errors import InputError, Refusal
+from towpath_server.domain.model import Host, HostStatus
+
+CERTIFICATE_LIFE_MS = 7 * 86_400_000
+BACKDATE_MS = 600_000
+RECOVERY_GRACE_MS = 30 * 86_400_000
+RECOVERY_SKEW_MS = 600_000
+ONLINE_MS = 90_000
+
+
+def check_caller(host: Host | None, *, serial: str, not_after_unix_ms: int, now_unix_ms: int) -> Host:
+    """Return `host` where a certificate with `serial` may speak for it now; Refusal otherwise."""
+    host = check_known(host, serial)
+    if not_after_unix_ms <= now_unix_ms:
+        raise Refusal("cannot accept the certificate: it has expired; recover on the enrolment port", code="expired")
+    return host
+
+
+def check_recovery(
+    host: Host | None, *, serial: str, not_after_unix_ms: int, at_unix_ms: int, now_unix_ms: int
+) -> Host:
+    """Return `host` where a lapsed certificate may be replaced now; Refusal otherwise."""
+    host = check_known(host, serial)
+    if now_unix_ms > not_after_unix_ms + RECOVERY_GRACE_MS:
+        raise Refusal(
+            f"cannot recover {host.name}: its certificate lapsed more than 30d ago; revoke it and enrol again",
+            code="expired",
+        )
+    if abs(now_unix_ms - at_unix_ms) > RECOVERY_SKEW_MS:
+        raise Refusal(f"cannot recover {host.name}: the request is not from the last 10m; set the clock", code="replay")
+    return host
+
+
+def check_known(host: Host | None, serial: str) -> Host:
+    """Return `host` where it is active and `serial` is its newest certificate's or the one before; else Refusal."""
+    if host is None:
+        raise Refusal("cannot accept the certificate: this server knows no such host; enrol it", code="unknown-host")
+    if host.status is not HostStatus.ACTIVE:
+        raise Refusal(f"cannot accept the certificate of {host.name}: the host was revoked", code="revoked")
+    if serial != host.serial and (not host.previous_serial or serial != host.previous_serial):
+        raise Refusal(
+            f"cannot accept the certificate of {host.name}: it was replaced by a newer one", code="stale-certificate"
+        )
+    return host
+
+
+def first_use(host: Host, serial: str) -> Host | None:
+    """Return the row after the newest certificate was used for the first time, or None where nothing changes."""
+    if host.previous_serial and serial == host.serial:
+        return replace(host, previous_serial="")
+    return None
+
+
+def with_certificate(
+    host: Host, *, used_serial: str, serial: str, key_sha256: bytes, certificate_pem: bytes, not_after_unix_ms: int
+) -> Host:
+    """Return the row of `host` with a newer certificate; the one in use stays good until the newer one is used."""
+    return replace(
+        host,
+        serial=serial,
+        previous_serial=used_serial,
+        key_sha256=key_sha256,
+        certificate_pem=certificate_pem,
+        not_after_unix_ms=not_after_unix_ms,
+    )
+
+
+def retired_name(host: Host) -> str:
+    """Return the name under which a revoked host is kept once another host takes its name."""
+    return f"{host.name[:40]}.revoked.{host.id[:8]}"
+
+
+def check_name_free(name: str, holder: Host | None) -> None:
+    """Return where `name` may be taken from `holder`; InputError where an active host has it."""
+    if holder is not None and holder.status is HostStatus.ACTIVE:
+        raise InputError(
+            f"cannot enrol as {name!r}: another host has that name; choose another --name, or revoke that host",
+            code="exists",
+        )
+
+
+def online(*, watching: bool, last_seen_unix_ms: int, now_unix_ms: int) -> bool:
+    """Return True where the host listens now, or spoke in the last 90 s."""
+    return watching or now_unix_ms - last_seen_unix_ms < ONLINE_MS

@@ -1,0 +1,137 @@
+"""Why a host runs what it runs: the chain of facts from rule to report, each with the command that would change it.
+
+Pure: the caller collects the facts. The order is that of the decision: the host, the rules, the rollout, the
+manifest, and what the host itself said.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from towpath.reports import AppState
+from towpath_server.domain.assignment import matches
+from towpath_server.domain.model import Assignment, Host, HostStatus
+from towpath_server.domain.rolling import Phase, Standing
+
+_WORD_ANY = "every host"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One fact, and the command that would change it (or show more)."""
+
+    fact: str
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about one app on one host. `assignments` are all of this app, newest first."""
+
+    host: Host
+    app: str
+    online: bool
+    assignments: Sequence[Assignment]
+    owner: Assignment | None = None
+    standing: Standing | None = None
+    admitted: bool = False
+    runs: Assignment | None = None
+    parameters: Mapping[str, str] | None = None
+    reported: AppState | None = None
+
+
+def chain(facts: Facts) -> tuple[Reason, ...]:
+    """Return the reasons, first cause first."""
+    return (*_host(facts), *_rules(facts), *_rollout(facts), *_manifest(facts), *_report(facts))
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+
+
+def _host(facts: Facts) -> list[Reason]:
+    host = facts.host
+    labels = _labels(host.labels) or "no labels"
+    reasons = [Reason(f"{host.name} is in {host.environment} with {labels}", f"towpath host show {host.name}")]
+    if host.status is not HostStatus.ACTIVE:
+        reasons.append(Reason("it was revoked: the server answers it no more", "towpath token create"))
+    elif not facts.online:
+        reasons.append(Reason("it is offline: it neither blocks nor counts in a rollout, and catches up later"))
+    return reasons
+
+
+def _rules(facts: Facts) -> list[Reason]:
+    host = facts.host
+    if facts.owner is not None:
+        one = facts.owner
+        return [
+            Reason(
+                f"{one.created_by} deployed {one.app} {one.version} to {_labels(one.selector) or _WORD_ANY} in "
+                f"{one.environment} (generation {one.generation}): it covers {host.name}",
+                f"towpath status {one.app}",
+            )
+        ]
+    active = [one for one in facts.assignments if one.state.active]
+    if not active:
+        deploy = f"towpath deploy {facts.app} VERSION --environment {host.environment} --select KEY=VALUE"
+        return [Reason(f"nobody has deployed {facts.app}", deploy)]
+    return [_miss(one, host) for one in active if not matches(one, host)]
+
+
+def _miss(one: Assignment, host: Host) -> Reason:
+    rule = f"{one.app} {one.version} is deployed to {_labels(one.selector) or _WORD_ANY} in {one.environment}"
+    if one.environment != host.environment:
+        return Reason(f"{rule}: {host.name} is pinned to {host.environment}", "towpath token create")
+    lacking = {key: value for key, value in one.selector.items() if host.labels.get(key) != value}
+    if not lacking:
+        return Reason(f"{rule}: {host.name} is revoked", f"towpath host show {host.name}")
+    words = " ".join(f"--label {shlex.quote(f'{key}={value}')}" for key, value in sorted(lacking.items()))
+    return Reason(f"{rule}: {host.name} lacks {_labels(lacking)}", f"towpath host set {host.name} {words}")
+
+
+def _rollout(facts: Facts) -> list[Reason]:
+    one, standing = facts.owner, facts.standing
+    if one is None or standing is None:
+        return []
+    again = (
+        f"towpath deploy {one.app} {one.version} --environment {one.environment}"
+        + "".join(f" --select {shlex.quote(f'{key}={value}')}" for key, value in sorted(one.selector.items()))
+        + ("" if one.selector else " --all")
+    )
+    reasons = [Reason(f"its rollout is {one.state}" + (f": {one.reason}" if one.reason else ""), again)]
+    admitted = "admitted" if facts.admitted else "not admitted"
+    retry = again if standing.phase in (Phase.FAILED, Phase.INCONCLUSIVE) else ""
+    reasons.append(Reason(f"{facts.host.name} is {admitted}, {standing.phase}: {standing.reason}", retry))
+    return reasons
+
+
+def _manifest(facts: Facts) -> list[Reason]:
+    one = facts.runs
+    if one is None:
+        return [Reason(f"so its manifest holds no {facts.app}")]
+    given = facts.parameters or {}
+    filled = ", ".join(f"{name}={given[name]}" for name in sorted(given)) or "defaults only"
+    older = facts.owner is not None and facts.owner.id != one.id
+    kept = ", which it was admitted to before" if older else ""
+    return [
+        Reason(
+            f"so its manifest says {one.app} {one.version} (generation {one.generation}){kept}, with {filled}",
+            f"towpath host set {facts.host.name} {one.app}.NAME=VALUE",
+        )
+    ]
+
+
+def _report(facts: Facts) -> list[Reason]:
+    state = facts.reported
+    if state is None:
+        return [Reason(f"it has reported nothing about {facts.app}", f"towpath host show {facts.host.name}")]
+    runs = f"runs {state.current_version}" if state.current_version else "runs nothing of it"
+    verdict = f", {state.verdict}" if state.verdict else ""
+    because = f": {state.reason}" if state.reason else ""
+    return [
+        Reason(
+            f"it reports that it {runs}, {state.health}; {state.desired_version or 'nothing'} is {state.state}"
+            f"{verdict}{because}",
+            f"towpath host show {facts.host.name}",
+        )
+    ]

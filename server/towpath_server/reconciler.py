@@ -1,0 +1,94 @@
+"""What the server does by itself: decide rollouts again when something changed or time passed, and keep house.
+
+Single flight: one task, one tick at a time, on the storage thread. Environments that become due while a tick runs are
+taken by the next one. An error is logged and tried again: the server goes on answering agents meanwhile.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection
+
+from towpath_server.services import publishing, rollouts
+from towpath_server.services.context import Context
+from towpath_server.services.signals import Signals
+from towpath_server.services.syncing import Sequencer
+from towpath_server.services.thread import StorageThread
+
+ROLLING_TICK_S = 1.0
+RETRY_S = 5.0
+FLUSH_S = 5.0
+RESERVE_S = 20.0
+REFRESH_S = 600.0
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Ticks rollouts. Deadlines and hosts that fall silent are noticed by ticking while something is rolling."""
+
+    def __init__(self, context: Context, thread: StorageThread, signals: Signals) -> None:
+        self._context = context
+        self._thread = thread
+        self._due: set[str] = set()
+        self._wake = asyncio.Event()
+        signals.on_due(self._add)
+
+    def _add(self, environments: Collection[str]) -> None:
+        self._due.update(environments)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tick until cancelled. Begins with everything: the server may have been away."""
+        self._add(await self._thread.run(self._environments))
+        delay: float | None = None
+        while True:
+            if not self._due:
+                delay = await self._wait(delay)
+            self._wake.clear()
+            due, self._due = self._due, set()
+            try:
+                due |= await self._thread.run(rollouts.busy_environments, self._context)
+                rolling = await self._thread.run(rollouts.tick, self._context, due)
+                delay = ROLLING_TICK_S if rolling else None
+            except Exception:
+                logger.exception("cannot decide the rollouts of %s; trying again", ", ".join(sorted(due)))
+                await asyncio.sleep(RETRY_S)
+                self._due |= due
+
+    async def _wait(self, delay: float | None) -> float | None:
+        with contextlib.suppress(TimeoutError):  # time itself is a reason to look again
+            await asyncio.wait_for(self._wake.wait(), delay)
+        return delay
+
+    def _environments(self) -> set[str]:
+        with self._context.storage.transaction() as tx:
+            return {one.environment for one in tx.assignments()}
+
+
+def write_seen(context: Context) -> None:
+    """Write down when hosts were last heard. On the storage thread."""
+    seen = context.presence.unwritten()
+    if seen:
+        with context.storage.transaction() as tx:
+            tx.put_seen(seen)
+        context.presence.written(seen)
+
+
+async def every(seconds: float, what: str, act: Callable[[], Awaitable[object]]) -> None:
+    """Run `act` again and again until cancelled; an error is logged and does not end it."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await act()
+        except Exception:
+            logger.exception("cannot %s; trying again in %gs", what, seconds)
+
+
+def housekeeping(context: Context, thread: StorageThread, sequencer: Sequencer) -> list[asyncio.Task[None]]:
+    """Start the recurring duties; the caller cancels them."""
+    return [
+        asyncio.create_task(every(FLUSH_S, "write last-seen times", lambda: thread.run(write_seen, context))),
+        asyncio.create_task(every(RESERVE_S, "reserve sequence numbers", lambda: thread.run(sequencer.reserve))),
+        asyncio.create_task(every(REFRESH_S, "sign metadata again", lambda: thread.run(publishing.refresh, context))),
+    ]

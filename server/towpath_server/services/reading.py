@@ -1,0 +1,186 @@
+"""What operators look at: hosts, status, why, audit. Reads only."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from towpath.errors import InputError
+from towpath.names import check_app
+from towpath.parameters import Value, parse_value
+from towpath.reports import AppState, Event
+from towpath_server.domain import rolling, why
+from towpath_server.domain.manifests import texts_of
+from towpath_server.domain.model import Assignment, AuditEntry, Host
+from towpath_server.domain.rolling import Phase, Standing
+from towpath_server.ports import Transaction
+from towpath_server.services import rollouts
+from towpath_server.services.context import Context
+from towpath_server.services.deploying import find_host
+
+SHOWN_EVENTS = 50
+DEFAULT_AUDIT = 100
+MAX_AUDIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class HostCard:
+    """A host with what only the running server knows; parameters typed where a release declares them."""
+
+    host: Host
+    online: bool
+    last_seen_unix_ms: int
+    parameters: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """One app on one host: what runs, what should, and why they differ."""
+
+    host: str
+    environment: str
+    app: str
+    current: str
+    desired: str
+    state: str
+    health: str
+    reason: str
+
+
+def card(context: Context, tx: Transaction, host: Host) -> HostCard:
+    """Return what is shown of a host."""
+    now = context.clock.now_unix_ms()
+    parameters: dict[str, Value] = dict(host.parameters)
+    for app in {name.partition(".")[0] for name in host.parameters}:
+        known = context.releases(tx, app)
+        texts = texts_of(host, app)
+        for parameter in known[-1].release.parameters if known else ():
+            if parameter.name in texts:
+                # A text of before the first publish may not fit: deploy refuses it, here it is shown as it is.
+                with contextlib.suppress(InputError):
+                    parameters[f"{app}.{parameter.name}"] = parse_value(parameter, texts[parameter.name])
+    return HostCard(host, context.presence.online(host, now), context.presence.last_seen_unix_ms(host, now), parameters)
+
+
+def hosts(context: Context) -> list[HostCard]:
+    """Return all hosts, revoked ones too."""
+    with context.storage.transaction() as tx:
+        return [card(context, tx, host) for host in tx.hosts()]
+
+
+def host(context: Context, name: str) -> tuple[HostCard, list[AppState], list[Event]]:
+    """Return a host, what it reported about its apps, and its newest events."""
+    with context.storage.transaction() as tx:
+        found = find_host(tx, name)
+        states = [one.state for one in tx.app_states(host_id=found.id)]
+        return card(context, tx, found), states, tx.events(found.id, SHOWN_EVENTS)
+
+
+def assignment(context: Context, assignment_id: str) -> tuple[Assignment, list[rollouts.Progress]]:
+    """Return an assignment and where its hosts stand; InputError `not-found`."""
+    with context.storage.transaction() as tx:
+        one = tx.assignment(assignment_id)
+        if one is None:
+            raise InputError(f"cannot find assignment {assignment_id[:80]!r}", code="not-found")
+        return one, rollouts.progress(context, tx, one)
+
+
+def status(context: Context, app: str) -> list[StatusRow]:
+    """Return a row for each app that runs or should run on an active host, of one app where `app` is not empty."""
+    if app:
+        check_app(app)
+    rows: list[StatusRow] = []
+    with context.storage.transaction() as tx:
+        if app and not tx.releases(app) and not tx.app_states(app=app):
+            raise InputError(f"cannot show {app}: no release of it is published", code="not-found")
+        for name in sorted({one.environment for one in tx.hosts()}):
+            place = rollouts.load(context, tx, name)
+            apps = sorted({one.app for one in place.assignments} | {key[1] for key in place.reported})
+            for each in apps if not app else [app]:
+                rows += _rows(context, tx, place, each)
+    return sorted(rows, key=lambda row: (row.host, row.app))
+
+
+def _standings(
+    context: Context, tx: Transaction, place: rollouts.Environment, app: str
+) -> dict[str, tuple[Assignment, Standing]]:
+    """Return host id to its owner and where it stands there."""
+    result = {}
+    for one in place.of_app(app):
+        if one.state.active:
+            seen = rollouts.view(context, tx, place, one)
+            for each in seen.hosts:
+                result[each.host_id] = (one, rolling.standing(seen, each, place.now_unix_ms))
+    return result
+
+
+def _rows(context: Context, tx: Transaction, place: rollouts.Environment, app: str) -> list[StatusRow]:
+    standings = _standings(context, tx, place, app)
+    rows = []
+    for each in place.hosts:
+        runs = place.runs(each).get(app)
+        found = place.reported.get((each.id, app))
+        owned = standings.get(each.id)
+        if runs is None and found is None and owned is None:
+            continue
+        state = found.state if found is not None else None
+        rows.append(
+            StatusRow(
+                host=each.name,
+                environment=each.environment,
+                app=app,
+                current=state.current_version if state is not None else "",
+                desired=runs.version if runs is not None else "",
+                state=str(state.state) if state is not None else "",
+                health=str(state.health) if state is not None else "unknown",
+                reason=_reason(context.presence.online(each, place.now_unix_ms), runs, state, owned),
+            )
+        )
+    return rows
+
+
+def _reason(
+    online: bool, runs: Assignment | None, state: AppState | None, owned: tuple[Assignment, Standing] | None
+) -> str:
+    if owned is None:
+        return state.reason if state is not None and state.reason else "not assigned: to be removed"
+    one, standing = owned
+    reported = state.reason if state is not None else ""
+    if runs is None or runs.id != one.id:
+        return f"{one.version} is {one.state}, this host {standing.reason}"
+    if reported:
+        return reported
+    if not online:
+        return "offline"
+    return "" if standing.phase is Phase.HEALTHY else standing.reason
+
+
+def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
+    """Return the chain of reasons for one app on one host."""
+    check_app(app)
+    with context.storage.transaction() as tx:
+        found = find_host(tx, host_name)
+        place = rollouts.load(context, tx, found.environment)
+        here = any(each.id == found.id for each in place.hosts)
+        owned = _standings(context, tx, place, app).get(found.id)
+        runs = place.runs(found).get(app) if here else None
+        reported = place.reported.get((found.id, app))
+        return why.chain(
+            why.Facts(
+                host=found,
+                app=app,
+                online=context.presence.online(found, place.now_unix_ms),
+                assignments=tx.assignments(app=app),
+                owner=owned[0] if owned is not None else None,
+                standing=owned[1] if owned is not None else None,
+                admitted=owned is not None and owned[0].id in place.admitted.get(found.id, set()),
+                runs=runs,
+                parameters=texts_of(found, app),
+                reported=reported.state if reported is not None else None,
+            )
+        )
+
+
+def audit(context: Context, limit: int) -> list[AuditEntry]:
+    """Return the newest entries of the audit log, newest last; `limit` 0 means 100."""
+    with context.storage.transaction() as tx:
+        return tx.audit(min(limit or DEFAULT_AUDIT, MAX_AUDIT))

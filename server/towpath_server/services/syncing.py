@@ -1,0 +1,172 @@
+"""What agents do all day: sync and report.
+
+A sync with nothing to do touches no database: the host's entry is in memory, the sequence number comes out of a block
+that was reserved durably before (so a restarted server never repeats one), and "last seen" is written in batches. A
+report is acknowledged after its commit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from towpath.errors import Refusal
+from towpath.manifest import MAX_APPS, NONCE_BYTES
+from towpath.names import check_app
+from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
+from towpath.wire import encode_envelope, encode_manifest
+from towpath_server.domain import manifests
+from towpath_server.domain.model import UNKNOWN_REVISION, Host, ReportedApp
+from towpath_server.services.context import Context, HostEntry
+
+KEPT_EVENTS = 1_000
+_PRUNE_EVERY = 200
+_MAX_INT = 2**63 - 1
+_SEQUENCE = "sequence"
+RESERVE_MS = 60_000
+
+
+class Sequencer:
+    """Sequence numbers that grow across restarts: max(previous + 1, Unix ms), never above what is reserved on disk."""
+
+    def __init__(self, context: Context) -> None:
+        """Start above everything that an earlier run may have given out."""
+        self._context = context
+        with context.storage.transaction() as tx:
+            self._last = tx.number(_SEQUENCE)
+        self._ceiling = self._last
+        self.reserve()
+
+    def reserve(self) -> None:
+        """Reserve the next minute of numbers, durably. On the storage thread."""
+        ceiling = max(self._last, self._context.clock.now_unix_ms()) + RESERVE_MS
+        with self._context.storage.transaction() as tx:
+            tx.put_number(_SEQUENCE, ceiling)
+        self._ceiling = ceiling
+
+    def take(self, now_unix_ms: int) -> int | None:
+        """Return the next number, or None where `reserve` must come first."""
+        number = manifests.next_sequence(self._last, now_unix_ms)
+        if number > self._ceiling:
+            return None
+        self._last = number
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class SyncQuestion:
+    """What an agent says when it syncs."""
+
+    nonce: bytes
+    state_revision: int
+    agent_version: str
+    platform: str
+    boot_id: str
+
+
+def answer(context: Context, entry: HostEntry, key_sha256: bytes, *, nonce: bytes, sequence: int) -> bytes:
+    """Return the serialized envelope of the host's manifest. Reads memory only."""
+    if len(nonce) != NONCE_BYTES:
+        raise Refusal(f"cannot sync: a nonce has {NONCE_BYTES} bytes, not {len(nonce)}", code="garbled")
+    host = entry.host
+    manifest = manifests.manifest(
+        host_id=host.id,
+        environment=host.environment,
+        key_sha256=key_sha256,
+        apps=entry.apps,
+        nonce=nonce,
+        sequence=sequence,
+        snapshot_version=context.cache.snapshot_version,
+        now_unix_ms=context.clock.now_unix_ms(),
+    )
+    return encode_envelope(context.keys.sign_manifest(encode_manifest(manifest)))
+
+
+def told_something_new(host: Host, question: SyncQuestion) -> bool:
+    """Return True where the host's row must learn from the question: see `learn`."""
+    return question.state_revision < host.state_revision or _taught(host, question) != host
+
+
+def _taught(host: Host, question: SyncQuestion) -> Host:
+    return replace(
+        host,
+        agent_version=question.agent_version[:64] or host.agent_version,
+        platform=question.platform[:64] or host.platform,
+        boot_id=question.boot_id[:64] or host.boot_id,
+    )
+
+
+def learn(context: Context, host_id: str, question: SyncQuestion) -> None:
+    """Write down what a host says about itself.
+
+    A state revision below the known one means that the host lost its journal: the known one is forgotten, so that its
+    next report counts. A sync is the host's own present word; reports may arrive late and out of order.
+    """
+    with context.storage.transaction() as tx:
+        host = tx.host(host_id)
+        if host is None:
+            return
+        after = _taught(host, question)
+        if question.state_revision < host.state_revision:
+            after = replace(after, state_revision=UNKNOWN_REVISION)
+        tx.put_host(after)
+    context.cache.entries.pop(host_id, None)
+    if host.platform != after.platform:
+        context.hints.due(host.environment)
+
+
+def known_revision(host: Host) -> int:
+    """Return the state revision to tell the host that the server knows."""
+    return max(0, host.state_revision)
+
+
+def report(
+    context: Context, host_id: str, events: Sequence[Event], apps: Sequence[AppState], state_revision: int
+) -> list[str]:
+    """Keep a host's events and state; return the ids of all `events`: they are committed. Twice is harmless."""
+    _check_report(events, apps, state_revision)
+    now = context.clock.now_unix_ms()
+    with context.storage.transaction() as tx:
+        host = tx.host(host_id)
+        if host is None:
+            raise Refusal("cannot report: this server knows no such host; enrol it", code="unknown-host")
+        added = tx.add_events(host_id, events)
+        newer = state_revision > host.state_revision
+        if newer:
+            tx.replace_app_states(host_id, _with_progress(tx.app_states(host_id=host_id), host_id, apps, now))
+            tx.put_host(replace(host, state_revision=state_revision))
+        unpruned = context.cache.unpruned.get(host_id, 0) + added
+        if unpruned >= _PRUNE_EVERY:
+            tx.prune_events(host_id, KEPT_EVENTS)
+            unpruned = 0
+    context.cache.unpruned[host_id] = unpruned
+    if newer:
+        context.cache.entries.pop(host_id, None)
+        context.hints.due(host.environment)
+    return [event.id for event in events]
+
+
+def _with_progress(
+    before: Sequence[ReportedApp], host_id: str, apps: Sequence[AppState], now_unix_ms: int
+) -> list[ReportedApp]:
+    """Return the new states; the time of progress moves where generation or state did."""
+    known = {one.state.app: one for one in before}
+    result = []
+    for state in apps:
+        old = known.get(state.app)
+        same = old is not None and (old.state.generation, old.state.state) == (state.generation, state.state)
+        result.append(ReportedApp(host_id, state, old.progress_unix_ms if same and old is not None else now_unix_ms))
+    return result
+
+
+def _check_report(events: Sequence[Event], apps: Sequence[AppState], state_revision: int) -> None:
+    if len(events) > MAX_EVENTS_PER_REPORT or len(apps) > MAX_APPS:
+        raise Refusal(
+            f"cannot take a report of {len(events)} events and {len(apps)} apps: at most {MAX_EVENTS_PER_REPORT} and "
+            f"{MAX_APPS}",
+            code="endless-data",
+        )
+    numbers = [state_revision, *(state.generation for state in apps)]
+    if any(not 0 <= number <= _MAX_INT for number in numbers):
+        raise Refusal("cannot take a report: a number in it is out of range", code="garbled")
+    names = [check_app(state.app) for state in apps]
+    if len(set(names)) != len(names):
+        raise Refusal("cannot take a report: it names an app twice", code="garbled")

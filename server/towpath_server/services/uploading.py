@@ -1,0 +1,60 @@
+"""Objects on their way in: one stream may bring many, and they become visible in batches.
+
+A batch shares its waits for the disk (`Blobs.publish`). What a broken stream had not finished is forgotten; what it had
+finished in earlier batches stays, so a repeated upload sends only the rest.
+"""
+
+from towpath.errors import InputError, Refusal
+from towpath.index import MAX_TREE_BYTES
+from towpath_server.ports import Blobs, BlobWriter
+
+BATCH_OBJECTS = 512
+BATCH_BYTES = 256 * 2**20
+DIGEST_BYTES = 32
+
+
+class Intake:
+    """One upload stream. Not on the storage thread: it waits for the disk."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._writer: BlobWriter | None = None
+        self._finished: list[BlobWriter] = []
+        self._bytes = 0
+        self._stored = 0
+
+    def take(self, digest: bytes, size: int, data: bytes, *, last: bool) -> None:
+        """Take one message: `digest` and `size` come on the first of each object. Refusal for what cannot be it."""
+        if self._writer is None:
+            if len(digest) != DIGEST_BYTES or size > MAX_TREE_BYTES:
+                raise Refusal("cannot store the object: its digest or its size is unusable", code="garbled")
+            self._writer = self._blobs.writer(digest, size)
+        elif digest:
+            raise Refusal("cannot store the object: another one begins before it ended", code="garbled")
+        self._writer.write(data)
+        self._bytes += len(data)
+        if last:
+            self._writer.finish()
+            self._finished.append(self._writer)
+            self._writer = None
+            if len(self._finished) >= BATCH_OBJECTS or self._bytes >= BATCH_BYTES:
+                self._publish()
+
+    def end(self) -> int:
+        """Publish the rest; return how many objects were new. InputError where the last one is cut off."""
+        if self._writer is not None:
+            raise InputError("cannot store the object: the stream ended inside it; upload it again")
+        self._publish()
+        return self._stored
+
+    def _publish(self) -> None:
+        self._stored += self._blobs.publish(self._finished)
+        self._finished = []
+        self._bytes = 0
+
+    def abort(self) -> None:
+        """Forget what is not published. Harmless after `end`."""
+        for writer in (*self._finished, *([self._writer] if self._writer is not None else [])):
+            writer.abort()
+        self._finished = []
+        self._writer = None

@@ -1,0 +1,164 @@
+"""Objects in a folder: `objects/ab/cdef...`, each in its carried form, one zstandard frame.
+
+Rules:
+- An object is checked while it arrives (`frames.FrameCheck`), written to a unique temporary name, made durable,
+  renamed to its digest, and the folder made durable: what is there is whole, also after a power cut. Many small
+  objects share one syncfs: an fsync each would cost milliseconds per file of a release. Leftovers are swept at
+  opening.
+- Reading for a host sends the stored bytes as they are: the host checks the digest. `read`, for the server's own use,
+  checks it too.
+Not handled here: which objects are still needed (nothing is deleted yet), object stores other than a folder.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import zstandard
+
+from towpath.errors import Broken, InputError, Refusal
+from towpath_server.ports import BlobWriter
+from towpath_server.storage.frames import MAX_WINDOW_BYTES, FrameCheck
+
+_DIGEST_BYTES = 32
+_PIECE_BYTES = 256 * 1024
+_FEW = 4
+
+
+def _sync(paths: Sequence[Path]) -> None:
+    """Make files or folders of one filesystem durable: one by one where they are few, else with one syncfs."""
+    if not paths:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    whole = len(paths) > _FEW and hasattr(libc, "syncfs")
+    for path in paths[:1] if whole else paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            if not whole:
+                os.fsync(handle)
+            elif libc.syncfs(handle) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(handle)
+
+
+def _broken(what: str, error: OSError) -> Broken:
+    return Broken(f"cannot {what}: {error.strerror or error}; look at the disk of the server")
+
+
+class FolderBlobs:
+    """`ports.Blobs` in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folder where it is missing, and sweep what an interrupted upload left."""
+        self._objects = root
+        self._incoming = root / "incoming"
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for leftover in self._incoming.iterdir():
+            leftover.unlink()
+        for first in range(256):
+            (root / f"{first:02x}").mkdir(mode=0o700, exist_ok=True)
+
+    def _path(self, digest: bytes) -> Path:
+        if len(digest) != _DIGEST_BYTES:
+            raise InputError(f"cannot look up an object: a digest has {_DIGEST_BYTES} bytes, not {len(digest)}")
+        name = digest.hex()
+        return self._objects / name[:2] / name[2:]
+
+    def missing(self, digests: Iterable[bytes]) -> list[bytes]:
+        """See `ports.Blobs`."""
+        return [digest for digest in dict.fromkeys(digests) if not self._path(digest).exists()]
+
+    def carried_size(self, digest: bytes) -> int | None:
+        """See `ports.Blobs`."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def _open(self, digest: bytes) -> BinaryIO:
+        try:
+            return self._path(digest).open("rb")
+        except FileNotFoundError as error:
+            raise InputError(f"cannot read object {digest.hex()[:16]}: it is not here", code="not-found") from error
+
+    def chunks(self, digest: bytes, offset: int, chunk_bytes: int) -> Iterator[bytes]:
+        """See `ports.Blobs`."""
+        with self._open(digest) as file:
+            file.seek(offset)
+            while data := file.read(chunk_bytes):
+                yield data
+
+    def writer(self, digest: bytes, size: int) -> "FolderWriter":
+        """See `ports.Blobs`."""
+        return FolderWriter(self._path(digest), self._incoming / secrets.token_hex(16), FrameCheck(digest, size))
+
+    def publish(self, writers: Sequence[BlobWriter]) -> int:
+        """See `ports.Blobs`."""
+        mine = [writer for writer in writers if isinstance(writer, FolderWriter)]
+        fresh = {writer.path: writer for writer in mine if not writer.path.exists()}
+        try:
+            _sync([writer.temporary for writer in fresh.values()])
+            for path, writer in fresh.items():
+                writer.temporary.rename(path)
+            _sync(sorted({path.parent for path in fresh}))
+        except OSError as error:
+            raise _broken("store objects", error) from error
+        for writer in mine:
+            writer.abort()
+        return len(fresh)
+
+    def read(self, digest: bytes, limit: int) -> bytes:
+        """See `ports.Blobs`."""
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        with self._open(digest) as file, decompressor.stream_reader(file, closefd=False) as reader:
+            try:
+                data = reader.read(limit + 1)
+            except zstandard.ZstdError as error:
+                raise Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again") from error
+        if len(data) > limit:
+            raise Refusal(f"cannot read object {digest.hex()[:16]}: more than {limit} bytes", code="endless-data")
+        if hashlib.sha256(data).digest() != digest:
+            raise Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again")
+        return data
+
+
+class FolderWriter:
+    """`ports.BlobWriter` to a temporary file that `FolderBlobs.publish` renames."""
+
+    def __init__(self, path: Path, temporary: Path, check: FrameCheck) -> None:
+        self.path = path
+        self.temporary = temporary
+        self._check = check
+        try:
+            self._file = temporary.open("xb")
+        except OSError as error:
+            raise _broken("store an object", error) from error
+
+    def write(self, data: bytes) -> None:
+        """See `ports.BlobWriter`."""
+        for start in range(0, len(data), _PIECE_BYTES):
+            self._check.feed(data[start : start + _PIECE_BYTES])
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise _broken("store an object", error) from error
+
+    def finish(self) -> None:
+        """See `ports.BlobWriter`."""
+        self._check.finish()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise _broken("store an object", error) from error
+
+    def abort(self) -> None:
+        """See `ports.BlobWriter`."""
+        self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            self.temporary.unlink()
