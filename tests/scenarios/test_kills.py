@@ -1,0 +1,223 @@
+"""Kill -9 at every change of disk, journal or process: the next agent finds its way without help.
+
+The points are not listed anywhere: a run without a kill counts them, then each is a case. A new step gets its cases by
+existing. The oracle is FAULTS section 1: previous-and-healthy or new-and-healthy, `current` names what runs, the
+server's view is the host's, and a second recovery changes nothing.
+"""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakes.host import Killed, SimulatedHost
+from towpath.errors import TowpathError
+from towpath.status import Health, State
+
+Scene = Callable[[SimulatedHost], str]
+
+
+def _upgrade(host: SimulatedHost) -> str:
+    host.assign(host.publish("2.0.0"), generation=2)
+    return "2.0.0"
+
+
+def _bad_upgrade(host: SimulatedHost) -> str:
+    host.ill.add("2.0.0")
+    host.assign(host.publish("2.0.0"), generation=2)
+    return "1.0.0"
+
+
+def _removal(host: SimulatedHost) -> str:
+    host.assign()
+    return ""
+
+
+def _new_parameter(host: SimulatedHost) -> str:
+    host.assign(host.wishes[0][0], generation=2, parameters={"port": 9001})
+    return "1.0.0"
+
+
+SCENES: dict[str, Scene] = {
+    "upgrade": _upgrade,
+    "bad upgrade": _bad_upgrade,
+    "removal": _removal,
+    "new parameter": _new_parameter,
+}
+
+
+def _ready(folder: Path) -> SimulatedHost:
+    host = SimulatedHost(folder)
+    host.assign(host.publish("1.0.0"))
+    host.boot()
+    host.settle()
+    host.run(120)  # past probation
+    return host
+
+
+def _survive(host: SimulatedHost, limit_s: float = 600.0) -> None:
+    """Run to the end, starting a new agent wherever one was killed."""
+    for _ in range(3):
+        try:
+            host.settle(limit_s)
+        except Killed:
+            host.kill_at = None
+            _start(host)
+        else:
+            return
+
+
+def _start(host: SimulatedHost) -> None:
+    host.boot()
+    host.agent.hint()
+
+
+def _points(tmp_path: Path, scene: Scene) -> int:
+    host = _ready(tmp_path / "count")
+    before = host.changes
+    scene(host)
+    host.settle()
+    return host.changes - before
+
+
+def _check(host: SimulatedHost, expected: str, where: str) -> None:
+    assert (host.live(), host.serving()) == (expected, expected), where
+    if expected:
+        state = host.state()
+        assert state.current_version == expected, where
+        assert state.health is Health.HEALTHY, where
+        assert state.state in (State.CONFIRMED, State.REVERTED), where
+    else:
+        assert "hello" not in host.server.apps, where
+    assert not list((host.folder / "staging").iterdir()), where
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SCENES)
+def test_killed_once_at_any_change_the_host_ends_as_if_it_had_not_been(tmp_path: Path, name: str) -> None:
+    """Every point of every scene ends in the same place, with what runs, what is linked and what is told agreeing."""
+    scene = SCENES[name]
+    points = _points(tmp_path, scene)
+    assert points > 20  # a scene that does nothing proves nothing
+    for point in range(1, points + 1):
+        host = _ready(tmp_path / f"{point}")
+        expected = scene(host)
+        host.kill_at = host.changes + point
+        _survive(host)
+        where = f"{name}, killed at change {point} ({', '.join(host.steps)})"
+        assert host.steps, where
+        _check(host, expected, where)
+        log = list(host.world.log)
+        _start(host)
+        host.settle()
+        assert host.world.log == log, f"{where}: a second recovery touched what runs"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SCENES)
+def test_an_io_error_at_any_change_ends_in_the_old_or_the_new_and_never_between(tmp_path: Path, name: str) -> None:
+    """EIO once at any write, commit, start or stop: the host ends with one release linked, running and reported."""
+    scene = SCENES[name]
+    for point in range(1, _points(tmp_path, scene) + 1):
+        host = _ready(tmp_path / f"{point}")
+        wanted = scene(host)
+        fault = Fault(host.changes + point, host)
+        host.extra_change = fault
+        for _ in range(3):
+            try:
+                host.settle()
+            except (TowpathError, OSError):  # what the loop does not handle ends the agent; it is started again
+                _start(host)
+            else:
+                break
+        host.run(400)
+        where = f"{name}, EIO at change {point} ({fault.hit})"
+        assert fault.hit, where
+        assert host.live() == host.serving(), where
+        assert host.live() in (wanted, "1.0.0"), where
+        if host.live():
+            assert host.state().current_version == host.live(), where
+            assert host.state().health is Health.HEALTHY, where
+        assert not [tx for tx in host.journal.transactions() if not tx.state.ended], where
+
+
+class Fault:
+    """An I/O error at one change, once."""
+
+    def __init__(self, at: int, host: SimulatedHost) -> None:
+        self._at, self._host, self.hit = at, host, ""
+
+    def __call__(self, verb: str, path: Path) -> None:
+        if self._host.changes == self._at and not self.hit:
+            self.hit = f"{verb} {path.name}"
+            raise OSError(errno.EIO, "injected")
+
+
+@pytest.mark.timeout(600)
+def test_killed_during_a_first_install_the_app_ends_up_running(tmp_path: Path) -> None:
+    """A host that dies in its very first transaction still ends with the app."""
+    count = SimulatedHost(tmp_path / "count")
+    count.assign(count.publish("1.0.0"))
+    count.boot()
+    count.settle()
+    for point in range(1, count.changes + 1):
+        host = SimulatedHost(tmp_path / f"{point}", kill_at=point)
+        host.assign(host.publish("1.0.0"))
+        try:
+            host.boot()
+        except Killed:
+            host.kill_at = None
+            _start(host)
+        _survive(host)
+        _check(host, "1.0.0", f"killed at change {point} ({', '.join(host.steps)})")
+
+
+def test_killed_every_time_while_starting_the_bad_release_is_given_up(tmp_path: Path) -> None:
+    """An app whose start takes the agent down is started three times at most, then the old one comes back."""
+    host = _ready(tmp_path)
+    deaths = 0
+
+    def deadly(verb: str, path: Path) -> None:
+        nonlocal deaths
+        if verb == "start" and path.name.startswith("2.0.0"):
+            deaths += 1
+            raise Killed
+
+    host.extra_change = deadly
+    host.assign(host.publish("2.0.0"), generation=2)
+    for _ in range(10):
+        try:
+            host.settle()
+        except Killed:
+            _start(host)
+        else:
+            break
+    assert deaths == 3
+    assert (host.live(), host.serving()) == ("1.0.0", "1.0.0")
+
+
+@pytest.mark.parametrize("keep", range(0, 101, 4))
+def test_a_journal_truncated_anywhere_is_set_aside_and_running_apps_are_untouched(tmp_path: Path, keep: int) -> None:
+    """FAULTS 2.15: whatever is left of the journal, the agent starts, and what runs goes on."""
+    host = _ready(tmp_path)
+    log = list(host.world.log)
+    path = tmp_path / "state.db"
+    host.journal.close()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * keep // 100])
+    host.boot()
+    host.settle()
+    assert host.world.log == log
+    _check(host, "1.0.0", f"{keep} % of the journal left")
+
+
+def test_floors_that_are_damaged_are_set_aside_and_the_host_goes_on(tmp_path: Path) -> None:
+    """FAULTS 2.15: a damaged floors file neither stops the agent nor what runs."""
+    host = _ready(tmp_path)
+    (tmp_path / "trust" / "floors.json").write_bytes(b'{"manifest": ')
+    _start(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.settle()
+    _check(host, "2.0.0", "after damaged floors")
+    assert (tmp_path / "trust" / "floors.damaged").exists()

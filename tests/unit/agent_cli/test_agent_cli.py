@@ -1,0 +1,262 @@
+"""The command `towpath-agent`, without a server: one line for every mistake, tables and JSON for what is there."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fakes.authority import Authority
+from towpath.reports import AppState, Event
+from towpath.status import Health, State, Verdict
+from towpath_agent import identity
+from towpath_agent.cli import JOURNAL, main
+from towpath_agent.identity import HostRecord
+from towpath_agent.journal import open_journal
+from towpath_agent.system.files import Files
+
+RECORD = HostRecord(
+    host_id="id-1",
+    name="h1",
+    environment="dev",
+    agent_address="127.0.0.1:7443",
+    enroll_address="127.0.0.1:7444",
+    key_sha256="",
+    not_before_unix_ms=0,
+    not_after_unix_ms=0,
+    identity_sha256="",
+)
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command line and returns exit code, stdout, stderr."""
+    for name in (
+        "TOWPATH_TOKEN",
+        "TOWPATH_TOKEN_FILE",
+        "TOWPATH_AGENT_DIR",
+        "TOWPATH_AGENT_SERVER",
+        "TOWPATH_AGENT_NAME",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder of an enrolled host."""
+    authority = Authority()
+    path = tmp_path / "h1"
+    Files().make_dirs(path)
+    Files().write_atomic(path / identity.CA, authority.ca_pem)
+    identity.save(path, Files(), RECORD, authority.identity("id-1"))
+    return path
+
+
+def one_line(err: str) -> str:
+    """Return the only line of an error output."""
+    assert err.startswith("towpath-agent: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("command", ["run", "status", "history"])
+def test_before_enrolment_there_is_nothing_to_run_or_see(run: Run, tmp_path: Path, command: str) -> None:
+    """A folder without a host says which command enrols one, with this very folder."""
+    code, out, err = run(command, "--dir", tmp_path / "new")
+    assert (code, out) == (1, "")
+    assert "towpath-agent enroll" in one_line(err)
+    assert f"--dir {tmp_path / 'new'}" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_enrolling_twice_is_one_line(run: Run, folder: Path) -> None:
+    """A second enrolment of a folder is refused before any server is dialled."""
+    token = Authority().token()
+    code, _, err = run("enroll", "--server", "127.0.0.1:1", "--token", token, "--name", "h2", "--dir", folder)
+    assert code == 1
+    assert "enrolled already, as h1 in dev" in one_line(err)
+
+
+@pytest.mark.parametrize("token", ["nonsense", "tp1.", "tp1.!!!!", "tp1." + "A" * 100, "\u00fc"])
+def test_a_malformed_token_is_one_line(run: Run, tmp_path: Path, token: str) -> None:
+    """A token that was cut, mistyped or is something else is one line, and no folder is made."""
+    code, _, err = run("enroll", "--server", "127.0.0.1:1", "--token", token, "--name", "h", "--dir", tmp_path / "h")
+    assert code == 1
+    assert "cannot use the token" in one_line(err)
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_missing_token_is_one_line(run: Run, tmp_path: Path) -> None:
+    """Without any token the three ways to give one are named."""
+    code, _, err = run("enroll", "--server", "127.0.0.1:1", "--name", "h", "--dir", tmp_path)
+    assert code == 2
+    assert "--token, --token-file or TOWPATH_TOKEN" in one_line(err)
+    code, _, err = run("enroll", "--server", "a:1", "--token-file", tmp_path / "no", "--name", "h", "--dir", tmp_path)
+    assert code == 1
+    assert "there is no file" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["frobnicate"], ["enroll"], ["status", "--output", "xml"], ["run", "--nonsense"], ["history", "--limit", "0"]],
+)
+def test_a_wrong_command_line_is_one_line(run: Run, words: list[str]) -> None:
+    """Unknown commands, options and values exit with 2 and name the help."""
+    code, _, err = run(*words)
+    assert code == 2
+    assert "--help" in one_line(err)
+
+
+def test_no_command_shows_the_help(run: Run) -> None:
+    """The bare command lists what there is."""
+    code, _, err = run()
+    assert code == 2
+    for command in ("enroll", "run", "status", "history", "version"):
+        assert command in err
+
+
+def test_version(run: Run) -> None:
+    """`version` prints name and version."""
+    assert run("version") == (0, "towpath-agent 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('srever = "a:1"', "unknown key 'srever'; did you mean 'server'?"),
+        ('frob = "a:1"', "known are name, server, sync_interval, token_file"),
+        ("name = [1]", "'name' must be one text"),
+        ("name = ", "it is no TOML"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_line(run: Run, folder: Path, text: str, message: str) -> None:
+    """agent.toml with a stranger in it, a list, or no TOML at all is named with what is wrong."""
+    (folder / "agent.toml").write_text(text)
+    code, _, err = run("status", "--dir", folder)
+    assert code == 1
+    assert message in one_line(err)
+    assert str(folder / "agent.toml") in err
+
+
+def test_flags_beat_variables_beat_the_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of strength is flag, variable, file: seen in which address is called unusable."""
+    (tmp_path / "agent.toml").write_text('server = "from-file"\nname = "h"\n')
+    token = Authority().token()
+    words = ["enroll", "--token", token, "--dir", tmp_path]
+    assert "'from-file'" in run(*words)[2]
+    monkeypatch.setenv("TOWPATH_AGENT_SERVER", "from-variable")
+    assert "'from-variable'" in run(*words)[2]
+    assert "'from-flag'" in run(*words, "--server", "from-flag")[2]
+
+
+def test_the_folder_comes_from_the_environment(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TOWPATH_AGENT_DIR stands for --dir."""
+    monkeypatch.setenv("TOWPATH_AGENT_DIR", str(folder))
+    assert "host h1 in dev" in run("status")[1]
+
+
+def test_an_agent_that_never_ran_has_no_apps(run: Run, folder: Path) -> None:
+    """Without a journal there is a host and nothing else, and looking makes no file."""
+    before = sorted(folder.iterdir())
+    code, out, _ = run("status", "--dir", folder)
+    assert code == 0
+    assert "no app yet" in out
+    assert run("history", "--dir", folder)[1] == "nothing happened yet\n"
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.fixture
+def lived(folder: Path) -> Path:
+    """Return the folder of a host with an app and a history."""
+    journal = open_journal(folder / JOURNAL)
+    state = AppState(
+        "hello",
+        current_version="1.0.0",
+        current_sha256=b"\1" * 32,
+        desired_version="1.1.0",
+        state=State.REVERTED,
+        health=Health.HEALTHY,
+        verdict=Verdict.FAILED,
+        reason="probe http: 500\x1b[31m\nred",
+        since_unix_ms=1_700_000_000_000,
+        parameters={"port": 9001},
+    )
+    journal.set_app_states([state], 1)
+    journal.add_event(Event("e1", 1_700_000_000_000, "transition", app="hello", state="Confirmed", version="1.0.0"))
+    journal.add_event(Event("e2", 1_700_000_001_000, "transition", app="other", state="Confirmed", version="2"))
+    journal.add_event(replace(Event("e3", 1_700_000_002_000, "transition"), app="hello", state="Reverted"))
+    journal.close()
+    return folder
+
+
+def test_status_shows_the_apps(run: Run, lived: Path) -> None:
+    """The table has a line for each app; control characters of an app's output do not reach the terminal."""
+    code, out, _ = run("status", "--dir", lived)
+    assert code == 0
+    row = out.splitlines()[-1]
+    for text in ("hello", "1.0.0", "1.1.0", "Reverted", "healthy", "failed", "2023-11-14 22:13:20Z", "probe http: 500"):
+        assert text in row
+    assert "\x1b" not in out
+
+
+def test_status_as_json(run: Run, lived: Path) -> None:
+    """JSON has the host and every field of the apps, digests in hex."""
+    table = json.loads(run("status", "--dir", lived, "-o", "json")[1])
+    assert table["host"]["name"] == "h1"
+    assert table["apps"][0]["current_sha256"] == "01" * 32
+    assert table["apps"][0]["parameters"] == {"port": 9001}
+    assert table["apps"][0]["state"] == "Reverted"
+
+
+def test_history_shows_what_happened(run: Run, lived: Path) -> None:
+    """Events come oldest first, of one app where it is named, the newest N where a limit is given."""
+    assert [row["id"] for row in json.loads(run("history", "--dir", lived, "-o", "json")[1])] == ["e1", "e2", "e3"]
+    of_hello = json.loads(run("history", "hello", "--dir", lived, "-o", "json")[1])
+    assert [row["id"] for row in of_hello] == ["e1", "e3"]
+    assert [row["id"] for row in json.loads(run("history", "--dir", lived, "-o", "json", "--limit", "1")[1])] == ["e3"]
+    assert run("history", "hello", "--dir", lived)[1].splitlines()[1].split()[2:6] == [
+        "transition",
+        "hello",
+        "1.0.0",
+        "Confirmed",
+    ]
+    assert run("history", "nothing", "--dir", lived)[1] == "nothing happened to nothing yet\n"
+
+
+def test_a_damaged_journal_is_one_line(run: Run, folder: Path) -> None:
+    """A journal that cannot be read is an error, not a traceback."""
+    (folder / JOURNAL).write_bytes(b"no database " * 100)
+    code, _, err = run("status", "--dir", folder)
+    assert code == 1
+    assert "journal" in one_line(err)
+
+
+def test_a_second_agent_in_a_folder_is_one_line(folder: Path) -> None:
+    """`run` in a folder in which an agent works ends at once, saying so."""
+    (folder / "trust").mkdir()
+    (folder / identity.ROOT).write_bytes(b"{}")
+    with Files().lock(folder / identity.LOCK):
+        program = "from towpath_agent.cli import main; main()"
+        words = [sys.executable, "-c", program, "run", "--dir", str(folder)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "another process holds it" in one_line(done.stderr)
+
+
+def test_an_unusable_interval_is_one_line(run: Run, folder: Path) -> None:
+    """A duration without a unit is bad input that shows the form."""
+    code, _, err = run("run", "--sync-interval", "60", "--dir", folder)
+    assert code == 1
+    assert "such as 90s" in one_line(err)

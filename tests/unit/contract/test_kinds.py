@@ -1,0 +1,76 @@
+"""Drivers' options: known, there where they must be, of the right type."""
+
+import pytest
+
+from towpath.errors import InputError
+from towpath.kinds import INSTALLERS, PROBES, SERVICES, Value, check_options
+
+SPECS = {
+    "text": "text",
+    "texts": "texts",
+    "int": "int",
+    "port": "port",
+    "bool": "bool",
+    "duration": "duration",
+    "size": "size",
+}
+GOOD: dict[str, list[Value]] = {
+    "text": ["", "a"],
+    "texts": [(), ("a", "b")],
+    "int": [0, -5, "${n}"],
+    "port": [80, "${port}"],
+    "bool": [True, False],
+    "duration": [0, 10],
+    "size": [0, 2**40],
+}
+BAD: dict[str, list[Value]] = {
+    "text": [1, True, ("a",)],
+    "texts": ["a", 1, True],
+    "int": ["5", "$n", "", "${n", "${n}0", "x${n}", "${a}${b}", "${}", True, ("a",)],
+    "port": ["80", "${port", "http", False],
+    "bool": [1, 0, "true"],
+    "duration": ["10s", True],
+    "size": ["1MiB", False],
+}
+
+
+@pytest.mark.parametrize(("option", "value"), [(option, value) for option in GOOD for value in GOOD[option]])
+def test_an_option_of_its_type_passes(option: str, value: Value) -> None:
+    """Each option type takes its own values; numbers and ports also one whole parameter."""
+    check_options("release x", SPECS, {option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [(option, value) for option in BAD for value in BAD[option]])
+def test_an_option_of_another_type_is_refused(option: str, value: Value) -> None:
+    """True is no number, a text is no number, and a hole that does not close would only fail on the host."""
+    with pytest.raises(InputError, match=f"^cannot use release x: option '{option}' must be"):
+        check_options("release x", SPECS, {option: value})
+
+
+def test_an_unknown_option_names_the_known_ones() -> None:
+    """A typing error shows what there is; a driver without options says none."""
+    with pytest.raises(InputError, match="unknown option 'pot'; known are host, port"):
+        check_options("probe tcp", PROBES["tcp"], {"pot": 1})
+    with pytest.raises(InputError, match="unknown option 'x'; known are none"):
+        check_options("run none", SERVICES["none"], {"x": 1})
+
+
+def test_a_required_option_that_is_missing_is_named() -> None:
+    """`!` in a spec means that the option must be there; without it, it may be left out."""
+    with pytest.raises(InputError, match="option 'url' is missing"):
+        check_options("probe http", PROBES["http"], {"status": 200})
+    check_options("install tree", INSTALLERS["tree"], {})
+
+
+def test_the_kinds_of_this_version() -> None:
+    """These kinds and required options are promised to publishers; a kind that vanishes breaks signed releases."""
+    assert (set(INSTALLERS), set(SERVICES)) == ({"tree", "file"}, {"systemd", "process", "none"})
+    assert set(PROBES) == {"http", "tcp", "exec", "process"}
+    required = {
+        f"{kind}.{option}"
+        for table in (INSTALLERS, SERVICES, PROBES)
+        for kind, specs in table.items()
+        for option, spec in specs.items()
+        if spec.endswith("!")
+    }
+    assert required == {"file.path", "systemd.unit", "http.url", "tcp.port", "exec.command"}

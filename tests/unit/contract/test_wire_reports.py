@@ -1,0 +1,131 @@
+"""Reports on the wire: equal on both sides, capped on both sides."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from towpath.errors import Refusal
+from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event
+from towpath.status import Health, State, Verdict
+from towpath.v1 import types_pb2 as pb
+from towpath.wire.reports import MAX_ID_CHARS, from_app_state, from_event, to_app_state, to_event
+
+NAME, DIGEST = st.text(max_size=MAX_ID_CHARS), st.binary(max_size=32)
+U64, I64 = st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1)
+REASON = st.text(max_size=MAX_REASON_CHARS)
+VALUES: Any = st.one_of(st.text(max_size=9), I64, st.booleans(), st.lists(st.text(max_size=5), max_size=2).map(tuple))
+
+STATES = st.builds(
+    AppState,
+    app=NAME,
+    current_version=NAME,
+    current_sha256=DIGEST,
+    desired_version=NAME,
+    desired_sha256=DIGEST,
+    previous_version=NAME,
+    state=st.sampled_from(State),
+    health=st.sampled_from(Health),
+    verdict=st.sampled_from(Verdict),
+    reason=REASON,
+    generation=U64,
+    since_unix_ms=I64,
+    parameters=st.dictionaries(st.text(max_size=9), VALUES, max_size=3),
+)
+EVENTS = st.builds(
+    Event,
+    id=st.text(min_size=1, max_size=MAX_ID_CHARS),
+    at_unix_ms=I64,
+    kind=NAME,
+    app=NAME,
+    transaction=NAME,
+    state=NAME,
+    version=NAME,
+    release_sha256=DIGEST,
+    verdict=NAME,
+    reason=REASON,
+    code=NAME,
+    evidence=st.text(max_size=200),
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(STATES)
+def test_a_state_comes_back_equal(state: AppState) -> None:
+    """What a host says about an app is what its server reads."""
+    assert from_app_state(pb.AppState.FromString(to_app_state(state).SerializeToString())) == state
+
+
+@settings(deadline=None, max_examples=50)
+@given(EVENTS)
+def test_an_event_comes_back_equal(event: Event) -> None:
+    """What a host tells is what its server reads."""
+    assert from_event(pb.ReportEvent.FromString(to_event(event).SerializeToString())) == event
+
+
+def test_the_generated_reports_cover_every_field() -> None:
+    """A new field must be added to the strategies above: this count reminds."""
+    assert (len(fields(AppState)), len(fields(Event))) == (13, 12)
+
+
+def test_long_texts_are_cut_before_they_travel() -> None:
+    """A host sends at most so many characters of reason and evidence, the first ones."""
+    event = to_event(Event("1", 0, "k", reason="r" * 9000, evidence="e" * 9000))
+    assert (event.reason, event.evidence) == ("r" * MAX_REASON_CHARS, "e" * MAX_EVIDENCE_CHARS)
+    assert to_app_state(AppState("a", reason="r" * 9000)).reason == "r" * MAX_REASON_CHARS
+
+
+def test_a_server_keeps_no_more_than_the_caps_of_a_hostile_event() -> None:
+    """Every text of an event that arrives is cut, whatever the host sent."""
+    texts = dict.fromkeys("kind app transaction state version verdict reason code evidence".split(), "x" * 9000)
+    event = from_event(pb.ReportEvent(id="1", release_sha256=bytes(99), **texts))  # type: ignore[arg-type]
+    caps = {"reason": MAX_REASON_CHARS, "evidence": MAX_EVIDENCE_CHARS}
+    assert {name: len(getattr(event, name)) for name in texts} == {n: caps.get(n, MAX_ID_CHARS) for n in texts}
+    assert len(event.release_sha256) == 32
+
+
+def test_a_server_keeps_no_more_than_the_caps_of_a_hostile_state() -> None:
+    """Every text of a state that arrives is cut, whatever the host sent."""
+    names = dict.fromkeys("app current_version desired_version previous_version reason".split(), "x" * 9000)
+    raw = pb.AppState(
+        current_sha256=bytes(99),
+        desired_sha256=bytes(99),
+        state="Planned",
+        health="unknown",
+        **names,  # type: ignore[arg-type]
+    )
+    state = from_app_state(raw)
+    assert {len(getattr(state, name)) for name in names if name != "reason"} == {MAX_ID_CHARS}
+    assert len(state.reason) == MAX_REASON_CHARS
+    assert (len(state.current_sha256), len(state.desired_sha256)) == (32, 32)
+
+
+@pytest.mark.parametrize("field", ["state", "health", "verdict"])
+def test_a_word_that_is_none_of_ours_is_garbled(field: str) -> None:
+    """A state, health or verdict that this version does not know is refused, in a line of bounded length."""
+    message = to_app_state(AppState("a"))
+    setattr(message, field, "x" * 5000)
+    with pytest.raises(Refusal, match="^cannot read a report") as caught:
+        from_app_state(message)
+    assert caught.value.code == "garbled"
+    assert len(str(caught.value)) < 200
+
+
+def test_an_empty_parameter_is_garbled() -> None:
+    """A parameter value that holds nothing is the host's fault, under the same name."""
+    message = to_app_state(AppState("a"))
+    message.parameters["p"].SetInParent()
+    with pytest.raises(Refusal) as caught:
+        from_app_state(message)
+    assert caught.value.code == "garbled"
+
+
+@pytest.mark.parametrize("event_id", ["", "x" * (MAX_ID_CHARS + 1)])
+def test_an_event_without_a_usable_id_is_garbled(event_id: str) -> None:
+    """The id makes sending twice harmless, so an event must have one, and it is never cut."""
+    with pytest.raises(Refusal, match="without a usable id") as caught:
+        from_event(pb.ReportEvent(id=event_id))
+    assert caught.value.code == "garbled"
+    assert from_event(pb.ReportEvent(id="x" * MAX_ID_CHARS)).id == "x" * MAX_ID_CHARS
