@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's ow
 
 from examples.loopback import EXAMPLES, Fleet
 from examples.processes import FleetError, free_ports, wait_for
-from examples.unrest import AppWatcher, Killer
+from examples.unrest import MAX_LINE, AppWatcher, Killer
 
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
 SETTLE_TIMEOUT_S = 60.0
@@ -135,7 +135,7 @@ class Demo:
         since = {host: len(self.fleet.history(host)) for host in HOSTS}
         done = self.fleet.deploy("hello", step.version, *step.words, code=None, timeout_s=DEPLOY_TIMEOUT_S)
         for line in (done.out + done.err).strip().splitlines()[-1:]:
-            self.say(f"    {line}")
+            self.say(f"    {line[:MAX_LINE]}")
         if done.code != step.exit_code:
             self._differ(f"deploy of {step.version} ended with {done.code}, not {step.exit_code}: {done.err.strip()}")
         self._settle(step)
@@ -220,7 +220,8 @@ def table(rows: Sequence[Row]) -> str:
         (r.host, str(r.port), r.current, r.state, r.health, r.agent_says, r.serves, " > ".join(r.journey)) for r in rows
     ]
     widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _arguments() -> argparse.Namespace:

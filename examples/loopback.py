@@ -105,7 +105,7 @@ class Fleet:
     """Server, agents and operator below one folder. Use as a context manager."""
 
     def __init__(self, root: Path, said: Callable[[str], object] = str) -> None:
-        """Keep the folder (made where missing); nothing runs yet. `said` hears each operator's command."""
+        """Keep the folder (made where missing); nothing runs yet. `said` hears the operator's commands."""
         root.mkdir(parents=True, exist_ok=True)
         self.root = root.resolve()
         self._said = said
@@ -144,7 +144,8 @@ class Fleet:
 
     def towpath(self, *words: str, code: int | None = 0, timeout_s: float = COMMAND_TIMEOUT_S) -> Done:
         """Run one command of the operator; FleetError where its exit code is not `code` (None: any)."""
-        self._said(shlex.join(["towpath", *words]))
+        if "json" not in words:  # only looks
+            self._said(shlex.join(["towpath", *words]))
         done = run([command("towpath"), *words], env=self.env(), cwd=self.root, timeout_s=timeout_s)
         if code is not None and done.code != code:
             shown = (done.err or done.out).strip()[-2000:]

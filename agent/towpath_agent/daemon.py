@@ -32,7 +32,7 @@ from towpath_agent.runner.steady import Steady
 from towpath_agent.services import SERVICES
 from towpath_agent.store import Store
 from towpath_agent.system.clock import SystemClock
-from towpath_agent.system.files import Files
+from towpath_agent.system.files import Files, absolute
 from towpath_agent.system.process import boot_id, run_hook
 from towpath_agent.transport.client import GrpcServer
 from towpath_agent.trust.client import TrustClient
@@ -142,7 +142,7 @@ class Daemon:
         if not identity.renewal_is_due(self._folder, self._files, record, self._clock.now_unix_ms()):
             return
         result = run_hook(
-            [sys.executable, "-m", "towpath_agent.renew", "--dir", str(self._folder)],
+            [sys.executable, "-P", "-m", "towpath_agent.renew", "--dir", str(self._folder)],
             cwd=self._folder,
             env=dict(os.environ),
             timeout_s=RENEW_TIMEOUT_S,
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sync-interval-ms", type=int, default=round(pacing.SYNC_INTERVAL_S * 1000))
     options = parser.parse_args(arguments)
     try:
-        daemon = Daemon(options.dir.absolute(), options.sync_interval_ms / 1000)
+        daemon = Daemon(absolute(options.dir), options.sync_interval_ms / 1000)
         for number in (signal.SIGTERM, signal.SIGINT):
             # In a thread: setting an Event from inside a handler can deadlock with the wait that it interrupts.
             signal.signal(number, lambda _number, _frame: threading.Thread(target=daemon.agent.stop).start())

@@ -22,7 +22,7 @@ from towpath_agent.errors import DiskError, disk_error
 from towpath_agent.system import disk
 from towpath_agent.system.handles import Before, Lock, OpenFile
 
-__all__ = ["TEMP_PREFIX", "Before", "Files", "Lock", "OpenFile", "temporary"]
+__all__ = ["TEMP_PREFIX", "Before", "Files", "Lock", "OpenFile", "absolute", "temporary"]
 
 TEMP_PREFIX = ".tmp-"
 _TEMP_RANDOM_BYTES = 8
@@ -32,6 +32,11 @@ _BUFFER_BYTES = 2**20
 
 def _nothing(_verb: str, _path: Path) -> None:
     """Do nothing before an operation."""
+
+
+def absolute(path: Path) -> Path:
+    """Return `path` from the root on, links as they are."""
+    return path.absolute()
 
 
 def temporary(path: Path) -> Path:

@@ -101,6 +101,7 @@ def test_a_key_beside_its_certificate_is_found() -> None:
         (pki.key_to_pem(ed25519.Ed25519PrivateKey.generate()), None, "P-256"),
         (pki.key_to_pem(ec.generate_private_key(ec.SECP384R1())), None, "P-256"),
     ],
+    ids=["locked", "wrong passphrase", "nonsense", "cut", "ed25519", "p-384"],
 )
 def test_unusable_keys_are_said_so(pem: bytes, passphrase: bytes | None, word: str) -> None:
     """A missing or wrong passphrase, damage and a wrong kind of key are each one clear line."""

@@ -41,6 +41,7 @@ def test_space_around_a_token_is_ignored() -> None:
         TEXT[:20] + "!" + TEXT[21:],
         TEXT[:20] + "ä" + TEXT[21:],
     ],
+    ids=[str(number) for number in range(9)],
 )
 def test_a_damaged_token_is_said_so(text: str) -> None:
     """A token that is cut off, mistyped or of another kind is refused, and its text is not repeated."""
