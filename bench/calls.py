@@ -60,7 +60,7 @@ def operator(fleet: Fleet) -> Party:
 def sync_request() -> bytes:
     """Return a serialized SyncRequest as an agent with nothing new sends it."""
     return agent_pb2.SyncRequest(
-        nonce=secrets.token_bytes(32),
+        nonce=secrets.token_bytes(16),
         state_revision=1,
         agent_version="0.1.0",
         platform="linux/amd64",

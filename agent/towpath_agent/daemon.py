@@ -121,15 +121,19 @@ class Daemon:
     def _watch(self) -> None:
         """Keep one stream of hints open; losing it only means that changes wait for the next sync."""
         failures = 0
+
+        def on_hint() -> None:
+            nonlocal failures
+            failures = 0  # the stream was open
+            self.agent.hint()
+
         while not self.agent.stopping.is_set():
-            server, began = self._server, self._clock.monotonic()
             try:
-                server.watch(self.agent.hint, self.agent.stopping)
+                self._server.watch(on_hint, self.agent.stopping)
             except TowpathError:
                 failures += 1
-            if self._clock.monotonic() - began > pacing.MAX_RETRY_S:
-                failures = 0
-            delay = random.random() * pacing.backoff_s(failures + 1, pacing.FIRST_RETRY_S, 30.0)
+            # Full jitter: a server that comes back is not met by its whole fleet in one instant.
+            delay = random.random() * pacing.backoff_s(failures + 1, pacing.FIRST_RETRY_S, pacing.MAX_WATCH_RETRY_S)
             self._clock.wait(self.agent.stopping, delay)
 
     def _renew_if_due(self) -> None:

@@ -18,6 +18,7 @@ from towpath.parameters import Value
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath_agent.engine.planning import Failure, Wish
+from towpath_agent.system.files import absolute
 
 SCHEMA_VERSION = 1
 # Reports wait on disk for a server that is away; beyond this the oldest acknowledged ones go first, then the oldest.
@@ -387,7 +388,7 @@ def open_journal(path: Path) -> Journal:
 
 def open_readonly(path: Path) -> Journal:
     """Open the journal for reading beside a running agent; Broken where there is none."""
-    db = _connect(path, f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    db = _connect(path, f"{absolute(path).as_uri()}?mode=ro", uri=True)
     try:
         db.execute("SELECT 1 FROM meta LIMIT 1")
         _check_version(path, db.execute("PRAGMA user_version").fetchone()[0])

@@ -345,6 +345,8 @@ def test_an_app_that_is_refused_keeps_running_what_it_ran(host: SimulatedHost) -
     host.run(30)
     assert (host.state().verdict, host.state().generation) == (Verdict.REFUSED, 2)
     assert "s390x" in host.state().reason
+    refusals = [event for event in host.server.events.values() if event.kind == "refusal"]
+    assert [(event.code, event.version) for event in refusals] == [("wrong-platform", "2.0.0")]
     assert host.serving() == "1.0.0"
 
 

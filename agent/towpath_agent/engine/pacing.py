@@ -3,6 +3,7 @@
 SYNC_INTERVAL_S = 60.0
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 60.0
+MAX_WATCH_RETRY_S = 15.0
 # A release that could not be fetched is tried again; one that could not be undone too (Stuck).
 FETCH_RETRY_S = 5.0
 UNDO_RETRY_S = 5.0

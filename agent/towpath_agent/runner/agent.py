@@ -63,6 +63,7 @@ class Agent:
         self._sync_failures = 0
         self._sync_at_s = clock.monotonic()
         self._last_trouble = ""
+        self._refused = refused_apps(journal)
         self._hinted = threading.Event()
         self.stopping = threading.Event()
         self.wake = threading.Event()
@@ -128,6 +129,7 @@ class Agent:
         else:
             if changed:
                 self._log("desired state changed")
+                self._tell_refused()
             self._sync_failures = 0
             self._last_trouble = ""
             self._reporter.server_knows(self._desired.known_state_revision)
@@ -141,6 +143,23 @@ class Agent:
         if line != self._last_trouble:
             self._last_trouble = line
             self._add_event(self._event("refusal", reason=str(error), code=error.code))
+
+    def _tell_refused(self) -> None:
+        """Report each app that was refused under the attack's name; the rest of the manifest goes on."""
+        refused = refused_apps(self._journal)
+        for app, no in refused.items():
+            if self._refused.get(app) != no:
+                self._log(f"{app}: refused {no['version']}: {no['code']}: {no['message']}")
+                self._add_event(
+                    replace(
+                        self._event("refusal", reason=str(no["message"]), code=str(no["code"])),
+                        app=app,
+                        version=str(no["version"]),
+                        release_sha256=bytes.fromhex(str(no["sha256"])),
+                        verdict=Verdict.REFUSED.value,
+                    )
+                )
+        self._refused = refused
 
     def _plan(self) -> None:
         desired = self._journal.desired()
