@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
@@ -68,13 +68,15 @@ def sync_request() -> bytes:
     ).SerializeToString()
 
 
-def call_many(channel: grpc.Channel, method: str, request: Callable[[], bytes], count: int) -> tuple[float, int]:
-    """Call `count` times one after another; return seconds and the size of the last response."""
-    call = unary(channel, method)
+def call_many(
+    channels: Sequence[grpc.Channel], method: str, request: Callable[[], bytes], count: int
+) -> tuple[float, int]:
+    """Call `count` times one after another, by turns over `channels`; return seconds and the last response's size."""
+    methods = [unary(channel, method) for channel in channels]
     size = 0
     began = time.monotonic()
-    for _ in range(count):
-        size = len(call(request(), timeout=CALL_TIMEOUT_S))
+    for number in range(count):
+        size = len(methods[number % len(methods)](request(), timeout=CALL_TIMEOUT_S))
     return time.monotonic() - began, size
 
 

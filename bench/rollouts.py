@@ -41,15 +41,17 @@ def small_deploy(fleet: Fleet, repeats: int) -> dict[str, object]:
         seconds, command_s = timed_deploy(fleet, "five", version, ["h1"])
         confirmed.append(seconds)
         command.append(command_s)
-    return {
+    result: dict[str, object] = {
         "files": 5,
         "bytes": 1_000_000,
         "healthy_for_s": apps.HEALTHY_FOR_S,
         "confirmed_s": median(confirmed),
-        "beyond_healthy_for_s": median(confirmed) - apps.HEALTHY_FOR_S,
+        "beyond_healthy_for_s": round(median(confirmed) - apps.HEALTHY_FOR_S, 3),
         "command_s": median(command),
         "each_s": [round(seconds, 3) for seconds in confirmed],
     }
+    note(f"  {result}")
+    return result
 
 
 def fleets(fleet: Fleet, sizes: tuple[int, ...]) -> list[dict[str, object]]:

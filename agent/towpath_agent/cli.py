@@ -109,7 +109,8 @@ def run(folder: Path, sync_interval: str | None) -> None:
         arguments += ["--sync-interval-ms", str(parse_duration_ms(sync_interval))]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, arguments)  # noqa: S606  (no shell is wanted)
+    # One arena for all threads: what a change took goes back to the system, and the idle agent stays small.
+    os.execve(sys.executable, arguments, {"MALLOC_ARENA_MAX": "1", **os.environ})  # noqa: S606  (no shell is wanted)
 
 
 @group.command()

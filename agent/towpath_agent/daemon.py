@@ -33,6 +33,7 @@ from towpath_agent.services import SERVICES
 from towpath_agent.store import Store
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files, absolute
+from towpath_agent.system.memory import give_back
 from towpath_agent.system.process import boot_id, run_hook
 from towpath_agent.transport.client import GrpcServer
 from towpath_agent.trust.client import TrustClient
@@ -87,6 +88,7 @@ class Daemon:
             chance=Chance(random.random, lambda: uuid.uuid4().hex),
             sync_interval_s=sync_interval_s,
             log=_say,
+            rest=give_back,
         )
         self._renew_at_s = 0.0
         self._watcher: threading.Thread | None = None

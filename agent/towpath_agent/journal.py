@@ -110,9 +110,12 @@ _BODY_FIELDS = ("touched", "attempts", "tries", "verdict", "reason", "code", "re
 class Journal:
     """All reads and writes of state.db. One writer (the agent); readers open it read-only."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, readonly: bool = False) -> None:
         """Wrap an open connection; use `open_journal` or `open_readonly`."""
         self._db = connection
+        # What was read since the last commit: the loop asks the same at each tick, and mostly nothing changed.
+        self._seen: dict[tuple[str, tuple[object, ...]], list[tuple[str, ...]]] = {}
+        self._readonly = readonly
 
     def close(self) -> None:
         """Close the database."""
@@ -120,6 +123,7 @@ class Journal:
 
     @contextmanager
     def _commit(self) -> Iterator[sqlite3.Cursor]:
+        self._seen.clear()
         cursor = self._db.cursor()
         try:
             cursor.execute("BEGIN IMMEDIATE")
@@ -129,14 +133,21 @@ class Journal:
             raise Broken(f"cannot write the journal: {error}", code="journal") from error
         finally:
             cursor.close()
+            self._seen.clear()
             if self._db.in_transaction:  # whatever it was that came between: all of it, or nothing
                 self._db.rollback()
 
     def _all(self, query: str, values: Sequence[object] = ()) -> list[tuple[str, ...]]:
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise Broken(f"cannot read the journal: {error}", code=_code_of(error)) from error
+        key = (query, tuple(values))
+        rows = self._seen.get(key)
+        if rows is None:
+            try:
+                rows = self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise Broken(f"cannot read the journal: {error}", code=_code_of(error)) from error
+            if not self._readonly:  # there another process writes
+                self._seen[key] = rows
+        return rows
 
     # -- small facts
 
@@ -398,7 +409,7 @@ def open_readonly(path: Path) -> Journal:
     except Broken:
         db.close()
         raise
-    return Journal(db)
+    return Journal(db, readonly=True)
 
 
 def _connect(path: Path, database: str, *, uri: bool = False, check_same_thread: bool = True) -> sqlite3.Connection:

@@ -114,7 +114,9 @@ def describe(host: HostProgress) -> str:
         parts.append(host.state)
     if host.current:
         parts.append(f"runs {host.current}")
-    if host.health:
+    if host.health not in ("", "unknown"):
         parts.append(host.health)
-    reason = f": {host.reason}" if host.reason else ""
-    return clean(f"{host.host}: {', '.join(parts)}{reason}")
+    # A server says "in Planned" where it has nothing more to say; the state is on the line already.
+    reason = host.reason.strip()
+    said = f": {reason}" if reason and reason != f"in {host.state}" else ""
+    return clean(f"{host.host}: {', '.join(parts)}{said}")

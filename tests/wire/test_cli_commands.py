@@ -162,7 +162,7 @@ def test_why_in_both_spellings(shell: CliShell, server: OperatorServer) -> None:
     """`why HOST APP` and `host why HOST APP` print the chain of reasons with the commands that change it."""
     server.reasons = [pb.Reason(fact="h1 has no assignment of hello", command="towpath deploy hello 1.0.0")]
     out = shell.type("why", "h1", "hello").out
-    assert out == "h1 has no assignment of hello\n    change it with: towpath deploy hello 1.0.0\n"
+    assert out == "h1 has no assignment of hello\n    $ towpath deploy hello 1.0.0\n"
     assert shell.type("host", "why", "h1", "hello").out == out
     assert shell.type("why", "h1", "hello", "-o", "json").json()[0]["fact"] == "h1 has no assignment of hello"
 

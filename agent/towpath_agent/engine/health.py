@@ -2,7 +2,7 @@
 
 Clocks (Nomad's): all probes must pass without a break for `healthy_for`, before `deadline`. A probe that has never
 passed may still be starting, so only the deadline judges it; one that has passed and then fails `failures` times in a
-row is ill at once. Flapping starts `healthy_for` anew: until health is proven, one failed check is a break; after that,
+row is ill at once. Flapping starts `healthy_for` anew: until HEALTHY was said, one failed check is a break; after that,
 fewer than `failures` in a row are forgiven.
 """
 
@@ -44,6 +44,9 @@ class HealthTracker:
         self._started = started_s
         self._tracks = [_Track(due=started_s) for _ in self._probes]
         self._passing_since: float | None = None if self._probes else started_s
+        self._proven = (
+            False  # HEALTHY was said since then; that time has passed alone is no proof, the next check may fail
+        )
 
     def due(self, now_s: float) -> list[int]:
         """Return which probes to run now."""
@@ -69,9 +72,8 @@ class HealthTracker:
         since, unbroken = self._passing_since, all(other.passing and not other.failed for other in self._tracks)
         if since is None:
             self._passing_since = now_s if unbroken else None
-        elif not unbroken:
-            proven = now_s - since >= self._policy.healthy_for_ms / 1000
-            self._passing_since = since if proven and all(other.passing for other in self._tracks) else None
+        elif not unbroken and not (self._proven and all(other.passing for other in self._tracks)):
+            self._passing_since, self._proven = None, False
 
     def verdict(self, now_s: float) -> HealthVerdict:
         """Return STARTING until proven, then HEALTHY; UNHEALTHY with the failing probe's evidence otherwise."""
@@ -86,6 +88,7 @@ class HealthTracker:
             return HealthVerdict(Health.UNHEALTHY, reason, self._all_evidence())
         healthy_for = self._policy.healthy_for_ms / 1000
         if self._passing_since is not None and now_s - self._passing_since >= healthy_for:
+            self._proven = True
             return HealthVerdict(Health.HEALTHY, "all probes pass")
         deadline = self._policy.deadline_ms / 1000
         if now_s - self._started >= deadline:

@@ -49,11 +49,12 @@ class Agent:
         chance: Chance,
         sync_interval_s: float = pacing.SYNC_INTERVAL_S,
         log: Callable[[str], None] = lambda _line: None,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
-        """Resume where the journal stands."""
+        """Resume where the journal stands. `rest` is called when a change is over."""
         self._journal, self._desired, self._floors = journal, desired, floors
         self._actions, self._steady, self._clock, self._chance = actions, steady, clock, chance
-        self._sync_interval_s, self._log = sync_interval_s, log
+        self._sync_interval_s, self._log, self._rest = sync_interval_s, log, rest
         self._reporter = Reporter(journal, clock)
         self._transactions = {tx.app: tx for tx in journal.transactions()}
         self._current = journal.deployed("current")
@@ -305,6 +306,7 @@ class Agent:
                 self._add_event(self._event("cleanup", tx=tx, reason=f"cannot clean up: {error}", code="cleanup"))
             self._say_notes()
             self._settled.add(tx.id)
+            self._rest()
             if all(other.state is State.CONFIRMED for other in self._transactions.values()):
                 self._actions.prune_store()
         probation = decode_release(tx.release).health.probation_ms if tx.wish.sha256 else 0
@@ -326,6 +328,7 @@ class Agent:
         self._settled.discard(tx.id)
         self._transactions.pop(tx.app, None)
         self._again.pop(tx.app, None)
+        self._rest()
 
     def _interrupted(self, app: str) -> bool:
         """Ask in mid-fetch whether to go on: a newer manifest may want something else."""

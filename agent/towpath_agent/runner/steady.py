@@ -19,7 +19,7 @@ from towpath_agent.system.clock import Clock
 # Restarts are forgotten once the app has run this long.
 CALM_S = 300.0
 CRASH_LOOP = 3
-SERVICE_CHECK_S = 5.0
+SERVICE_CHECK_S = 10.0
 
 
 class _Kept:

@@ -26,7 +26,7 @@ from towpath_agent.transport.channel import Limits, error_of, open_channel
 from towpath_agent.transport.rate import RateGuard
 
 # How often a blocked stream looks whether it was told to stop, or is too slow.
-LOOK_S = 0.5
+LOOK_S = 0.9
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ def _report(operator: Operator, order: DeployOrder, deployed: Deployed, outcome:
         line = f"{name} is healthy on {count(len(healthy), 'host')} of {order.environment}"
         click.echo(f"{line} after {outcome.seconds:.1f}s{later}", err=operator.json)
         return
-    reason = f": {rollout.reason}" if rollout is not None and rollout.reason else ""
+    reason = f": {rollout.reason.strip()}" if rollout is not None and rollout.reason else ""
     where = next((host.host for host in hosts if host.phase in ("failed", "inconclusive")), None)
     where = where or next((host.host for host in hosts if host.phase != "healthy"), None)
     see = f"towpath why {where} {order.app}" if where is not None else "towpath host list"

@@ -125,7 +125,7 @@ def _print_why(operator: Operator, name: str, app: str) -> None:
     for reason in reasons:
         click.echo(clean(reason.fact))
         if reason.command:
-            click.echo(f"    change it with: {clean(reason.command)}")
+            click.echo(f"    $ {clean(reason.command)}")
 
 
 @host.command(name="why")

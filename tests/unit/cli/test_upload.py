@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import tarfile
+import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import zstandard
 from towpath.errors import Refusal, Unavailable
 from towpath_cli.model import Piece
 from towpath_cli.tree import Progress, Tree, no_progress, read_tree
-from towpath_cli.upload import ATTEMPTS, PIECE_BYTES, upload_tree
+from towpath_cli.upload import ATTEMPTS, PIECE_BYTES, pieces, upload_tree
 
 
 class Store:
@@ -102,3 +104,29 @@ def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(Refusal):
         upload_tree(store, make_tree(tmp_path), show=silent, sleep=lambda _: None)
     assert store.asked == 1
+
+
+@pytest.mark.parametrize("name", ["artifact", "artifact.tar", "artifact.tar.zst"])
+def test_memory_is_flat(tmp_path: Path, name: str) -> None:
+    """Hashing and uploading need the same few MiB whatever the size: a 2 GB artifact is no special case."""
+
+    def peak(size: int) -> int:
+        content = tmp_path / "content"
+        with content.open("wb") as file:
+            file.truncate(size)
+        path = content.rename(tmp_path / name) if name == "artifact" else tmp_path / name
+        if name != "artifact":
+            with tarfile.open(tmp_path / "artifact.tar", "w") as tar:
+                tar.add(content, "content")
+        if name.endswith("zst"):
+            with (tmp_path / "artifact.tar").open("rb") as source, path.open("wb") as target:
+                zstandard.ZstdCompressor(level=1).copy_stream(source, target)
+        tracemalloc.start()
+        tree = read_tree(path)
+        total = sum(len(piece.data) for piece in pieces(tree.contents(set(tree.objects())), no_progress))
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert total > 0
+        return highest
+
+    assert peak(96 * 2**20) < peak(24 * 2**20) + 2 * 2**20

@@ -1,0 +1,225 @@
+"""Planning: from what runs to what should run, and then silence."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from towpath.status import State, Verdict
+from towpath_agent.engine.planning import (
+    Decision,
+    Failure,
+    Open,
+    Step,
+    Wish,
+    disk_needed,
+    may_switch,
+    plan,
+)
+
+ONE = Wish("hello", b"1", "1.0", {"port": 80}, generation=1)
+TWO = Wish("hello", b"2", "2.0", {"port": 80}, generation=2)
+NOW = 1000
+
+
+def steps(
+    *wishes: Wish,
+    current: Wish | None = None,
+    opened: Open | None = None,
+    failure: Failure | None = None,
+    refused: tuple[str, ...] = (),
+    now: int = NOW,
+) -> list[tuple[Step, Wish]]:
+    decisions = plan(
+        wishes,
+        current={current.app: current} if current else {},
+        opened={opened.wish.app: opened} if opened else {},
+        failures={failure.wish.app: failure} if failure else {},
+        refused=refused,
+        now_unix_ms=now,
+    )
+    return [(decision.step, decision.wish) for decision in decisions]
+
+
+def test_what_is_wanted_and_not_there_begins() -> None:
+    """A first install, another release and another parameter each begin a transaction."""
+    assert steps(ONE) == [(Step.BEGIN, ONE)]
+    assert steps(TWO, current=ONE) == [(Step.BEGIN, TWO)]
+    changed = replace(ONE, parameters={"port": 81})
+    assert steps(changed, current=ONE) == [(Step.BEGIN, changed)]
+
+
+def test_an_app_that_the_complete_set_does_not_name_is_removed() -> None:
+    """Missing in the set means that nothing of it should run: a wish without a digest."""
+    assert steps(current=ONE) == [(Step.BEGIN, Wish("hello"))]
+    assert steps(opened=Open(ONE, State.FETCHING)) == [(Step.SUPERSEDE, Wish("hello"))]
+
+
+def test_what_runs_as_wanted_is_left_alone() -> None:
+    """The same bits, parameters and generation: nothing to do, also for an app that is neither wanted nor there."""
+    assert steps(ONE, current=ONE) == []
+    assert steps() == []
+
+
+def test_a_new_generation_of_what_runs_is_only_noted() -> None:
+    """An identical release is a no-op: the generation is adopted and nothing restarts."""
+    again = replace(ONE, generation=9)
+    assert steps(again, current=ONE) == [(Step.ADOPT, again)]
+
+
+def test_a_transaction_for_something_else_is_superseded() -> None:
+    """Other bits, other parameters or another generation than the open one's: it is told so, in every state."""
+    for other in (TWO, replace(ONE, parameters={}), replace(ONE, generation=2)):
+        for state in State:
+            assert steps(other, opened=Open(ONE, state)) == [(Step.SUPERSEDE, other)]
+    assert steps(ONE, opened=Open(ONE, State.WATCHING)) == []
+
+
+def test_an_open_transaction_comes_before_everything_else() -> None:
+    """While one is open none begins, and nothing is adopted, whatever runs or failed before."""
+    failed = Failure(ONE, "", Verdict.FAILED)
+    assert steps(ONE, current=TWO, opened=Open(ONE, State.STAGED), failure=failed) == []
+    assert steps(TWO, current=TWO, opened=Open(ONE, State.STAGED)) == [(Step.SUPERSEDE, TWO)]
+
+
+def test_the_reason_says_what_should_run() -> None:
+    """Each decision says why, for a person."""
+    (gone,) = plan([], current={}, opened={"hello": Open(ONE, State.STAGED)}, failures={}, refused=(), now_unix_ms=0)
+    assert gone == Decision(Step.SUPERSEDE, Wish("hello"), "the host should run nothing by now")
+    (other,) = plan(
+        [TWO], current={}, opened={"hello": Open(ONE, State.STAGED)}, failures={}, refused=(), now_unix_ms=0
+    )
+    assert "2.0" in other.reason
+    (new,) = plan([ONE], current={}, opened={}, failures={}, refused=(), now_unix_ms=0)
+    assert new.reason == "desired differs from current"
+    again = replace(ONE, generation=9)
+    (kept,) = plan([again], current={"hello": ONE}, opened={}, failures={}, refused=(), now_unix_ms=0)
+    assert kept.reason == "it runs already"
+
+
+def test_a_failed_release_waits_for_a_new_generation() -> None:
+    """Failure memory: the same bits, parameters and generation are not tried again, however late it is."""
+    failure = Failure(TWO, "ill", Verdict.FAILED)
+    assert steps(TWO, current=ONE, failure=failure, now=2**62) == []
+    told = replace(TWO, generation=3)
+    assert steps(told, current=ONE, failure=failure) == [(Step.BEGIN, told)]
+
+
+def test_a_failure_does_not_block_another_release_or_parameter() -> None:
+    """Only what failed is remembered: a fixed release or parameter of the same generation begins."""
+    failure = Failure(TWO, "ill", Verdict.FAILED)
+    for other in (replace(TWO, sha256=b"3"), replace(TWO, parameters={"port": 81})):
+        assert steps(other, current=ONE, failure=failure) == [(Step.BEGIN, other)]
+
+
+def test_what_could_only_not_be_reached_is_tried_again_at_its_time() -> None:
+    """With a time to retry, the failure blocks until then and not a millisecond longer."""
+    failure = Failure(TWO, "no line", Verdict.FAILED, retry_unix_ms=NOW)
+    assert steps(TWO, failure=failure, now=NOW - 1) == []
+    assert steps(TWO, failure=failure, now=NOW) == [(Step.BEGIN, TWO)]
+
+
+def test_refused_apps_stay_as_they_are() -> None:
+    """An app whose new release was refused is neither moved nor removed, running or under way."""
+    assert steps(current=ONE, refused=("hello",)) == []
+    assert steps(TWO, current=ONE, refused=("hello",)) == []
+    assert steps(opened=Open(ONE, State.STAGED), refused=("hello",)) == []
+    assert steps(ONE, refused=("other",)) == [(Step.BEGIN, ONE)]
+
+
+def test_same_as_looks_at_bits_and_parameters_only() -> None:
+    """The generation and the version's text do not make a difference; a wish for nothing equals nothing there."""
+    assert ONE.same_as(replace(ONE, generation=5, version="x"))
+    assert not ONE.same_as(replace(ONE, sha256=b"2"))
+    assert not ONE.same_as(replace(ONE, parameters={"port": 81}))
+    assert not ONE.same_as(None)
+    assert Wish("hello").same_as(None)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_set_switches_only_when_every_one_is_prepared_or_past(state: State) -> None:
+    """One app that is still fetched or staged holds back the others; one that went back is no longer waited for."""
+    waits = state in (State.PLANNED, State.FETCHING, State.STAGED)
+    assert may_switch([State.PREPARED, state]) is not waits
+    assert may_switch([])
+
+
+def test_the_disk_holds_each_tree_twice() -> None:
+    """Each tree is in the store and unpacked; what releases ask for and the margin come on top."""
+    assert disk_needed([10, 20], 5, 3) == 68
+    assert disk_needed([], 0, 3) == 3
+
+
+APPS = ("a", "b", "c")
+WISHES = st.builds(
+    Wish,
+    app=st.sampled_from(APPS),
+    sha256=st.sampled_from([b"1", b"2"]),
+    version=st.just("v"),
+    parameters=st.sampled_from([{}, {"port": 1}]),
+    generation=st.integers(1, 2),
+)
+BY_APP = st.lists(WISHES, max_size=3).map(lambda wishes: {wish.app: wish for wish in wishes})
+FAILURES = st.lists(st.builds(Failure, WISHES, st.just(""), st.just(Verdict.FAILED), st.sampled_from([None, 5, 50])))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    wanted=BY_APP,
+    current=BY_APP,
+    under_way=BY_APP,
+    state=st.sampled_from(State),
+    failed=FAILURES,
+    refused=st.sets(st.sampled_from(APPS), max_size=1),
+    good=st.lists(st.booleans(), min_size=10, max_size=10),
+)
+def test_carried_out_decisions_end_in_silence(
+    *,
+    wanted: dict[str, Wish],
+    current: dict[str, Wish],
+    under_way: dict[str, Wish],
+    state: State,
+    failed: list[Failure],
+    refused: set[str],
+    good: list[bool],
+) -> None:
+    """Carry out what is decided, well or badly: soon nothing is left to do, and every app is right, failed or refused."""
+    opened = {app: Open(wish, state) for app, wish in under_way.items()}
+    failures = {failure.wish.app: failure for failure in failed}
+    before = dict(current)
+    outcomes = iter(good)
+
+    def decide() -> list[Decision]:
+        return plan(
+            list(wanted.values()),
+            current=current,
+            opened=opened,
+            failures=failures,
+            refused=refused,
+            now_unix_ms=10,
+        )
+
+    for _ in range(4):
+        decisions = decide()
+        assert [decision.wish.app for decision in decisions] == sorted({d.wish.app for d in decisions} - refused)
+        for step, wish in ((decision.step, decision.wish) for decision in decisions):
+            if step is Step.SUPERSEDE:
+                del opened[wish.app]
+            elif step is Step.ADOPT or next(outcomes, True):
+                assert step is not Step.ADOPT or current[wish.app].same_as(wish)
+                current.pop(wish.app, None)
+                if wish.sha256:
+                    current[wish.app] = wish
+            else:
+                failures[wish.app] = Failure(wish, "", Verdict.FAILED)
+        for app in [app for app, it in opened.items() if app not in refused and it.wish == wanted.get(app)]:
+            current[app] = opened.pop(app).wish
+    assert decide() == []
+    for app in APPS:
+        if app in refused:
+            assert current.get(app) == before.get(app)
+        elif app in failures and failures[app].blocks(wanted.get(app, Wish(app)), 10):
+            continue
+        else:
+            assert current.get(app) == wanted.get(app)
