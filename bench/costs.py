@@ -104,6 +104,7 @@ def idle(fleet: Fleet, window_s: float) -> dict[str, object]:
         size = memory(pid)
         result["with_apps" if name == "h1" else "without_apps"] = {
             "pss_mib": size.pss_mib,
+            "pss_alone_mib": size.pss_alone_mib,
             "rss_mib": size.rss_mib,
             "cpu_percent": round(used / window_s * 100, 3),
             "children_cpu_percent": round(children / window_s * 100, 3),

@@ -19,20 +19,33 @@ _CPUCLOCK_SCHED = 2
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """MiB of one process."""
+    """MiB of one process.
+
+    `pss_mib` divides shared pages among all processes that map them, so it flatters a process that is measured beside
+    its like. `pss_alone_mib` counts pages of mapped files as a whole: what the process would show as the only one of
+    its kind on a machine (an upper bound: some system libraries are everybody's).
+    """
 
     pss_mib: float
+    pss_alone_mib: float
     rss_mib: float
 
 
 def memory(pid: int) -> Memory:
     """Return the memory of `pid` alone; apps that it started are not its own."""
-    sizes = {"Pss:": 0, "Rss:": 0}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    pss = alone = rss = 0
+    maps_file = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         words = line.split()
-        if words[0] in sizes:
-            sizes[words[0]] = int(words[1])
-    return Memory(round(sizes["Pss:"] / KIB_PER_MIB, 1), round(sizes["Rss:"] / KIB_PER_MIB, 1))
+        if not words[0].endswith(":"):  # a mapping's first line: range, permissions, offset, device, inode, path
+            maps_file = words[4] != "0"
+        elif words[0] == "Pss:":
+            pss += int(words[1])
+            alone += 0 if maps_file else int(words[1])
+        elif words[0] == "Rss:":
+            rss += int(words[1])
+            alone += int(words[1]) if maps_file else 0
+    return Memory(*(round(kib / KIB_PER_MIB, 1) for kib in (pss, alone, rss)))
 
 
 def cpu_s(pid: int) -> float:

@@ -391,6 +391,9 @@ def open_journal(path: Path) -> Journal:
     except sqlite3.Error as error:
         db.close()
         raise Broken(f"cannot use the journal {path}: {error}", code=_code_of(error)) from error
+    except UnicodeDecodeError as error:  # sqlite3, where a message would quote spoiled names
+        db.close()
+        raise Broken(f"cannot use the journal {path}: it is damaged", code="journal-damaged") from error
     except Broken:
         db.close()
         raise

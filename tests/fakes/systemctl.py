@@ -52,7 +52,8 @@ class Manager:
 
     def reload(self) -> None:
         names = {path.name for folder in ("units", "vendor") for path in (self.root / folder).glob("*.service")}
-        self.state["loaded"] = {name: self.on_disk(name) for name in sorted(names)}
+        running = {name: unit for name, unit in self.state["loaded"].items() if self.running(name)}
+        self.state["loaded"] = running | {name: self.on_disk(name) for name in sorted(names)}
 
     def settings(self, unit: str) -> list[tuple[str, str]]:
         lines = self.state["loaded"][unit]["text"].splitlines()
@@ -106,6 +107,8 @@ class Manager:
                     os.killpg(pid, signal.SIGKILL)
                 time.sleep(0.01)
             self.state["log"].append(f"stop {unit}")
+            if self.on_disk(unit) is None:
+                del self.state["loaded"][unit]
         self.state["pids"].pop(unit, None)
 
     def show(self, unit: str, names: list[str]) -> None:

@@ -24,6 +24,7 @@ from towpath_agent.system.process import HookResult, run_hook
 
 UNIT_DIR = Path("/etc/systemd/system")
 DROP_IN = "50-towpath.conf"
+_FRESH = "unit.new"
 _MARK = "# towpath: "
 _UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.-]{0,200}\.service")
 _MAX_UNIT_BYTES = 2**18
@@ -32,6 +33,8 @@ _FOLDER_MODE = 0o755
 _CALL_TIMEOUT_S = 30.0
 _START_TIMEOUT_S = 120.0
 _RUNNING = frozenset({"active", "reloading"})
+# Everything else (activating, deactivating, waiting for its next restart) still may run a process.
+_ENDED = frozenset({"inactive", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,12 @@ class SystemdService:
         wanted = _mark(instance)
         owned = self._owned(instance)
         for name, mark in owned.items():
-            if self._show(name).get("ActiveState") in _RUNNING:
-                if (name, mark) == (unit, wanted):
+            state = self._show(name).get("ActiveState")
+            if (name, mark) == (unit, wanted):
+                if state in _RUNNING:
                     self._install(instance, unit, text)
                     return False
+            elif state not in _ENDED:
                 raise ServiceError(
                     f"cannot start {instance.app} {instance.release_id}: {mark.release_id} still runs as unit {name}; "
                     "stop it first"
@@ -84,10 +89,11 @@ class SystemdService:
     def stop(self, instance: Instance) -> None:
         """Stop the app's units and take away what was installed."""
         for unit in self._owned(instance):
-            if self._files.exists(self._unit_dir / unit):
+            # Whether its file is there or not: systemd runs on what it loaded.
+            if self._show(unit).get("ActiveState") not in _ENDED:
                 limit = instance.run.stop_timeout_ms / 1000 + _CALL_TIMEOUT_S
                 self._must(instance, "stop", unit, timeout_s=limit)
-                self._call("disable", unit)
+            self._call("disable", unit)
             self._uninstall(unit)
             self._must(instance, "daemon-reload")
             self._call("reset-failed", unit)
@@ -138,10 +144,10 @@ class SystemdService:
 
     def _refuse_strangers(self, instance: Instance, unit: str) -> None:
         """Refuse a unit of that name from anywhere: ours in /etc would silently replace a distribution's."""
-        place = self._show(unit).get("FragmentPath") or ""
-        if not place and self._files.exists(self._unit_dir / unit):
-            place = str(self._unit_dir / unit)
-        if place:
+        # What is loaded but gone from disk is no stranger: we took it away and were cut off before the reload.
+        places = (Path(self._show(unit).get("FragmentPath") or "/nowhere"), self._unit_dir / unit)
+        place = next((place for place in places if self._files.exists(place)), None)
+        if place is not None:
             raise ServiceError(
                 f"cannot install unit {unit} of {instance.app}: {place} is there and not from this app; "
                 "rename the release's unit",
@@ -150,27 +156,34 @@ class SystemdService:
 
     def _install(self, instance: Instance, unit: str, text: str) -> None:
         files, folder = self._files, self._unit_dir / f"{unit}.d"
-        wanted = {
-            folder / DROP_IN: _drop_in(instance, text).encode("utf-8", "surrogateescape"),
-            self._unit_dir / unit: text.encode("utf-8", "surrogateescape"),
-        }
+        files.make_dirs(folder, _FOLDER_MODE)
+        files.sweep(folder)
         changed = False
-        for path, data in wanted.items():
-            files.make_dirs(path.parent, _FOLDER_MODE)
-            if not files.exists(path) or files.read(path, _MAX_UNIT_BYTES) != data:
-                files.write_atomic(path, data, _FILE_MODE)
-                changed = True
+        data = _drop_in(instance, text).encode("utf-8", "surrogateescape")
+        if not self._holds(folder / DROP_IN, data):
+            files.write_atomic(folder / DROP_IN, data, _FILE_MODE)
+            changed = True
+        data = text.encode("utf-8", "surrogateescape")
+        if not self._holds(self._unit_dir / unit, data):
+            # Made in our folder and moved: a crash leaves nothing of ours among the units of others.
+            files.write_atomic(folder / _FRESH, data, _FILE_MODE)
+            files.rename(folder / _FRESH, self._unit_dir / unit)
+            changed = True
         facts = {} if changed else self._show(unit)
         if facts.get("LoadState") != "loaded" or facts.get("NeedDaemonReload") == "yes":
             self._must(instance, "daemon-reload")
+
+    def _holds(self, path: Path, data: bytes) -> bool:
+        return self._files.exists(path) and self._files.read(path, _MAX_UNIT_BYTES) == data
 
     def _uninstall(self, unit: str) -> None:
         """Remove the unit, then the mark that says it is ours."""
         files, folder = self._files, self._unit_dir / f"{unit}.d"
         files.remove(self._unit_dir / unit)
         files.sync_dir(self._unit_dir)
-        files.remove(folder / DROP_IN)
+        files.remove(folder / _FRESH)
         files.sweep(folder)
+        files.remove(folder / DROP_IN)
         if not files.listdir(folder):
             files.remove_tree(folder)
         files.sync_dir(self._unit_dir)

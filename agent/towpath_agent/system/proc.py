@@ -90,6 +90,15 @@ def environment(pid: int) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def command_line(pid: int) -> list[str]:
+    """Return the words with which `pid` was started; empty where they cannot be read."""
+    try:
+        data = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in data.removesuffix(b"\0").split(b"\0")]
+
+
 def find_by_env(name: str, value: str) -> list[ProcessId]:
     """Return the running processes that were started with `name` set to `value`, oldest first.
 

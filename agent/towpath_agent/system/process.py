@@ -17,13 +17,14 @@ from pathlib import Path
 
 from towpath.errors import Broken
 from towpath_agent.errors import StartError, disk_error
-from towpath_agent.system.clock import Clock, Deadline, pause
+from towpath_agent.system.clock import Clock, Deadline, SystemClock, pause
 from towpath_agent.system.hook import HookResult, run_hook, start_error
 from towpath_agent.system.proc import (
     ProcessId,
     Stat,
     boot_id,
     children,
+    command_line,
     environment,
     find_by_env,
     living,
@@ -50,6 +51,8 @@ __all__ = [
 
 _GATE = 'read -r go || exit 125\nexec "$@" </dev/null'
 _SHELL = "/bin/sh"
+_NAME = "towpath-start"
+_GATE_S = 5.0
 _POLL_S = 0.02
 _UNKILLABLE_S = 5.0
 _MAX_SHEBANG_BYTES = 256
@@ -119,7 +122,7 @@ def spawn(
         output = _open_log(log)
         try:
             child = subprocess.Popen(
-                [_SHELL, "-c", _GATE, "towpath-start", str(program), *argv[1:]],
+                [_SHELL, "-c", _GATE, _NAME, str(program), *argv[1:]],
                 cwd=cwd,
                 env=dict(env),
                 stdin=gate_read,
@@ -186,13 +189,28 @@ def reap() -> None:
 def alive(process: ProcessId) -> bool:
     """Return True where exactly this process still runs."""
     child = _started.get(process.pid)
-    if child is not None and child.poll() is not None:
+    if child is None:
+        _await_gate(process)
+    elif child.poll() is not None:
         del _started[process.pid]
     return living(process) is not None
 
 
+def _await_gate(process: ProcessId) -> None:
+    """Wait until a process that another agent started has left its gate.
+
+    Where that agent was killed, the program runs or the gate ends within an instant; taken for the program in that
+    instant, it would be adopted, and then nothing would run.
+    """
+    deadline = Deadline(SystemClock(), _GATE_S)
+    while living(process) is not None and _NAME in command_line(process.pid)[3:4] and not deadline.expired:
+        pause(_POLL_S / 10)
+
+
 def leads_session(process: ProcessId) -> bool:
     """Return True where it still runs and made its own session, as everything that `spawn` starts does."""
+    if not alive(process):
+        return False
     stat = living(process)
     return stat is not None and stat.session == stat.pid
 

@@ -61,7 +61,7 @@ def check_request(
     check_labels(dict(selector))
     if not selector and not whole_environment:
         raise InputError(
-            f"cannot deploy without a selector: give --select KEY=VALUE, or --all for every host of {environment}"
+            f"cannot deploy without a selector: give --select KEY=VALUE, or --all-hosts for every host of {environment}"
         )
     deadline = progress_deadline_ms or DEFAULT_PROGRESS_DEADLINE_MS
     if not MIN_PROGRESS_DEADLINE_MS <= deadline <= MAX_PROGRESS_DEADLINE_MS:

@@ -96,7 +96,7 @@ def _rollout(facts: Facts) -> list[Reason]:
     again = (
         f"towpath deploy {one.app} {one.version} --environment {one.environment}"
         + "".join(f" --select {shlex.quote(f'{key}={value}')}" for key, value in sorted(one.selector.items()))
-        + ("" if one.selector else " --all")
+        + ("" if one.selector else " --all-hosts")
     )
     reasons = [Reason(f"its rollout is {one.state}" + (f": {one.reason}" if one.reason else ""), again)]
     admitted = "admitted" if facts.admitted else "not admitted"

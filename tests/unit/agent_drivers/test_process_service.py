@@ -1,5 +1,6 @@
 """Service `process`: what survives a kill of the agent at any instruction, and what is swept."""
 
+import errno
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from towpath_agent.services.process import ProcessService
 from towpath_agent.system import process as processes
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
+from towpath_agent.system.proc import read_stat
 
 TESTS = Path(__file__).parents[2]
 
@@ -139,8 +141,7 @@ def test_record_of_another_boot_is_not_believed(tmp_path: Path) -> None:
     service().stop(instance)
     stranger = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
     try:
-        (created,) = [p.created for p in [processes.ProcessId(stranger.pid, start_of(stranger.pid))]]
-        raw |= {"pid": stranger.pid, "created": created, "starts": 9, "boot_id": "another"}
+        raw |= {"pid": stranger.pid, "created": start_of(stranger.pid), "starts": 9, "boot_id": "another"}
         record.write_text(json.dumps(raw))
         assert not service().state(instance).running
         assert service().start(instance)
@@ -153,8 +154,6 @@ def test_record_of_another_boot_is_not_believed(tmp_path: Path) -> None:
 
 
 def start_of(pid: int) -> float:
-    from towpath_agent.system.proc import read_stat
-
     stat = read_stat(pid)
     assert stat is not None
     return stat.created
@@ -239,7 +238,6 @@ def test_program_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -
 
 def test_full_disk_starts_nothing_that_is_not_on_record(tmp_path: Path) -> None:
     """Where the record cannot be written, the program never runs, and later it starts."""
-    import errno
 
     def full(verb: str, path: Path) -> None:
         if path.parent.name == "hello" and verb == "write":

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fakes.services import end_all, make_instance
 from fakes.trees import Crash, CrashAt, snapshot
 from towpath.errors import InputError
 from towpath.release import Run
-from towpath_agent.errors import ServiceError
+from towpath_agent.errors import ServiceError, StartError
 from towpath_agent.instance import Instance
 from towpath_agent.services.systemd import SystemdService
 from towpath_agent.system import process as processes
@@ -186,6 +187,16 @@ def test_unit_that_was_edited_or_lost_is_put_right_without_a_restart(host: Host)
     assert service.state(instance).pid == pid
 
 
+def test_unit_whose_file_was_lost_is_still_stopped(host: Host) -> None:
+    """Systemd runs on what it loaded; a stop ends that too, and a disable that then fails is no trouble."""
+    instance = host.instance()
+    host.service().start(instance)
+    (host.units / "hello.service").unlink()
+    host.service().stop(instance)
+    assert running(instance) == []
+    assert snapshot(host.units) == {}
+
+
 def test_start_that_fails_tells_what_systemd_said(host: Host) -> None:
     """The message has the words of systemctl; after it, a stop leaves no trace."""
     instance = host.instance(text="[Service]\nExecStart=/no/such/program\n")
@@ -219,8 +230,6 @@ def test_option_that_is_no_unit_of_the_release_is_refused(host: Host, unit: str)
     """A path that leaves the release, another kind of unit, a strange name or a missing file: nothing is installed."""
     instance = host.instance(unit=unit) if unit.startswith(("/", "..")) else host.instance()
     changed = Run("systemd", {"unit": unit})
-    from dataclasses import replace
-
     with pytest.raises(InputError, match="unit"):
         host.service().start(replace(instance, run=changed))
     assert snapshot(host.units) == {}
@@ -237,8 +246,6 @@ def test_unit_that_is_a_link_is_refused(host: Host) -> None:
 
 def test_missing_systemctl_is_an_error_with_its_name(tmp_path: Path) -> None:
     """On a host without systemd the message says what is missing."""
-    from towpath_agent.errors import StartError
-
     host = Host(tmp_path)
     service = SystemdService(Files(), SystemClock(), systemctl=("no-such-systemctl",), unit_dir=host.units)
     with pytest.raises(StartError, match="no-such-systemctl"):

@@ -1,0 +1,239 @@
+"""The rollout decision: one named test for each thing that others got wrong, and properties over whole rollouts."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
+from towpath.status import Health, State, Verdict
+from towpath_server.domain.model import RolloutState
+from towpath_server.domain.rolling import Phase, decide, limit, order, standing
+
+ROLLING, DONE, HALTED = RolloutState.ROLLING, RolloutState.DONE, RolloutState.HALTED
+STUCK = reported(State.STUCK, current_sha256=OLD_DIGEST)
+
+
+def test_a_first_tick_admits_no_more_than_may_be_unavailable() -> None:
+    """The limit holds from the first decision on."""
+    hosts = [seen(f"h{n}", OLD, admitted=False) for n in range(8)]
+    assert len(decide(view(*hosts, max_unavailable=3), NOW).admit) == 3
+    assert limit(view(*hosts, max_unavailable=0)) == 2
+    assert limit(view(hosts[0], max_unavailable=0)) == 1
+
+
+def test_admitted_is_never_success() -> None:
+    """A host counts as healthy by its own report of the running digest with proven health, and by nothing else."""
+    weak = [
+        None,
+        OLD,
+        reported(State.WATCHING),
+        reported(health=Health.STARTING),
+        reported(verdict=Verdict.NONE),
+        reported(current_sha256=OLD_DIGEST),
+    ]
+    for state in weak:
+        assert standing(view(), seen("h1", state), NOW).phase is Phase.IN_FLIGHT
+    assert standing(view(), seen("h1", reported()), NOW).phase is Phase.HEALTHY
+
+
+def test_an_identical_release_is_a_no_op() -> None:
+    """A host that runs these very bits healthily needs no slot: it is admitted beside the limit and counts."""
+    same = reported(generation=0)
+    decision = decide(view(*[seen(f"h{n}", same, admitted=False) for n in range(4)]), NOW)
+    assert len(decision.admit) == 4
+    assert decision.state is DONE
+    assert standing(view(), seen("h1", replace(same, state=State.WATCHING)), NOW).phase is Phase.IN_FLIGHT
+
+
+def test_failures_are_counted_against_finished_hosts_and_halt_in_the_same_tick() -> None:
+    """One failure among ten hosts of which one has finished is a breach now, not after the wave; nobody is admitted."""
+    hosts = [seen("h0", REVERTED), *[seen(f"h{n}", OLD, admitted=False) for n in range(1, 10)]]
+    decision = decide(view(*hosts, max_unavailable=5), NOW)
+    assert (decision.state, decision.admit) == (HALTED, ())
+    assert "1 of 1 finished hosts failed, 0 allowed: h0: probe http failed" in decision.reason
+
+
+def test_failures_within_the_allowance_go_on() -> None:
+    """An operator may allow some failures; the next one is one too many."""
+    hosts = [seen("h0", REVERTED), seen("h1", OLD, admitted=False)]
+    assert decide(view(*hosts, max_failures=1), NOW).admit == ("h1",)
+    hosts[1] = seen("h1", STUCK)
+    assert decide(view(*hosts, max_failures=1), NOW).state is HALTED
+
+
+def test_when_every_host_failed_the_rollout_is_halted_whatever_is_allowed() -> None:
+    """A rollout that nobody survived does not go on as if something were still to come."""
+    decision = decide(view(seen("h0", REVERTED), seen("h1", STUCK), max_failures=5), NOW)
+    assert decision.state is HALTED
+    assert "every host failed, 2 of 2" in decision.reason
+
+
+def test_a_breach_in_the_last_hosts_and_after_done_is_a_breach() -> None:
+    """The last wave is not exempt, and a host that reverts in probation halts what was done."""
+    healthy = [seen(f"h{n}", reported()) for n in range(9)]
+    last = seen("h9", replace(REVERTED, verdict=Verdict.FAILED, reason=""))
+    for state in (ROLLING, DONE):
+        decision = decide(view(*healthy, last, state=state), NOW)
+        assert decision.state is HALTED
+        assert "1 of 10 finished hosts failed" in decision.reason
+        assert "the host reported Reverted" in decision.reason
+
+
+def test_hosts_in_flight_that_have_not_switched_are_told_to_stay() -> None:
+    """A halt withdraws those who touched nothing yet, and leaves alone those who switched, proved or failed."""
+    hosts = [
+        seen("failed", REVERTED),
+        seen("fetching", reported(State.FETCHING, current_sha256=OLD_DIGEST)),
+        seen("unheard", None),
+        seen("earlier", OLD),
+        seen("watching", reported(State.WATCHING)),
+        seen("healthy", reported()),
+        seen("waiting", OLD, admitted=False),
+    ]
+    decision = decide(view(*hosts), NOW)
+    assert sorted(decision.withdraw) == ["earlier", "fetching", "unheard"]
+
+
+def test_a_halt_stays_a_halt() -> None:
+    """Nothing but a new deploy ends it, whatever is reported later."""
+    decision = decide(view(seen("h0", reported()), seen("h1", OLD, admitted=False), state=HALTED, reason="x"), NOW)
+    assert (decision.state, decision.reason, decision.admit) == (HALTED, "x", ())
+
+
+def test_history_is_left_alone() -> None:
+    """Superseded and removed assignments decide nothing any more."""
+    decision = decide(view(seen("h0", OLD, admitted=False), state=RolloutState.SUPERSEDED, reason="by 2"), NOW)
+    assert (decision.state, decision.reason, decision.admit) == (RolloutState.SUPERSEDED, "by 2", ())
+
+
+def test_silence_has_a_deadline_and_counts_as_failure() -> None:
+    """A host in flight that says nothing past the deadline has failed, with or without an earlier report."""
+    for state, where in ((None, "no report yet"), (reported(State.WATCHING), "in Watching")):
+        late = standing(view(), seen("h1", state), NOW + 60_001)
+        assert late.phase is Phase.FAILED
+        assert "silent for 60s" in late.reason
+        assert where in late.reason
+        assert standing(view(), seen("h1", state), NOW + 60_000).phase is Phase.IN_FLIGHT
+    assert decide(view(seen("h1", None)), NOW + 60_001).state is HALTED
+
+
+def test_the_servers_own_downtime_is_nobodys_silence() -> None:
+    """After a restart hosts get the whole deadline again."""
+    assert standing(view(observed_since_unix_ms=NOW + 50_000), seen("h1"), NOW + 70_000).phase is Phase.IN_FLIGHT
+
+
+def test_progress_restarts_the_clock_of_silence() -> None:
+    """A host that moves is not silent."""
+    host = seen("h1", reported(State.FETCHING), progress_unix_ms=NOW + 50_000)
+    assert standing(view(), host, NOW + 100_000).phase is Phase.IN_FLIGHT
+
+
+def test_a_host_that_falls_ill_after_the_rollout_is_done_is_no_verdict_on_the_release() -> None:
+    """Months later an ill app is an alarm, not a failed rollout."""
+    ill = seen("h1", reported(health=Health.UNHEALTHY))
+    assert standing(view(state=DONE), ill, NOW + 10**9).phase is Phase.IN_FLIGHT
+    assert standing(view(state=ROLLING), ill, NOW + 10**9).phase is Phase.FAILED
+
+
+def test_offline_hosts_neither_block_nor_count_and_catch_up() -> None:
+    """A dark host does not hold a rollout up; when it comes back it is admitted, also after done."""
+    dark = seen("h1", OLD, admitted=False, online=False)
+    decision = decide(view(seen("h0", reported()), dark), NOW)
+    assert (decision.state, decision.admit) == (DONE, ())
+    assert "1 offline" in decision.reason
+    back = decide(view(seen("h0", reported()), replace(dark, online=True), state=DONE), NOW)
+    assert (back.state, back.admit) == (DONE, ("h1",))
+
+
+def test_a_host_that_went_offline_in_flight_holds_its_slot_until_the_deadline() -> None:
+    """It was let in, so it counts."""
+    gone = seen("h1", None, online=False)
+    assert standing(view(), gone, NOW).reason.endswith("offline")
+    assert decide(view(gone, seen("h2", OLD, admitted=False)), NOW).admit == ()
+
+
+def test_inconclusive_holds_the_rollout_and_does_not_blame_the_release() -> None:
+    """Where the previous release fails its probes too, nobody else moves, and the reason says so."""
+    unclear = replace(REVERTED, verdict=Verdict.INCONCLUSIVE, reason="")
+    decision = decide(view(seen("h0", unclear), seen("h1", OLD, admitted=False), max_failures=9), NOW)
+    assert decision.state is HALTED
+    assert decision.reason.startswith("inconclusive on 1 of 1 finished hosts")
+
+
+def test_a_refusal_counts_as_failure_for_its_generation_only() -> None:
+    """What a host refused of an earlier assignment is old news."""
+    refused = reported(verdict=Verdict.REFUSED, current_sha256=OLD_DIGEST)
+    assert standing(view(), seen("h1", refused), NOW).phase is Phase.FAILED
+    assert standing(view(generation=2), seen("h1", refused), NOW).phase is Phase.IN_FLIGHT
+
+
+def test_a_blocked_host_waits_with_its_reason_and_takes_no_slot() -> None:
+    """A host that lacks a parameter is not admitted; the others go on."""
+    hosts = [seen("h0", OLD, admitted=False, blocked="port is missing"), seen("h1", OLD, admitted=False)]
+    decision = decide(view(*hosts), NOW)
+    assert decision.admit == ("h1",)
+    assert "blocked: h0: port is missing" in decision.reason
+
+
+def test_many_failures_are_named_shortly() -> None:
+    """Three are named, the rest is counted."""
+    decision = decide(view(*[seen(f"h{n}", REVERTED) for n in range(5)], seen("h9", reported())), NOW)
+    assert "and 2 more" in decision.reason
+
+
+def test_a_rule_that_matches_nobody_waits() -> None:
+    """An assignment without hosts is rolling, and says that it waits for the first."""
+    decision = decide(view(), NOW)
+    assert (decision.state, decision.reason) == (ROLLING, "no host matches yet")
+
+
+def test_not_always_the_same_hosts_are_first_and_neighbours_are_spread() -> None:
+    """The order depends on host AND rollout; the first tenth of a rollout is not a run of neighbours."""
+    names = [f"rack-{n:03}" for n in range(200)]
+    first = {a: set(sorted(names, key=lambda name, a=a: order(a, name))[:20]) for a in ("a1", "a2", "a3")}
+    assert len(first["a1"] & first["a2"]) < 10
+    for chosen in first.values():
+        tenths = [sum(1 for n in range(t * 20, t * 20 + 20) if names[n] in chosen) for t in range(10)]
+        assert max(tenths) <= 8
+
+
+OUTCOMES = {"good": reported(), "bad": REVERTED, "silent": None, "slow": reported(State.WATCHING)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=12),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+    st.integers(1, 4),
+    st.integers(0, 3),
+)
+def test_in_any_rollout_the_limit_holds_and_a_breach_stops_at_once(
+    fates: list[str], online: list[bool], unavailable: int, failures: int
+) -> None:
+    """Over whole rollouts: never more in flight than allowed, nobody admitted in or after the tick of a breach."""
+    hosts = {f"h{n}": seen(f"h{n}", OLD, admitted=False, online=online[n]) for n in range(len(fates))}
+    state, halted, now = ROLLING, False, NOW
+    for _ in range(40):
+        now += 30_000
+        picture = view(*hosts.values(), state=state, max_unavailable=unavailable, max_failures=failures)
+        decision = decide(picture, now)
+        failed = sum(standing(picture, it, now).phase is Phase.FAILED for it in hosts.values())
+        if halted or failed > failures:
+            assert decision.admit == ()
+            assert decision.state is HALTED
+        halted = decision.state is HALTED
+        state = decision.state
+        for name in decision.withdraw:
+            hosts[name] = replace(hosts[name], admitted_unix_ms=None)
+        for name in decision.admit:
+            hosts[name] = replace(hosts[name], admitted_unix_ms=now, progress_unix_ms=now)
+        after = view(*hosts.values(), state=state, max_unavailable=unavailable, max_failures=failures)
+        in_flight = [it for it in hosts.values() if standing(after, it, now).phase is Phase.IN_FLIGHT]
+        assert len(in_flight) <= unavailable
+        for it in in_flight[:1]:
+            outcome = OUTCOMES[fates[int(it.name[1:])]]
+            if outcome is not None:
+                hosts[it.name] = replace(it, state=outcome)
+    if all(fate == "good" for fate in fates) and any(online[: len(fates)]):
+        assert state is DONE

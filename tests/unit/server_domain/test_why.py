@@ -1,0 +1,90 @@
+"""The chain of reasons: every fact that decided, each with the command that would change it."""
+
+from dataclasses import replace
+
+from fakes.rows import OLD_DIGEST, REVERTED, assignment, host, reported
+from towpath.status import Health, State, Verdict
+from towpath_server.domain.model import HostStatus, RolloutState
+from towpath_server.domain.rolling import Phase, Standing
+from towpath_server.domain.why import Facts, chain
+
+PLAIN = Facts(host=host(), app="hello", online=True, assignments=())
+
+
+def text(facts: Facts) -> str:
+    return "\n".join(f"{reason.fact} [{reason.command}]" for reason in chain(facts))
+
+
+def test_a_host_that_nothing_was_deployed_to_says_how_to_deploy() -> None:
+    """Nobody deployed it, so the manifest holds none of it, and nothing was reported."""
+    said = text(PLAIN)
+    assert "nobody has deployed hello [towpath deploy hello VERSION --environment dev" in said
+    assert "so its manifest holds no hello" in said
+    assert "it has reported nothing about hello" in said
+
+
+def test_the_whole_chain_of_a_healthy_host() -> None:
+    """Rule, rollout, admission, manifest with parameters, and the host's own word."""
+    one = assignment(state=RolloutState.DONE, reason="1 of 1 hosts healthy")
+    said = text(
+        replace(
+            PLAIN,
+            assignments=(one,),
+            owner=one,
+            standing=Standing(Phase.HEALTHY, "runs it and is healthy"),
+            admitted=True,
+            runs=one,
+            parameters={"port": "9001"},
+            reported=reported(),
+        )
+    )
+    assert "operator/ann deployed hello 1.0.0 to role=web in dev (generation 1): it covers h1" in said
+    assert "its rollout is done: 1 of 1 hosts healthy" in said
+    assert "h1 is admitted, healthy" in said
+    assert "with port=9001" in said
+    assert "it reports that it runs 1.0.0, healthy" in said
+
+
+def test_a_failed_host_is_told_how_to_try_again_and_what_it_kept() -> None:
+    """The command repeats the rule; the manifest says what was admitted before."""
+    old, new = assignment(1), assignment(2, state=RolloutState.HALTED, selector={})
+    said = text(
+        replace(
+            PLAIN,
+            assignments=(new, old),
+            owner=new,
+            standing=Standing(Phase.FAILED, "probe http failed"),
+            runs=old,
+            reported=replace(REVERTED, current_version="", desired_version="2.0.0"),
+        )
+    )
+    assert "to every host in dev" in said
+    assert "[towpath deploy hello 2.0.0 --environment dev --all-hosts" in said
+    assert "h1 is not admitted, failed: probe http failed" in said
+    assert "which it was admitted to before, with defaults only" in said
+    assert "runs nothing of it" in said
+    assert "2.0.0 is Reverted, failed: probe http failed" in said
+
+
+def test_a_host_that_a_rule_misses_says_what_it_lacks() -> None:
+    """Environment, label or revocation: each with the command that would change it."""
+    rule = assignment()
+    prod = text(replace(PLAIN, host=host(environment="production"), assignments=(rule,)))
+    assert "h1 is pinned to production" in prod
+    label = text(replace(PLAIN, host=host(labels={}), assignments=(rule,)))
+    assert "h1 lacks role=web [towpath host set h1 --label role=web]" in label
+    assert "with no labels" in label
+    gone = text(replace(PLAIN, host=host(status=HostStatus.REVOKED), assignments=(rule,)))
+    assert "it was revoked" in gone
+    assert "h1 is revoked" in gone
+
+
+def test_an_offline_host_is_said_to_catch_up_and_a_silent_one_to_wait() -> None:
+    """Offline is a fact of its own; a waiting host's retry has no command."""
+    one = assignment()
+    facts = replace(PLAIN, online=False, owner=one, assignments=(one,), standing=Standing(Phase.OFFLINE, "offline"))
+    assert "it is offline" in text(facts)
+    state = reported(
+        State.FETCHING, current_sha256=OLD_DIGEST, health=Health.UNKNOWN, verdict=Verdict.NONE, current_version="0.9"
+    )
+    assert "it reports that it runs 0.9, unknown; nothing is Fetching [" in text(replace(facts, reported=state))
