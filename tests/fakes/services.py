@@ -27,8 +27,9 @@ def make_instance(
     identity = release_id(version, version.encode() * 32)
     program = app_dir / "releases" / identity / "bin" / "app"
     program.parent.mkdir(parents=True, exist_ok=True)
-    program.write_text(script)
-    program.chmod(0o755)
+    if not program.exists() or program.read_text() != script:  # one that runs is busy and cannot be written
+        program.write_text(script)
+        program.chmod(0o755)
     return Instance(
         app="hello",
         release_id=identity,

@@ -1,20 +1,15 @@
-#!/usr/bin/env python3
 """A systemctl that keeps state: it loads units, runs their ExecStart for real, and forgets nothing between calls.
 
     systemctl.py --root DIR COMMAND ...
 
 `DIR/units` is the unit folder, `DIR/vendor` another where a distribution would put its own, `DIR/state.json` what the
 manager knows. As with the real one, a unit that was changed on disk is as it was loaded until `daemon-reload`, and every
-refusal has a message and a status above zero. `DIR/fail` may hold a command that is to fail.
+refusal has a message and a status above zero. Modules are imported late: it is started hundreds of times. `DIR/fail` may hold a command that is to fail.
 """
 
 import json
 import os
-import shlex
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 KILL_AFTER_S = 2.0
@@ -68,6 +63,9 @@ class Manager:
             fail(f"Failed to start {unit}: Unit {unit} not found.", 5)
         if self.running(unit):
             return
+        import shlex
+        import subprocess
+
         settings = self.settings(unit)
         last = dict(settings)
         environment = {"PATH": "/usr/bin:/bin"}
@@ -100,6 +98,9 @@ class Manager:
             fail(f"Failed to stop {unit}: Unit {unit} not loaded.", 5)
         pid = self.running(unit)
         if pid:
+            import signal
+            import time
+
             os.killpg(pid, signal.SIGTERM)
             end = time.monotonic() + KILL_AFTER_S
             while alive(pid):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from towpath.dsse import Keys
+from towpath.errors import Broken
 from towpath.manifest import ManifestFloor
 from towpath_agent.system.files import Files
 
@@ -52,10 +53,17 @@ class FloorsFile:
                 director=Keys({k: bytes.fromhex(v) for k, v in raw["director"].items()}, int(raw["threshold"])),
                 time_unix_ms=int(raw["time_unix_ms"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            self._files.rename(self._path, self._path.with_suffix(".damaged"))
-            self.damaged = True
-            return Floors()
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
+            return self._set_aside()
+        except Broken as error:
+            if error.code != "too-large":  # it cannot be read now; that says nothing about what is in it
+                raise
+            return self._set_aside()
+
+    def _set_aside(self) -> Floors:
+        self._files.rename(self._path, self._path.with_suffix(".damaged"))
+        self.damaged = True
+        return Floors()
 
     def save(self, floors: Floors) -> None:
         """Make `floors` durable; returns only when they are."""

@@ -76,6 +76,7 @@ class SystemdService:
                 )
         for name in owned:
             if name != unit:
+                self._call("disable", name)
                 self._uninstall(name)
         if unit not in owned:
             self._refuse_strangers(instance, unit)

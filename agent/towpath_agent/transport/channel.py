@@ -31,8 +31,8 @@ _WRAPPING = re.compile(r"^(?:[A-Z_]+: )?(?:ipv[46]:\S+: )?(?:Failed to connect t
 
 
 # grpcio wakes every waiting Python thread ten times a second so that Ctrl-C is noticed; an agent waits on one stream
-# all day, and that alone cost it 0.2 % of a core. Signals reach our main thread, which waits elsewhere; what ends a call
-# notifies the waiter at once. There is no public setting (grpcio 1.85.1).
+# all day, and that alone cost it 0.2 % of a core. Signals reach our main thread, which waits elsewhere; what ends a
+# call notifies the waiter at once. There is no public setting (grpcio 1.85.1).
 grpc._common.MAXIMUM_WAIT_TIMEOUT = 5.0  # type: ignore[attr-defined] # noqa: SLF001
 
 

@@ -158,6 +158,8 @@ class Listeners:
                 ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
                 ("grpc.keepalive_time_ms", KEEPALIVE_MS),
                 ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+                # What really ends a silent connection: grpcio 1.85.1 does not act on keepalive_timeout_ms alone.
+                ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
             ),

@@ -25,6 +25,7 @@ def check(
     options: Mapping[str, Value],
     root: Path,
     state: ServiceState = UP,
+    *,
     timeout_s: float = 10.0,
     script: str = "",
 ) -> ProbeResult:

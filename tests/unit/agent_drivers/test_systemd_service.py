@@ -68,12 +68,12 @@ def test_unit_is_installed_as_signed_with_a_drop_in_beside_it(host: Host) -> Non
     host.service().start(instance)
     assert (host.units / "hello.service").read_text() == UNIT
     lines = (host.units / "hello.service.d" / "50-towpath.conf").read_text().splitlines()
+    places = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert lines[0].startswith("# towpath: {")
     assert lines[1:] == [
         "[Service]",
         f"WorkingDirectory={instance.folder}",
-        f"ExecSearchPath={instance.folder}/bin:{instance.folder}:"
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        f"ExecSearchPath={instance.folder}/bin:{instance.folder}:{places}",
         "TimeoutStopSec=4500ms",
         'Environment="PORT=80"',
         'Environment="TOWPATH_APP=hello"',
@@ -152,25 +152,27 @@ def test_somebody_elses_unit_is_refused(host: Host, place: str, loaded: bool) ->
 
 def test_crash_at_any_operation_of_an_upgrade_is_survived(host: Host) -> None:
     """Killed before any file operation of stop and start, doing it again ends with the new unit and one copy."""
-    first, second = host.instance("1"), host.instance("2", text=UNIT + "# new\n")
+    one, other = host.instance("1"), host.instance("2", text=UNIT + "# new\n")
 
-    def upgrade(before: Before | None) -> None:
-        host.service(before).stop(first)
-        host.service(before).start(second)
+    def upgrade(old: Instance, new: Instance, before: Before | None = None) -> None:
+        host.service(before).stop(old)
+        host.service(before).start(new)
 
-    host.service().start(first)
+    host.service().start(one)
     recorder = CrashAt()
-    upgrade(recorder)
-    wanted = snapshot(host.units)
+    upgrade(one, other, recorder)
+    wanted = {other.release_id: snapshot(host.units)}
+    upgrade(other, one)
+    wanted[one.release_id] = snapshot(host.units)
     assert len(recorder.operations) > 8
+    old, new = one, other
     for number in range(len(recorder.operations)):
-        host.service().stop(second)
-        host.service().start(first)
         with pytest.raises(Crash):
-            upgrade(CrashAt(number))
-        upgrade(None)
-        assert snapshot(host.units) == wanted, recorder.operations[number]
-        assert running(second) == [second.release_id]
+            upgrade(old, new, CrashAt(number))
+        upgrade(old, new)
+        assert snapshot(host.units) == wanted[new.release_id], recorder.operations[number]
+        assert running(new) == [new.release_id]
+        old, new = new, old
 
 
 def test_unit_that_was_edited_or_lost_is_put_right_without_a_restart(host: Host) -> None:

@@ -115,7 +115,7 @@ def test_a_journal_cut_off_anywhere_is_said_to_be_damaged_or_opens_whole(
         try:
             it = open_journal(path)
         except Broken as error:
-            assert error.code == "journal-damaged"  # noqa: PT017 - either way is right
+            assert error.code == "journal-damaged"
             assert str(path) in str(error)
             assert path.read_bytes() == data[:size], "what is set aside for people is not changed"
         else:
@@ -135,7 +135,7 @@ def test_garbled_bytes_anywhere_are_found_at_the_opening_or_never_in_the_way(tmp
             it = open_journal(path)
         except Broken as error:
             # An unknown version in the header is not damage that could be told from a newer agent's journal.
-            assert error.code == "journal-damaged" or "schema" in str(error)  # noqa: PT017
+            assert error.code == "journal-damaged" or "schema" in str(error)
             found += 1
         else:
             assert set(read(it)) == set(EXPECTED)

@@ -77,7 +77,7 @@ def test_any_text_is_a_quantity_within_limits_or_bad_input(text: str) -> None:
         try:
             assert 0 <= parse(text) <= most
         except InputError as error:
-            assert len(str(error)) < 400  # noqa: PT017 - either way is right
+            assert len(str(error)) < 400
 
 
 @pytest.mark.parametrize(
