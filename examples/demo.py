@@ -264,6 +264,7 @@ def main() -> int:
                 say(fleet.logs())
         kept = arguments.keep or bool(result.differences)
     except KeyboardInterrupt:
+        kept = arguments.keep
         say("towpath demo: cannot finish: interrupted; everything it started was ended")
         return 130
     finally:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import click
 from towpath import __version__
 from towpath.errors import InputError, TowpathError
 from towpath.settings import check_settings
+from towpath_server.ports import Clock
 
 SETTINGS = ("agent_listen", "enroll_listen", "operator_listen", "public_address")
 MAX_FILE_BYTES = 4 * 2**20
@@ -49,6 +50,10 @@ class SystemClock:
     def now_unix_ms(self) -> int:
         """Return Unix milliseconds."""
         return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> float:
+        """Return milliseconds since some moment."""
+        return time.monotonic() * 1000
 
 
 def _read(path: Path) -> bytes:
@@ -85,8 +90,19 @@ def _settings(folder: Path) -> dict[str, str]:
     return check_settings(table, SETTINGS, str(path))
 
 
-async def serve(options: Options, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, or until a part of the server fails. Prints the addresses, then `ready`."""
+def announce(agents: str, enrolment: str, operators: str) -> None:
+    """Print where the server listens; `ready` comes last."""
+    click.echo(f"agents on {agents}\nenrolment on {enrolment}\noperators on {operators}\nready")
+
+
+async def serve(
+    options: Options,
+    stop: asyncio.Event,
+    *,
+    clock: Clock | None = None,
+    listening: Callable[[str, str, str], None] = announce,
+) -> None:
+    """Serve until `stop` is set, or until a part of the server fails. `listening` is told the three addresses."""
     # Imported here: `towpath-server --version` and a bad flag should not wait for grpc and SQLAlchemy.
     from towpath import pki  # noqa: PLC0415
     from towpath_server.api.hub import Hub  # noqa: PLC0415
@@ -107,7 +123,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         check_address(options.enroll_listen, "--enroll-listen"),
         check_address(options.operator_listen, "--operator-listen"),
     )
-    clock = SystemClock()
+    clock = clock or SystemClock()
     authority = Authority(_read(folder / "ca.pem"), pki.key_from_pem(_read(folder / "ca.key")))
     keys = OnlineKeys(
         **{role: _read(folder / "keys" / f"{role}.pem") for role in ("snapshot", "timestamp", "director")}
@@ -142,7 +158,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         reconciler = Reconciler(context, thread, signals)
         tasks = [asyncio.create_task(reconciler.run()), *housekeeping(context, thread, sequencer)]
         await listeners.serve()
-        click.echo(f"agents on {bound.agents}\nenrolment on {bound.enrolment}\noperators on {bound.operators}\nready")
+        listening(bound.agents, bound.enrolment, bound.operators)
         await _until(stop, tasks)
     finally:
         for task in tasks:

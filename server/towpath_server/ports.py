@@ -24,7 +24,11 @@ class Clock(Protocol):
     """The time."""
 
     def now_unix_ms(self) -> int:
-        """Return Unix milliseconds."""
+        """Return Unix milliseconds. May jump either way."""
+        ...
+
+    def monotonic_ms(self) -> float:
+        """Return milliseconds that only ever grow; what they count from means nothing."""
         ...
 
 

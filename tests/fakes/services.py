@@ -44,5 +44,6 @@ def make_instance(
 
 def end_all(root: Path) -> None:
     """Kill all that runs for apps below `root`."""
-    for process in processes.find_by_env("TOWPATH_APP_DIR", str(root / "apps" / "hello")):
-        processes.stop(process, 0.0, SystemClock())
+    while found := processes.find_by_env("TOWPATH_APP_DIR", str(root / "apps" / "hello")):
+        for process in found:
+            processes.stop(process, 0.0, SystemClock())

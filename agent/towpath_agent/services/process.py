@@ -24,6 +24,8 @@ RECORD = "service.json"
 RUN_VARIABLE = "TOWPATH_RUN"
 _MAX_RECORD_BYTES = 2**16
 _MAX_LOG_BYTES = 16 * 2**20
+# One that forks while it is being stopped leaves a child that only the next look finds.
+_MAX_SWEEPS = 20
 _LOG_FOLDER_MODE = 0o700
 
 
@@ -121,8 +123,14 @@ class ProcessService:
 
     def _end_strays(self, instance: Instance) -> None:
         """End what carries the app's marker: workers of an app that crashed, daemons of its hooks, second copies."""
-        for process in processes.find_by_env(APP_DIR_VARIABLE, instance.marker):
-            processes.stop(process, instance.run.stop_timeout_ms / 1000, self._clock)
+        strays: list[ProcessId] = []
+        for _ in range(_MAX_SWEEPS):
+            strays = processes.find_by_env(APP_DIR_VARIABLE, instance.marker)
+            for process in strays:
+                processes.stop(process, instance.run.stop_timeout_ms / 1000, self._clock)
+            if not strays:
+                return
+        raise ServiceError(f"cannot stop {instance.app}: its processes start new ones faster than they end")
 
     def _prepare_log(self, instance: Instance) -> None:
         files, log = self._files, instance.log

@@ -8,10 +8,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from towpath_agent.system.clock import pause
+
 _PROC = Path("/proc")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DEAD = frozenset("ZXx")
+_LOOKS = 5
+_LOOK_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,26 @@ def living(process: ProcessId) -> Stat | None:
 
 def environment(pid: int) -> dict[str, str]:
     """Return the variables with which `pid` was started; empty where they cannot be read."""
-    try:
-        data = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return {}
-    pairs = (os.fsdecode(item).partition("=") for item in data.split(b"\0") if item)
+    pairs = (os.fsdecode(item).partition("=") for item in _environ(pid).split(b"\0") if item)
     return {name: value for name, _, value in pairs}
+
+
+def _environ(pid: int) -> bytes:
+    """Return the raw environment; empty where it cannot be read.
+
+    It is empty for an instant while a process changes its program, too: one that was missed then might be started a
+    second time, so an empty one is looked at again, except a kernel thread's, which has no memory at all.
+    """
+    data = b""
+    for _ in range(_LOOKS):
+        try:
+            data = (_PROC / str(pid) / "environ").read_bytes()
+            if data or (_PROC / str(pid) / "statm").read_bytes().startswith(b"0 "):
+                return data
+        except OSError:
+            return b""
+        pause(_LOOK_S)
+    return data
 
 
 def command_line(pid: int) -> list[str]:
@@ -110,11 +128,7 @@ def find_by_env(name: str, value: str) -> list[ProcessId]:
     ours = os.getsid(0)
     found = []
     for pid in pids():
-        try:
-            data = (_PROC / str(pid) / "environ").read_bytes()
-        except OSError:
-            continue
-        if wanted in data.split(b"\0"):
+        if wanted in _environ(pid).split(b"\0"):
             stat = read_stat(pid)
             if stat is not None and not stat.dead and stat.session != ours:
                 found.append(stat.process)

@@ -242,7 +242,7 @@ class AgentGate(RoleGate):
         if hosts.first_use(host, caller.serial) is not None:
             await self._thread.run(identities.used, self._context, host.id, caller.serial)
             entry = await self._load(host.id)
-        due = take(AGENT_RATE, self._rates.get(host.id, 0.0), now)
+        due = take(AGENT_RATE, self._rates.get(host.id, 0.0), self._context.clock.monotonic_ms())
         if due is None:
             raise Unavailable(f"cannot answer {host.name}: it calls too often; slow down", code="rate-limit")
         self._rates[host.id] = due
@@ -280,7 +280,7 @@ class EnrolmentGate(Gate):
 
     async def admit(self, _call: ServicerContext, _method: str) -> Caller:
         """Return a caller without a name."""
-        due = take(ENROLMENT_RATE, self._due, self._context.clock.now_unix_ms())
+        due = take(ENROLMENT_RATE, self._due, self._context.clock.monotonic_ms())
         if due is None:
             raise Unavailable("cannot answer: too many enrolments at once; try again in a while", code="rate-limit")
         self._due = due

@@ -105,7 +105,7 @@ class Listeners:
         self._certificates = certificates
         self._objects = Workers("objects", _OBJECT_THREADS)
         self._servers: list[grpc.aio.Server] = []
-        self._health: list[health.aio.HealthServicer] = []
+        self._health: list[tuple[health.aio.HealthServicer, tuple[str, ...]]] = []
 
     async def start(self, addresses: Addresses) -> Addresses:
         """Listen; return the addresses with the ports that were given. InputError where one is taken."""
@@ -167,7 +167,7 @@ class Listeners:
         servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        self._health.append(servicer)
+        self._health.append((servicer, ("", *services)))
         self._servers.append(server)
         return server
 
@@ -181,15 +181,15 @@ class Listeners:
             ) from error
         return f"{address.rpartition(':')[0]}:{port}"
 
-    async def serve(self, services: tuple[str, ...] = ("",)) -> None:
-        """Tell health checks that everything is there."""
-        for servicer in self._health:
-            for service in services:
-                await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    async def serve(self) -> None:
+        """Tell health checks that everything is there: the server as a whole, and each service by name."""
+        for servicer, names in self._health:
+            for name in names:
+                await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, end the watches, give the others `grace_s` seconds."""
-        for servicer in self._health:
+        for servicer, _ in self._health:
             await servicer.enter_graceful_shutdown()
         self._hub.close()
         for server in self._servers:

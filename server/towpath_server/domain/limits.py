@@ -1,7 +1,8 @@
 """How often one caller may call: a token bucket as a value.
 
-Buckets are per host identity, never per address: a fleet behind one NAT shares an address. Source of the form: the
-generic cell rate algorithm (ITU-T I.371), which needs one number per caller.
+Buckets are per host identity, never per address: a fleet behind one NAT shares an address. Times are monotonic: a wall
+clock that is set back would shut every caller out. Source of the form: the generic cell rate algorithm (ITU-T I.371),
+which needs one number per caller.
 """
 
 from dataclasses import dataclass

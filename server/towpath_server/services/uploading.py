@@ -4,6 +4,8 @@ A batch shares its waits for the disk (`Blobs.publish`). What a broken stream ha
 finished in earlier batches stays, so a repeated upload sends only the rest.
 """
 
+import threading
+
 from towpath.errors import InputError, Refusal
 from towpath.index import MAX_TREE_BYTES
 from towpath_server.ports import Blobs, BlobWriter
@@ -14,7 +16,7 @@ DIGEST_BYTES = 32
 
 
 class Intake:
-    """One upload stream. Not on the storage thread: it waits for the disk."""
+    """One upload stream. Not on the storage thread: it waits for the disk. `abort` may come from another thread."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -22,9 +24,17 @@ class Intake:
         self._finished: list[BlobWriter] = []
         self._bytes = 0
         self._stored = 0
+        self._lock = threading.Lock()
+        self._aborted = False
 
     def take(self, digest: bytes, size: int, data: bytes, *, last: bool) -> None:
         """Take one message: `digest` and `size` come on the first of each object. Refusal for what cannot be it."""
+        with self._lock:
+            self._take(digest, size, data, last=last)
+
+    def _take(self, digest: bytes, size: int, data: bytes, *, last: bool) -> None:
+        if self._aborted:
+            raise InputError("cannot store the object: the stream was given up")
         if self._writer is None:
             if len(digest) != DIGEST_BYTES or size > MAX_TREE_BYTES:
                 raise Refusal("cannot store the object: its digest or its size is unusable", code="garbled")
@@ -42,10 +52,11 @@ class Intake:
 
     def end(self) -> int:
         """Publish the rest; return how many objects were new. InputError where the last one is cut off."""
-        if self._writer is not None:
-            raise InputError("cannot store the object: the stream ended inside it; upload it again")
-        self._publish()
-        return self._stored
+        with self._lock:
+            if self._writer is not None:
+                raise InputError("cannot store the object: the stream ended inside it; upload it again")
+            self._publish()
+            return self._stored
 
     def _publish(self) -> None:
         self._stored += self._blobs.publish(self._finished)
@@ -54,7 +65,9 @@ class Intake:
 
     def abort(self) -> None:
         """Forget what is not published. Harmless after `end`."""
-        for writer in (*self._finished, *([self._writer] if self._writer is not None else [])):
-            writer.abort()
-        self._finished = []
-        self._writer = None
+        with self._lock:
+            self._aborted = True
+            for writer in (*self._finished, *([self._writer] if self._writer is not None else [])):
+                writer.abort()
+            self._finished = []
+            self._writer = None

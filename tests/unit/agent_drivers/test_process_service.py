@@ -184,6 +184,16 @@ def test_stop_ends_daemons_that_left_the_session(tmp_path: Path) -> None:
     assert not (instance.app_dir / "service.json").exists()
 
 
+def test_workers_forked_while_the_app_is_stopped_end_too(tmp_path: Path) -> None:
+    """An app that answers TERM with a new daemon is looked for again until nothing of it is left."""
+    script = "#!/bin/sh\ntrap 'setsid sh -c \"trap : TERM; sleep 1000\" & exit 0' TERM\necho > ready\nwhile :; do sleep 0.05; done\n"
+    instance = make_instance(tmp_path, script=script)
+    service().start(instance)
+    until((instance.folder / "ready").exists, "the app never began")
+    service().stop(instance)
+    assert found(instance) == []
+
+
 def test_app_that_ignores_term_is_killed_after_its_timeout(tmp_path: Path) -> None:
     """The release's stop timeout is an end, not a wish."""
     instance = make_instance(

@@ -36,8 +36,9 @@ def until(condition: object, what: str) -> None:
 def mark(tmp_path: Path) -> Iterator[str]:
     """Give a value of the marker; whatever still carries it at the end is killed."""
     yield str(tmp_path)
-    for process in processes.find_by_env(MARK, str(tmp_path)):
-        processes.stop(process, 0.0, CLOCK)
+    while found := processes.find_by_env(MARK, str(tmp_path)):
+        for process in found:
+            processes.stop(process, 0.0, CLOCK)
 
 
 def script(folder: Path, text: str, name: str = "script", mode: int = 0o755) -> Path:

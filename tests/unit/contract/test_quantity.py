@@ -69,6 +69,18 @@ def test_too_much_is_refused_by_name() -> None:
         parse_size("1024.1TiB")
 
 
+def test_a_long_text_is_cut_in_the_message() -> None:
+    """A message shows forty characters of what was written and no more."""
+    for parse in (parse_duration_ms, parse_size):
+        for text in (
+            "x" * 5000,
+            "9" * 18 + "." + "9" * 18 + " " * 5000 + ("d" if parse is parse_duration_ms else "TiB"),
+        ):
+            with pytest.raises(InputError) as caught:
+                parse(text)
+            assert repr(text[:40]) in str(caught.value)
+
+
 @settings(deadline=None)
 @given(st.one_of(st.text(max_size=40), st.from_regex(r"[0-9]{1,400}(\.[0-9]{1,400})?(s|d|TiB|)", fullmatch=True)))
 def test_any_text_is_a_quantity_within_limits_or_bad_input(text: str) -> None:
@@ -111,8 +123,10 @@ def test_durations_are_shown_in_the_unit_that_keeps_them_short(ms: int, text: st
         (1024, "1.0 KiB"),
         (1_468_006, "1.4 MiB"),
         (2**20 - 1, "1.0 MiB"),
+        (2**20 - 10, "1.0 MiB"),
         (2**30, "1.0 GiB"),
         (5 * 2**39, "2.5 TiB"),
+        (1000 * 2**40, "1000.0 TiB"),
     ],
 )
 def test_sizes_are_shown_with_a_binary_unit(size: int, text: str) -> None:

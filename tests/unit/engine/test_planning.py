@@ -59,6 +59,7 @@ def test_an_app_that_the_complete_set_does_not_name_is_removed() -> None:
 def test_what_runs_as_wanted_is_left_alone() -> None:
     """The same bits, parameters and generation: nothing to do, also for an app that is neither wanted nor there."""
     assert steps(ONE, current=ONE) == []
+    assert steps(Wish("hello")) == []
     assert steps() == []
 
 

@@ -1,14 +1,16 @@
 """The rollout decision: one named test for each thing that others got wrong, and properties over whole rollouts."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
+from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import RolloutState
-from towpath_server.domain.rolling import Phase, decide, limit, order, standing
+from towpath_server.domain.rolling import HostView, Phase, decide, limit, order, standing, stay
 
 ROLLING, DONE, HALTED = RolloutState.ROLLING, RolloutState.DONE, RolloutState.HALTED
 STUCK = reported(State.STUCK, current_sha256=OLD_DIGEST)
@@ -237,3 +239,133 @@ def test_in_any_rollout_the_limit_holds_and_a_breach_stops_at_once(
                 hosts[it.name] = replace(it, state=outcome)
     if all(fate == "good" for fate in fates) and any(online[: len(fates)]):
         assert state is DONE
+
+
+def test_a_breach_admits_nobody_however_many_slots_are_free() -> None:
+    """Not in its tick, and not later when the failed host has recovered or no reason was kept."""
+    crowd = [seen(f"h{n}", OLD, admitted=False) for n in range(9)]
+    first = decide(view(seen("bad", REVERTED), *crowd, max_unavailable=9), NOW)
+    assert (first.state, first.admit) == (HALTED, ())
+    for reason in (first.reason, ""):
+        later = decide(view(seen("bad", reported()), *crowd, max_unavailable=9, state=HALTED, reason=reason), NOW)
+        assert (later.state, later.reason, later.admit) == (HALTED, reason, ())
+
+
+def test_every_state_before_the_switch_may_stay_and_none_from_the_switch_on() -> None:
+    """The switch is the border; who runs the release already has nothing to stay on."""
+    moves = {state: seen(state, reported(state, current_sha256=OLD_DIGEST)) for state in State}
+    early = ["Planned", "Fetching", "Staged", "Prepared"]
+    assert sorted(stay(view(*moves.values()))) == sorted(early)
+    assert stay(view(seen("same", reported(generation=0)))) == ()
+
+
+def test_who_moves_first_does_not_depend_on_how_hosts_are_listed() -> None:
+    """Admissions follow the hash alone: the same in every tick of a rollout."""
+    crowd = [seen(f"rack-{n:03}", OLD, admitted=False) for n in range(40)]
+    admit = decide(view(*crowd, max_unavailable=10), NOW).admit
+    assert admit == decide(view(*reversed(crowd), max_unavailable=10), NOW).admit
+    assert list(admit) == sorted((it.name for it in crowd), key=lambda name: order("a1", name))[:10]
+
+
+def test_a_host_that_fell_ill_holds_its_slot() -> None:
+    """Confirmed and then ill is unavailable: nobody else moves while the rollout goes on."""
+    ill = seen("h0", reported(health=Health.UNHEALTHY))
+    assert decide(view(ill, seen("h1", OLD, admitted=False)), NOW).admit == ()
+
+
+def test_a_newcomer_that_never_answers_is_a_failure_after_done_too() -> None:
+    """Only who confirmed is forgiven its silence once the rollout is done."""
+    assert decide(view(seen("h0", reported()), seen("new"), state=DONE), NOW + 60_001).state is HALTED
+
+
+def test_a_host_between_two_older_releases_goes_first_and_holds_a_slot() -> None:
+    """What a superseded assignment left half-way is down anyway: it moves first, and counts where it cannot move."""
+    crowd = [seen(f"h{n}", OLD, admitted=False) for n in range(20)]
+    half = seen("half", reported(State.WATCHING, generation=0, current_sha256=OLD_DIGEST), admitted=False)
+    assert decide(view(*crowd, half), NOW).admit == ("half",)
+    assert decide(view(*crowd, replace(half, blocked="no port")), NOW).admit == ()
+    admit = decide(view(*crowd, half, max_unavailable=3), NOW).admit
+    assert (admit[0], len(admit)) == ("half", 3)
+
+
+@dataclass
+class Machine:
+    """A simulated host: `end` is how its transaction will end, or None for one that falls silent half-way."""
+
+    view: HostView
+    end: AppState | None
+
+    @property
+    def told(self) -> AppState:
+        assert self.view.state is not None
+        return self.view.state
+
+    @property
+    def disrupted(self) -> bool:
+        return self.told.state in (State.SWITCHING, State.WATCHING)
+
+    @property
+    def under_way(self) -> bool:
+        return self.disrupted or (self.view.admitted_unix_ms is not None and self.told not in ENDS)
+
+    def step(self, now: int) -> None:
+        """Move one state on, as an agent would: it leaves an unswitched transaction that was withdrawn."""
+        admitted, state = self.view.admitted_unix_ms is not None, self.told
+        after = state
+        if state is OLD:
+            after = PLANNED if admitted else OLD
+        elif state is PLANNED:
+            after = SWITCHING if admitted else OLD
+        elif self.end is not None and self.disrupted:
+            after = WATCHING if state is SWITCHING else self.end
+        if after is not state:
+            self.view = replace(self.view, state=after, progress_unix_ms=now)
+
+
+PLANNED, SWITCHING = (reported(state, current_sha256=OLD_DIGEST) for state in (State.PLANNED, State.SWITCHING))
+WATCHING, GOOD = reported(State.WATCHING), reported()
+UNCLEAR = replace(REVERTED, verdict=Verdict.INCONCLUSIVE)
+ENDS = (GOOD, REVERTED, UNCLEAR)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([GOOD] * 8 + [REVERTED, UNCLEAR, None]), min_size=1, max_size=12),
+    st.integers(0, 4),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+def test_in_a_fleet_whose_hosts_come_and_go_the_limit_holds_and_a_breach_stops_at_once(
+    ends: list[AppState | None], unavailable: int, failures: int, rng: Random
+) -> None:
+    """By what hosts really do: under way never exceeds the limit, no host is withdrawn after its switch, and nothing
+    is admitted in or after the tick of a breach; a fleet without trouble is done in the end.
+    """
+    fleet = {f"h{n}": Machine(seen(f"h{n}", OLD, admitted=False), end) for n, end in enumerate(ends)}
+    now, picture = NOW, view(max_unavailable=unavailable, max_failures=failures)
+    ever_silent: set[str] = set()
+    for tick in range(120):
+        now += 3_000
+        for machine in fleet.values():
+            machine.view = replace(machine.view, online=tick > 60 or rng.random() < 0.8)
+            if machine.view.online:
+                machine.step(now)
+        picture = replace(picture, hosts=tuple(machine.view for machine in fleet.values()))
+        silent = {it.name for it in picture.hosts if standing(picture, it, now).reason.startswith("silent for ")}
+        for name in silent:
+            fleet[name].end = None
+        ever_silent |= silent
+        told = [machine.told for machine in fleet.values()]
+        decision = decide(picture, now)
+        if picture.state is HALTED or UNCLEAR in told or told.count(REVERTED) + len(silent) > failures:
+            assert (decision.state, decision.admit) == (HALTED, ())
+        for name in decision.admit:
+            fleet[name].view = replace(fleet[name].view, admitted_unix_ms=now)
+        for name in decision.withdraw:
+            assert not fleet[name].disrupted
+            fleet[name].view = replace(fleet[name].view, admitted_unix_ms=None)
+        assert sum(machine.under_way for name, machine in fleet.items() if name not in silent) <= limit(picture)
+        picture = replace(picture, state=decision.state, reason=decision.reason)
+    if all(end is GOOD for end in ends) and not ever_silent:
+        assert picture.state is DONE
+        assert all(machine.told is GOOD for machine in fleet.values())

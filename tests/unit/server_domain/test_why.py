@@ -88,3 +88,21 @@ def test_an_offline_host_is_said_to_catch_up_and_a_silent_one_to_wait() -> None:
         State.FETCHING, current_sha256=OLD_DIGEST, health=Health.UNKNOWN, verdict=Verdict.NONE, current_version="0.9"
     )
     assert "it reports that it runs 0.9, unknown; nothing is Fetching [" in text(replace(facts, reported=state))
+
+
+def test_reasons_come_in_the_order_of_the_decision() -> None:
+    """Host, rule, rollout, standing, manifest, report: whoever reads from the top finds the first cause first."""
+    one = assignment()
+    facts = replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.HEALTHY, "runs it"), runs=one)
+    starts = ["h1 is in dev", "operator/ann deployed", "its rollout", "h1 is not admitted", "so its manifest", "it rep"]
+    facts_said = [reason.fact for reason in chain(replace(facts, reported=reported()))]
+    assert [said.startswith(start) for said, start in zip(facts_said, starts, strict=True)] == [True] * 6
+
+
+def test_commands_survive_a_shell() -> None:
+    """A selector or label with a space is quoted where a person copies it from."""
+    one = assignment(selector={"rack": "a b"})
+    assert "host set h1 --label 'rack=a b']" in text(replace(PLAIN, assignments=(one,)))
+    again = text(replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.FAILED, "x")))
+    assert "--select 'rack=a b']" in again
+    assert "--all-hosts" not in again

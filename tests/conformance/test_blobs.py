@@ -1,0 +1,197 @@
+"""What every `towpath_server.ports.Blobs` promises: the folder, and the tests' objects in memory."""
+
+import hashlib
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+import zstandard
+
+from fakes.memory_server import MemoryBlobs
+from towpath.errors import Broken, InputError, Refusal
+from towpath_server.ports import Blobs
+from towpath_server.storage import FolderBlobs
+
+
+@pytest.fixture(params=["memory", "folder"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    """Return an empty store."""
+    return cast("Blobs", MemoryBlobs()) if request.param == "memory" else FolderBlobs(tmp_path / "objects")
+
+
+def digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def frame(data: bytes, **options: bool) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(data)
+
+
+def put(blobs: Blobs, data: bytes, carried: bytes | None = None, piece: int = 1_000) -> int:
+    """Store `data`, `piece` bytes at a time; return how many objects were new."""
+    writer = blobs.writer(digest(data), len(data))
+    carried = frame(data) if carried is None else carried
+    try:
+        for at in range(0, len(carried), piece):
+            writer.write(carried[at : at + piece])
+        writer.finish()
+        return blobs.publish([writer])
+    finally:
+        writer.abort()
+
+
+CONTENTS = [b"", b"x", b"\0" * 1_000_000, os.urandom(300_000), b"text " * 50_000]
+
+
+@pytest.mark.parametrize("data", CONTENTS, ids=["empty", "one byte", "zeros", "noise", "text"])
+@pytest.mark.parametrize("piece", [1, 7, 100_000])
+def test_an_object_comes_back(blobs: Blobs, data: bytes, piece: int) -> None:
+    """Whatever the content and however it was cut: the carried form is the one that was sent, the content verified."""
+    carried = frame(data)
+    assert put(blobs, data, carried, piece if len(carried) < 1_000 else 50_000) == 1
+    assert blobs.missing([digest(data), digest(b"other"), digest(b"other")]) == [digest(b"other")]
+    assert blobs.carried_size(digest(data)) == len(carried)
+    assert b"".join(blobs.chunks(digest(data), 0, 4_096)) == carried
+    assert b"".join(blobs.chunks(digest(data), 5, 4_096)) == carried[5:]
+    assert blobs.read(digest(data), len(data)) == data
+
+
+@pytest.mark.parametrize("options", [{"write_checksum": True}, {"write_content_size": False}], ids=str)
+def test_any_single_frame_is_taken(blobs: Blobs, options: dict[str, bool]) -> None:
+    """With checksum or without, with its length or without: one frame is one frame."""
+    data = b"abc" * 100_000
+    assert put(blobs, data, frame(data, **options)) == 1
+    assert blobs.read(digest(data), len(data)) == data
+
+
+def test_the_same_object_twice_is_stored_once(blobs: Blobs) -> None:
+    """A second upload is harmless, in another call and in the same batch."""
+    assert put(blobs, b"same") == 1
+    assert put(blobs, b"same") == 0
+    writers = [blobs.writer(digest(b"twin"), 4) for _ in range(2)]
+    for writer in writers:
+        writer.write(frame(b"twin"))
+        writer.finish()
+    assert blobs.publish(writers) == 1
+
+
+def test_many_objects_are_published_together(blobs: Blobs) -> None:
+    """A batch is visible after `publish` and not before."""
+    contents = [f"object {number}".encode() for number in range(50)]
+    writers = []
+    for data in contents:
+        writer = blobs.writer(digest(data), len(data))
+        writer.write(frame(data))
+        writer.finish()
+        writers.append(writer)
+    assert len(blobs.missing(map(digest, contents))) == 50
+    assert blobs.publish(writers) == 50
+    assert blobs.missing(map(digest, contents)) == []
+
+
+DATA = b"honest content " * 1_000
+
+
+@pytest.mark.parametrize(
+    ("name", "carried", "code"),
+    [
+        ("another content", lambda: frame(DATA[:-1] + b"!"), "corrupt-object"),
+        ("too short", lambda: frame(DATA[:-1]), "corrupt-object"),
+        ("too long", lambda: frame(DATA + b"!"), "endless-data"),
+        ("a bomb", lambda: frame(b"\0" * 50_000_000), "endless-data"),
+        ("cut off", lambda: frame(DATA)[:-1], "corrupt-object"),
+        ("nothing", lambda: b"", "corrupt-object"),
+        ("no frame", lambda: b"plain bytes " * 10, "corrupt-object"),
+        ("bytes behind it", lambda: frame(DATA) + b"!", "corrupt-object"),
+        ("a second frame behind it", lambda: frame(DATA) + frame(b""), "corrupt-object"),
+        ("two halves", lambda: frame(DATA[:100]) + frame(DATA[100:]), "corrupt-object"),
+        ("endless bytes", lambda: frame(DATA) + b"\0" * 50_000, None),
+    ],
+)
+def test_what_is_not_the_object_is_refused_and_never_visible(
+    blobs: Blobs, name: str, carried: Callable[[], bytes], code: str | None
+) -> None:
+    """Wrong content, wrong length, bombs, cut off or padded frames: refused by name, and nothing is left."""
+    with pytest.raises(Refusal) as caught:
+        put(blobs, DATA, carried())
+    assert caught.value.code == code or code is None, name
+    assert blobs.missing([digest(DATA)]) == [digest(DATA)]
+
+
+def test_an_aborted_object_is_forgotten(blobs: Blobs) -> None:
+    """Abort may come at any time, and twice, and after publishing; it never takes anything away."""
+    writer = blobs.writer(digest(b"gone"), 4)
+    writer.write(frame(b"gone")[:3])
+    writer.abort()
+    writer.abort()
+    assert blobs.missing([digest(b"gone")]) == [digest(b"gone")]
+    writer = blobs.writer(digest(b"here"), 4)
+    writer.write(frame(b"here"))
+    writer.finish()
+    blobs.publish([writer])
+    writer.abort()
+    assert blobs.missing([digest(b"here")]) == []
+
+
+def test_what_is_not_there_is_said(blobs: Blobs) -> None:
+    """An unknown digest has no size and no bytes; a text that is no digest is an error."""
+    assert blobs.carried_size(digest(b"?")) is None
+    with pytest.raises(InputError) as caught:
+        next(blobs.chunks(digest(b"?"), 0, 10))
+    assert caught.value.code == "not-found"
+    with pytest.raises(InputError):
+        blobs.read(digest(b"?"), 10)
+    with pytest.raises(InputError, match="32 bytes"):
+        blobs.missing([b"short"])
+
+
+def test_reading_has_a_limit(blobs: Blobs) -> None:
+    """The server reads no object that is longer than the release says."""
+    put(blobs, b"12345")
+    with pytest.raises(Refusal) as caught:
+        blobs.read(digest(b"12345"), 4)
+    assert caught.value.code == "endless-data"
+
+
+def test_damage_on_disk_is_found_when_read(tmp_path: Path) -> None:
+    """An object that rotted is Broken for the server's own use; hosts check what they fetch themselves."""
+    blobs = FolderBlobs(tmp_path / "objects")
+    put(blobs, b"fresh content")
+    name = digest(b"fresh content").hex()
+    path = tmp_path / "objects" / name[:2] / name[2:]
+    for rotten in (frame(b"other content"), b"rot"):
+        path.write_bytes(rotten)
+        with pytest.raises(Broken, match="upload it again"):
+            blobs.read(digest(b"fresh content"), 100)
+
+
+def test_leftovers_of_a_killed_server_are_swept(tmp_path: Path) -> None:
+    """An upload that a crash cut leaves no file behind after the next start, and whole objects stay."""
+    blobs = FolderBlobs(tmp_path / "objects")
+    put(blobs, b"whole")
+    half = blobs.writer(digest(b"half"), 4)
+    half.write(frame(b"half")[:2])
+    again = FolderBlobs(tmp_path / "objects")
+    assert list((tmp_path / "objects" / "incoming").iterdir()) == []
+    assert again.missing([digest(b"whole"), digest(b"half")]) == [digest(b"half")]
+    half.abort()
+
+
+def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
+    """A frame of some kilobytes that would expand to 8 GiB is refused within a few megabytes."""
+    blobs = FolderBlobs(tmp_path / "objects")
+    # One RLE block of 128 KiB is four bytes; magic, descriptor (no size, no checksum), window 128 KiB come first.
+    bomb = b"\x28\xb5\x2f\xfd\x00\x38" + ((131_072 << 3 | 1 << 1).to_bytes(3, "little") + b"\0") * 65_536
+    tracemalloc.start()
+    try:
+        writer = blobs.writer(digest(b"small"), 2**20)
+        with pytest.raises(Refusal) as caught:
+            writer.write(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+        writer.abort()
+    assert caught.value.code == "endless-data"

@@ -1,0 +1,87 @@
+"""`towpath-server run` as a real process on ports of its choice, for what only a process can show: ends, kills, locks."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+from fakes.live_server import LiveServer, eventually
+from towpath.v1 import agent_pb2_grpc, operator_pb2_grpc
+
+START_S = 60.0
+STOP_S = 30.0
+ANY_PORT = tuple(f"--{name}-listen=127.0.0.1:0" for name in ("agent", "enroll", "operator"))
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    """Return the words that run a server of `folder`."""
+    return [sys.executable, "-m", "towpath_server.cli", "run", "--dir", str(folder), *words]
+
+
+def clean_env() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("TOWPATH_")}
+
+
+def run_to_its_end(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a server that is expected to end by itself."""
+    return subprocess.run(
+        command(folder, *words), env=clean_env(), capture_output=True, text=True, timeout=START_S, check=False
+    )
+
+
+class ServerCommand(LiveServer):
+    """A `LiveServer` whose server is a process: the same calls, and `kill`. Its clock is the machine's."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start the process; return when it says that it is ready."""
+        log = self.folder / "server.log"
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                command(self.fleet / "server", *ANY_PORT), stdout=out, stderr=subprocess.STDOUT, env=clean_env()
+            )
+        process = self._process
+        eventually(lambda: b"\nready\n" in log.read_bytes() or process.poll() is not None, "ready", START_S)
+        said = log.read_text()
+        assert process.poll() is None, said
+        lines = dict(line.split(" on ") for line in said.splitlines() if " on 127" in line)
+        self.agents, self.enrolment, self.operators = lines["agents"], lines["enrolment"], lines["operators"]
+        pem = (self.fleet / "operator" / "operator.pem").read_bytes()
+        self.operator_channel = self.dial(self.operators, (pem, pem))
+        self.hosts = operator_pb2_grpc.HostsStub(self.operator_channel)
+        self.releases = operator_pb2_grpc.ReleasesStub(self.operator_channel)
+        self.assignments = operator_pb2_grpc.AssignmentsStub(self.operator_channel)
+        self.audit_log = operator_pb2_grpc.AuditStub(self.operator_channel)
+        self.enrolments = agent_pb2_grpc.EnrollmentStub(self.dial(self.enrolment))
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal; return the exit code. Channels stay open, as clients' do."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(STOP_S)
+
+    def kill(self) -> None:
+        """Take the process away without a word."""
+        self.end(signal.SIGKILL)
+        self.stop()
+
+    def stop(self) -> None:
+        """End the process, whatever state it is in, and close what is open."""
+        for each in self._channels:
+            each.close()
+        self._channels = []
+        if self._process is not None and self._process.poll() is None:
+            try:
+                self.end(signal.SIGTERM)
+            except subprocess.TimeoutExpired:
+                self.end(signal.SIGKILL)
+        self._process = None

@@ -1,0 +1,75 @@
+"""The schema's versions: what the tables are, what the migrations make, and databases of other Towpaths."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from towpath.errors import Broken
+from towpath_server.storage import SqlStorage
+from towpath_server.storage.database import head_revision, open_engine
+from towpath_server.storage.schema import metadata
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(tmp_path: Path) -> None:
+    """A column that somebody adds without a revision would be missing in every database that exists."""
+    SqlStorage(tmp_path / "towpath.db").close()
+    engine = open_engine(tmp_path / "towpath.db")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("server-db-*.sql")), ids=lambda path: path.stem)
+def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, tmp_path: Path) -> None:
+    """A host that an earlier server enrolled is there after the upgrade, and the schema is the newest."""
+    path = tmp_path / "towpath.db"
+    with sqlite3.connect(path) as old:
+        old.executescript(golden.read_text())
+    old.close()
+    storage = SqlStorage(path)
+    with storage.transaction() as tx:
+        found = tx.host_named("h1")
+        assert found is not None
+        assert (found.environment, found.labels, found.key_sha256) == ("dev", {"role": "web"}, b"\x01" * 32)
+        assert [one.version for one in tx.assignments()] == ["1.0.0"]
+        assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
+    storage.close()
+    with sqlite3.connect(path) as new:
+        assert new.execute("SELECT version_num FROM alembic_version").fetchall() == [(head_revision(),)]
+    new.close()
+
+
+def test_every_version_of_the_schema_has_its_golden_database() -> None:
+    """A new revision comes with a dump of what it makes, so that the one after it is tested against it."""
+    assert (GOLDEN / f"server-db-{head_revision()}.sql").exists()
+
+
+def test_a_database_of_a_newer_towpath_is_refused_and_not_touched(tmp_path: Path) -> None:
+    """An older server does not guess at tables that it does not know."""
+    path = tmp_path / "towpath.db"
+    SqlStorage(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    with pytest.raises(Broken, match=r"cannot open .*: .*9999.*; a newer Towpath wrote it, run that one"):
+        SqlStorage(path)
+
+
+def test_a_commit_survives_a_power_cut_and_a_read_belongs_to_its_write(tmp_path: Path) -> None:
+    """WAL with synchronous FULL, and transactions that lock at their begin: two cannot both read first."""
+    engine = open_engine(tmp_path / "towpath.db")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other = sqlite3.connect(tmp_path / "towpath.db", timeout=0, isolation_level=None)
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            finally:
+                other.close()
+    engine.dispose()
