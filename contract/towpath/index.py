@@ -52,8 +52,8 @@ def _check_path(path: str) -> None:
         raise _refuse(path, "'.', '..' and empty parts are not allowed")
 
 
-def _passed(path: str, target: str) -> list[str]:
-    """Return the paths that the link at `path` runs through on its way; Refusal where it leaves the tree.
+def _passed(path: str, target: str) -> tuple[list[str], str]:
+    """Return the paths that the link at `path` runs through, and where it ends; Refusal where it leaves the tree.
 
     Those that a later `..` takes back count as well: behind a link, `..` is not the folder that the link stands in.
     """
@@ -71,7 +71,7 @@ def _passed(path: str, target: str) -> list[str]:
             parts.append(step)
             if number < len(steps):  # ending at another link is no harm: that one is checked itself
                 passed.append("/".join(parts))
-    return passed
+    return passed, "/".join(parts)
 
 
 def check_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -101,12 +101,25 @@ def check_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
             _check_link(entry)
     if total > MAX_TREE_BYTES:
         raise Refusal(f"cannot use a tree of {total} bytes: at most {MAX_TREE_BYTES}", code="endless-data")
-    links = {path for path, kind in kinds.items() if kind is EntryType.LINK}
-    for entry in result:
-        # A link that runs through another link could leave the tree although each alone stays inside.
-        if entry.type is EntryType.LINK and not links.isdisjoint(_passed(entry.path, entry.target)):
-            raise _refuse(entry.path, "its target runs through another link")
+    _check_ends({entry.path: _passed(entry.path, entry.target) for entry in result if entry.type is EntryType.LINK})
     return result
+
+
+def _check_ends(links: dict[str, tuple[list[str], str]]) -> None:
+    """Refuse links that run through others or in a circle; `links` is path to what `_passed` returns of it."""
+    good: set[str] = set()
+    for path, (passed, _) in links.items():
+        # A link that runs through another link could leave the tree although each alone stays inside.
+        if not links.keys().isdisjoint(passed):
+            raise _refuse(path, "its target runs through another link")
+        seen: set[str] = set()
+        here = path
+        while here in links and here not in good:
+            if here in seen:
+                raise _refuse(path, "it points back to itself")
+            seen.add(here)
+            here = links[here][1]
+        good |= seen
 
 
 def _check_link(entry: Entry) -> None:

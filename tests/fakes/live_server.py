@@ -185,6 +185,11 @@ class LiveServer:
         assert listening.wait(60)
         if self._error is not None:
             raise self._error
+        self.dial_as_operator()
+        return self
+
+    def dial_as_operator(self) -> None:
+        """Connect to the operators' and the enrolment port where the server listens now."""
         pem = (self.fleet / "operator" / "operator.pem").read_bytes()
         self.operator_channel = self.dial(self.operators, (pem, pem))
         self.hosts = operator_pb2_grpc.HostsStub(self.operator_channel)
@@ -192,7 +197,6 @@ class LiveServer:
         self.assignments = operator_pb2_grpc.AssignmentsStub(self.operator_channel)
         self.audit_log = operator_pb2_grpc.AuditStub(self.operator_channel)
         self.enrolments = agent_pb2_grpc.EnrollmentStub(self.dial(self.enrolment))
-        return self
 
     def stop(self) -> None:
         """Stop gracefully; everything open is closed."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 from fakes.live_server import LiveServer, eventually
-from towpath.v1 import agent_pb2_grpc, operator_pb2_grpc
 
 START_S = 60.0
 STOP_S = 30.0
@@ -43,25 +42,23 @@ class ServerCommand(LiveServer):
             self._process = subprocess.Popen(
                 command(self.fleet / "server", *ANY_PORT), stdout=out, stderr=subprocess.STDOUT, env=clean_env()
             )
+        try:
+            self._wait_until_ready(log)
+        except BaseException:
+            self._process.kill()
+            self._process.wait(STOP_S)
+            raise
+        self.dial_as_operator()
+        return self
+
+    def _wait_until_ready(self, log: Path) -> None:
         process = self._process
+        assert process is not None
         eventually(lambda: b"\nready\n" in log.read_bytes() or process.poll() is not None, "ready", START_S)
         said = log.read_text()
         assert process.poll() is None, said
         lines = dict(line.split(" on ") for line in said.splitlines() if " on 127" in line)
         self.agents, self.enrolment, self.operators = lines["agents"], lines["enrolment"], lines["operators"]
-        pem = (self.fleet / "operator" / "operator.pem").read_bytes()
-        self.operator_channel = self.dial(self.operators, (pem, pem))
-        self.hosts = operator_pb2_grpc.HostsStub(self.operator_channel)
-        self.releases = operator_pb2_grpc.ReleasesStub(self.operator_channel)
-        self.assignments = operator_pb2_grpc.AssignmentsStub(self.operator_channel)
-        self.audit_log = operator_pb2_grpc.AuditStub(self.operator_channel)
-        self.enrolments = agent_pb2_grpc.EnrollmentStub(self.dial(self.enrolment))
-        return self
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal; return the exit code. Channels stay open, as clients' do."""
@@ -75,13 +72,14 @@ class ServerCommand(LiveServer):
         self.stop()
 
     def stop(self) -> None:
-        """End the process, whatever state it is in, and close what is open."""
+        """Close what is open and end the process, which must go gracefully; nothing is left of it if it does not."""
         for each in self._channels:
             each.close()
         self._channels = []
         if self._process is not None and self._process.poll() is None:
             try:
-                self.end(signal.SIGTERM)
+                assert self.end(signal.SIGTERM) == 0
             except subprocess.TimeoutExpired:
                 self.end(signal.SIGKILL)
+                raise
         self._process = None

@@ -230,3 +230,12 @@ def test_garbage_is_refused_and_nothing_else(entries: list[Entry]) -> None:
         assert check_entries(entries) == tuple(entries)
     except Refusal as error:
         assert error.code in ("path-traversal", "setuid", "endless-data")
+
+
+def test_links_that_circle_are_refused_and_chains_of_links_are_not() -> None:
+    """A library's chain of version links is fine; a link that ends at itself, by whatever way, leads nowhere."""
+    chain = (link("a", "b"), link("b", "c"), file("c"), link("d", "a"))
+    assert check_entries(chain) == chain
+    for circle in ([link("a", "a//.")], [link("a", "b"), link("b", "a")]):
+        with pytest.raises(Refusal, match="points back to itself"):
+            check_entries(circle)

@@ -328,7 +328,7 @@ UNCLEAR = replace(REVERTED, verdict=Verdict.INCONCLUSIVE)
 ENDS = (GOOD, REVERTED, UNCLEAR)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from([GOOD] * 8 + [REVERTED, UNCLEAR, None]), min_size=1, max_size=12),
     st.integers(0, 4),
