@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.loopback import Fleet
+from examples.processes import interrupt_on_signals
 
 from bench import carrying, costs, rollouts
 from bench.measure import note, span
@@ -68,8 +69,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="small windows, sizes and fleets: a test of the bench")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
-        result = measure(Path(folder), QUICK if arguments.quick else FULL)
+    interrupt_on_signals()
+    try:
+        with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
+            result = measure(Path(folder), QUICK if arguments.quick else FULL)
+    except KeyboardInterrupt:
+        note("bench: cannot finish: interrupted; everything it started was ended")
+        return 130
     print(json.dumps(result))
     return 0
 

@@ -11,7 +11,6 @@ again; nothing in the final table may differ.
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -20,12 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script's own folder is no place to import from
 
 from examples.loopback import EXAMPLES, Fleet
-from examples.processes import FleetError, free_ports, wait_for
+from examples.processes import FleetError, free_ports, interrupt_on_signals, wait_for
 from examples.unrest import MAX_LINE, AppWatcher, Killer
 
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
@@ -232,20 +230,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop at the first signal; later ones must not disturb the ending of what was started."""
-    del number, frame
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Run the demo; return its exit code."""
     arguments = _arguments()
     stream = sys.stderr if arguments.output == "json" else sys.stdout
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, _interrupt)
+    interrupt_on_signals()
 
     def say(line: str) -> None:
         print(line, file=stream, flush=True)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from types import FrameType
 from typing import TypeVar
 
 START_TIMEOUT_S = 30.0
@@ -56,6 +57,20 @@ def free_ports(count: int) -> list[int]:
             if port not in ports:
                 ports.append(port)
     return ports
+
+
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, so that what was started is ended; later signals change nothing."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for one in numbers:
+        signal.signal(one, interrupt)
 
 
 class Daemon:

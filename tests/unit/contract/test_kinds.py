@@ -59,6 +59,7 @@ def test_a_required_option_that_is_missing_is_named() -> None:
     """`!` in a spec means that the option must be there; without it, it may be left out."""
     with pytest.raises(InputError, match="option 'url' is missing"):
         check_options("probe http", PROBES["http"], {"status": 200})
+    check_options("probe http", PROBES["http"], {"status": 200, "url": "http://x/"})
     check_options("install tree", INSTALLERS["tree"], {})
 
 

@@ -123,6 +123,16 @@ def test_limits_are_inclusive() -> None:
     """As many probes and words as the limits say are fine."""
     check_release(replace(MINIMAL, probes=(HTTP,) * MAX_PROBES))
     check_release(replace(MINIMAL, run=Run("process", command=("a",) * MAX_COMMAND_WORDS)))
+    check_release(replace(MINIMAL, hooks=(Hook("prepare", ("a",), 1),)))
+    assert MAX_HOOK_TIMEOUT_MS == 3_600_000
+
+
+def test_what_a_publisher_does_not_say_has_these_values() -> None:
+    """Defaults that publishers rely on: three releases kept, ten seconds to stop, the clocks, the intervals."""
+    assert (Install("tree").keep, Run("none").stop_timeout_ms, Hook("prepare", ()).timeout_ms) == (3, 10_000, 120_000)
+    assert HealthPolicy() == HealthPolicy(healthy_for_ms=10_000, deadline_ms=300_000, probation_ms=600_000)
+    assert Probe("tcp") == Probe("tcp", {}, interval_ms=1_000, timeout_ms=5_000, successes=1, failures=3)
+    assert (MINIMAL.rollback_floor, MINIMAL.requires_disk_bytes) == (0, 0)
 
 
 def test_an_install_path_may_hold_a_declared_parameter() -> None:

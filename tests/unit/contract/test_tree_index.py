@@ -47,8 +47,8 @@ def test_a_good_tree_comes_back_in_order() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("", "/", "/etc/passwd", "a/", "..", ".", "./a", "../a", "a/../b", "a/./b", "a//b"),
-        *("a\\b", "a\nb", "a\x00", "a\x7f", "\x1b[2J", "x" * 1025, "\udcff", "\ud800", "ä" * 513),
+        *("", "/", "/etc/passwd", "a/", "..", ".", "./a", "../a", "a/..", "a/.", "a/../b", "a/./b", "a//b"),
+        *("a\\b", "a\nb", "a\x00", "a\x7f", "\x1b[2J", "x" * 1025, "\udcff", "\ud800", "\udfff", "ä" * 513),
     ],
 )
 def test_a_path_that_is_not_plain_is_refused_as_traversal(path: str) -> None:
@@ -60,10 +60,27 @@ def test_a_path_that_is_not_plain_is_refused_as_traversal(path: str) -> None:
     assert len(str(caught.value)) < 1200
 
 
+@pytest.mark.parametrize("path", ["", "/etc", "a/"])
+def test_a_path_must_be_relative_and_name_something(path: str) -> None:
+    """The message says what a path is, not only that an empty part is not allowed."""
+    with pytest.raises(Refusal, match="a path is relative and names something"):
+        check_entries([file(path)])
+
+
 def test_a_path_of_1024_bytes_is_fine() -> None:
     """The limit counts bytes, and is inclusive."""
     assert check_entries([file("x" * 1024)])
     assert check_entries([file("ä" * 512)])
+    assert check_entries([link("l", "x" * 1024)])
+    with pytest.raises(Refusal, match="its link target is too long"):
+        check_entries([link("l", "ä" * 513)])
+
+
+def test_names_of_every_language_are_fine() -> None:
+    """Blanks and every character that UTF-8 knows, private ones included, may be in paths and targets."""
+    for name in ("a b", "ä", "\ue000", "\ud7ff", "\U0001f6a2"):
+        assert check_entries([file(name)])
+        assert check_entries([link("0", name)])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +123,7 @@ def test_a_file_needs_a_digest_and_a_size() -> None:
     "target",
     [
         *("", "/", "/etc/passwd", "..", "../..", "../x", "a/../..", "a/../../x", "./../x", "x/../../y"),
-        *("x" * 1025, "a\nb", "a\x7f", "\udcff", "\ud800"),
+        *("x" * 1025, "a\nb", "a\x7f", "\udcff", "\ud800", "\udfff"),
     ],
 )
 def test_a_link_that_leaves_the_tree_is_refused(target: str) -> None:

@@ -138,6 +138,17 @@ def test_what_recovers_must_prove_itself_anew() -> None:
     assert run(it, [True] * 11, first_s=80) == [Health.UNHEALTHY] * 10 + [Health.HEALTHY]
 
 
+def test_what_was_proven_is_lost_when_one_of_several_falls_ill() -> None:
+    """A probe that goes on passing does not carry the one that fell ill: after its recovery all is proven anew."""
+    it = tracker(HTTP, TCP)
+    for number in (0, 1):
+        it.observe(number, ok=True, evidence="", now_s=START)
+    assert health(it, 10) is Health.HEALTHY
+    it.observe(1, ok=False, evidence="", now_s=START + 20)
+    it.observe(1, ok=True, evidence="", now_s=START + 25)
+    assert [health(it, s) for s in (25, 34.9, 35)] == [Health.STARTING, Health.STARTING, Health.HEALTHY]
+
+
 def test_passing_takes_successes_in_a_row() -> None:
     """Two passes and a failure begin the count again; only then can the probe be said to have passed."""
     it = tracker(Probe("http", successes=3, failures=1), policy=HealthPolicy(0, 60_000))
