@@ -191,9 +191,10 @@ def alive(process: ProcessId) -> bool:
     child = _started.get(process.pid)
     if child is None:
         _await_gate(process)
-    elif child.poll() is not None:
-        del _started[process.pid]
-    return living(process) is not None
+    if living(process) is not None:
+        return True
+    reap()  # only now: it may have ended between an earlier look and this one
+    return False
 
 
 def _await_gate(process: ProcessId) -> None:
