@@ -110,13 +110,17 @@ class Daemon:
         self._watcher.start()
         agent = self.agent
         try:
+            rest = give_back  # once after the start; from then on the agent says when a change is over
             while not agent.stopping.is_set():
                 self._renew_if_due()
-                self._clock.wait(agent.wake, agent.tick())
+                delay = agent.tick()
+                rest()
+                rest = _go_on
+                self._clock.wait(agent.wake, delay)
                 agent.wake.clear()
         finally:
+            self._server.close()  # ends the watch at once
             self._watcher.join(timeout=2)
-            self._server.close()
             self._journal.close()
             self._lock.release()
 
@@ -173,6 +177,10 @@ def _facts(who: Identity) -> HostFacts:
         environment=who.host.environment,
         platform=identity.local_platform(),
     )
+
+
+def _go_on() -> None:
+    """Do nothing."""
 
 
 def _say(line: str) -> None:

@@ -79,6 +79,7 @@ class Server(Protocol):
     def watch(self, on_hint: Callable[[], None], stop: threading.Event) -> None:
         """Block, calling `on_hint` for each hint that something changed, until the stream ends or `stop` is set.
 
-        Returns within about a second of `stop`. A stream that the server ends returns too; one that breaks raises.
+        Returns within about five seconds of `stop`, at once where the connection is closed. A stream that the server
+        ends returns too; one that breaks raises.
         """
         ...
