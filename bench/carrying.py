@@ -18,7 +18,7 @@ from pathlib import Path
 from examples.loopback import Fleet
 
 from bench import apps, calls
-from bench.measure import note, span
+from bench.measure import forget_peak, note, peak_rss_mib, span
 from bench.rollouts import states, timed_deploy
 from towpath.v1 import agent_pb2
 
@@ -34,10 +34,15 @@ def measure(fleet: Fleet, mib: int) -> dict[str, object]:
     def rate(seconds: float | None) -> float | None:
         return None if seconds is None else round(size / 1e6 / seconds, 1)
 
+    assert fleet.server is not None
+    pids = {"server": fleet.server.pid, "agent": fleet.agents["h1"].pid}
+    for pid in pids.values():
+        forget_peak(pid)
     with span() as publish:
         fleet.publish(release_file, "1.0.0")
     timed_deploy(fleet, "bulk", "1.0.0", ["h1"])
     reached = states(fleet, "h1", "1.0.0")
+    peaks = {name: peak_rss_mib(pid) for name, pid in pids.items()}
     result: dict[str, object] = {
         "mib": mib,
         "publish_mb_s": rate(publish.seconds),
@@ -45,6 +50,7 @@ def measure(fleet: Fleet, mib: int) -> dict[str, object]:
         "fetch_stream_mb_s": rate(_stream_s(fleet, source, size)),
         "cp_sync_mb_s": rate(_cp_s(source, fleet.root / "copy")),
         "curl_mb_s": rate(_curl_s(source)),
+        "peak_rss_mib": peaks,
     }
     note(f"  {result}")
     return result

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from examples.loopback import Fleet
@@ -68,11 +68,15 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="small windows, sizes and fleets: a test of the bench")
+    parser.add_argument("--bulk-mib", type=int, help="size of the one large file that is published and fetched")
     arguments = parser.parse_args()
+    size = QUICK if arguments.quick else FULL
+    if arguments.bulk_mib is not None:
+        size = replace(size, bulk_mib=arguments.bulk_mib)
     interrupt_on_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
-            result = measure(Path(folder), QUICK if arguments.quick else FULL)
+            result = measure(Path(folder), size)
     except KeyboardInterrupt:
         note("bench: cannot finish: interrupted; everything it started was ended")
         return 130

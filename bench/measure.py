@@ -48,6 +48,17 @@ def memory(pid: int) -> Memory:
     return Memory(*(round(kib / KIB_PER_MIB, 1) for kib in (pss, alone, rss)))
 
 
+def forget_peak(pid: int) -> None:
+    """Begin the peak of resident memory of `pid` anew (proc_pid_clear_refs(5))."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_rss_mib(pid: int) -> float:
+    """Return the most resident memory that `pid` had since its start or `forget_peak`."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / KIB_PER_MIB, 1)
+
+
 def cpu_s(pid: int) -> float:
     """Return seconds on a core that `pid` used so far, its ended threads included (nanosecond clock)."""
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
