@@ -40,7 +40,7 @@ class Probe(Protocol):
 
 def result(ok: bool, evidence: str) -> ProbeResult:
     """Return a result whose evidence fits: one line of printable text, cut to MAX_EVIDENCE_CHARS."""
-    line = "".join(c if c.isprintable() else " " for c in evidence)
+    line = "".join(c if c.isprintable() else " " for c in evidence).strip()
     return ProbeResult(ok, line if len(line) <= MAX_EVIDENCE_CHARS else line[: MAX_EVIDENCE_CHARS - 3] + "...")
 
 

@@ -190,6 +190,7 @@ def test_evidence_is_cut_and_cleaned() -> None:
     """Control characters become spaces, and a long text ends with dots at the limit."""
     assert result(True, "a\x1bb\nc") == ProbeResult(True, "a b c")
     assert result(False, "x" * 9999).evidence == "x" * (MAX_EVIDENCE_CHARS - 3) + "..."
+    assert result(False, " one line\n").evidence == "one line"
 
 
 def test_timeouts_count_on_the_given_clock(tmp_path: Path) -> None:
