@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
@@ -19,6 +19,7 @@ WATCH = "/towpath.v1.AgentApi/Watch"
 FETCH = "/towpath.v1.AgentApi/Fetch"
 LIST_HOSTS = "/towpath.v1.Hosts/ListHosts"
 SET_HOST = "/towpath.v1.Hosts/SetHost"
+DEPLOY = "/towpath.v1.Assignments/Deploy"
 CALL_TIMEOUT_S = 20.0
 
 
@@ -138,6 +139,11 @@ class Operator:
         """Set one parameter of one host, as `towpath host set` does."""
         request = operator_pb2.SetHostRequest(name=name, parameters={parameter: text})
         unary(self._channel, SET_HOST)(request.SerializeToString(), timeout=CALL_TIMEOUT_S)
+
+    def deploy(self, app: str, version: str, environment: str, selector: Mapping[str, str]) -> None:
+        """Assign a release, as `towpath deploy` does without waiting."""
+        request = operator_pb2.DeployRequest(app=app, version=version, environment=environment, selector=selector)
+        unary(self._channel, DEPLOY)(request.SerializeToString(), timeout=CALL_TIMEOUT_S)
 
     def last_seen_ms(self, name: str) -> int:
         """Return when the server heard of the host last."""

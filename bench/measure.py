@@ -23,17 +23,19 @@ class Memory:
 
     `pss_mib` divides shared pages among all processes that map them, so it flatters a process that is measured beside
     its like. `pss_alone_mib` counts pages of mapped files as a whole: what the process would show as the only one of
-    its kind on a machine (an upper bound: some system libraries are everybody's).
+    its kind on a machine (an upper bound: some system libraries are everybody's). `private_mib` is what is no page of a
+    file: heaps and stacks, the part that a leak makes grow.
     """
 
     pss_mib: float
     pss_alone_mib: float
     rss_mib: float
+    private_mib: float
 
 
 def memory(pid: int) -> Memory:
     """Return the memory of `pid` alone; apps that it started are not its own."""
-    pss = alone = rss = 0
+    pss = alone = rss = private = 0
     maps_file = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         words = line.split()
@@ -45,7 +47,9 @@ def memory(pid: int) -> Memory:
         elif words[0] == "Rss:":
             rss += int(words[1])
             alone += int(words[1]) if maps_file else 0
-    return Memory(*(round(kib / KIB_PER_MIB, 1) for kib in (pss, alone, rss)))
+        elif words[0] == "Anonymous:":
+            private += int(words[1])
+    return Memory(*(round(kib / KIB_PER_MIB, 2) for kib in (pss, alone, rss, private)))
 
 
 def forget_peak(pid: int) -> None:
