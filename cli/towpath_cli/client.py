@@ -16,6 +16,7 @@ from towpath.names import SERVER_NAME
 from towpath.v1 import operator_pb2 as pb
 from towpath.v1 import operator_pb2_grpc as rpc
 from towpath.wire import from_value
+from towpath.wire.holds import from_holds
 from towpath.wire.reports import from_app_state, from_event
 from towpath_cli import model
 from towpath_cli.operator_folder import Identity
@@ -255,6 +256,7 @@ def _host(host: pb.Host) -> model.Host:
         agent_version=host.agent_version,
         platform=host.platform,
         parameters={name: from_value(value) for name, value in host.parameters.items()},
+        holds=from_holds(host.holds),
     )
 
 

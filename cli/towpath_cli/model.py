@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from towpath.holds import Hold
 from towpath.parameters import Value
 from towpath.reports import AppState, Event
 
@@ -30,6 +31,7 @@ class Host:
     agent_version: str
     platform: str
     parameters: Mapping[str, Value]
+    holds: tuple[Hold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class HostProgress:
-    """One host of a rollout. `phase`: waiting, in_flight, healthy, failed or offline."""
+    """One host of a rollout. `phase`: waiting, held, in_flight, healthy, failed, inconclusive or offline."""
 
     host: str
     online: bool

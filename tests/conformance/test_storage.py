@@ -9,6 +9,7 @@ import pytest
 
 from fakes.memory_server import MemoryStorage
 from towpath.errors import Broken, InputError
+from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import (
@@ -111,7 +112,13 @@ def test_a_transaction_that_raises_leaves_nothing(storage: Storage) -> None:
 def test_hosts_come_back_as_they_were(storage: Storage) -> None:
     """A host is found by id, name and key, with every field; names and ids are unique."""
     full = replace(
-        host("h1"), parameters={"hello.port": "9001"}, previous_serial="ab", boot_id="b", state_revision=2**62
+        host("h1"),
+        parameters={"hello.port": "9001"},
+        previous_serial="ab",
+        boot_id="b",
+        state_revision=2**62,
+        holds=(Hold("", "ana", "audit week", 1, 2**40), Hold("hello", "bo", "the till", 3, 4)),
+        released_unix_ms=2**41,
     )
     other = replace(host("h2"), environment="staging", key_sha256=b"z" * 32)
     with storage.transaction() as tx:

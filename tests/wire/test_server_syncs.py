@@ -263,3 +263,40 @@ def test_an_operator_sees_what_a_host_said(server: LiveServer) -> None:
     ):
         with refused(StatusCode.NOT_FOUND, "not-found"):
             call()
+
+
+def test_a_hosts_hold_is_shown_keeps_a_rollout_from_it_and_ends(server: LiveServer) -> None:
+    """Told by a sync, seen by operators and in `why`; the other host moves, this one when its sync no longer says so."""
+    host, other = server.new_host(), server.new_host("h2")
+    until = server.clock.now_unix_ms() + 7_200_000
+    hold = types_pb2.Hold(by="ana", reason="the till is open", since_unix_ms=1, until_unix_ms=until)
+    host.api.Sync(agent_pb2.SyncRequest(nonce=b"n" * 16, holds=[hold]), timeout=CALL_S)
+    other.sync()
+    assert list(shown(server).host.holds) == [hold]
+    server.publish("1.0.0")
+    deployed = server.deploy("1.0.0", max_unavailable=2)
+    eventually(other.desired, "h2 is admitted")
+    other.obey()
+    assert eventually(lambda: server.progress(deployed.assignment).state == "done", "the rollout is done")
+    by_name = {one.host: one for one in server.progress(deployed.assignment).hosts}
+    assert (by_name["h1"].phase, by_name["h1"].admitted) == ("held", False)
+    assert by_name["h1"].reason.startswith("held by ana until ")
+    host.api.Sync(agent_pb2.SyncRequest(nonce=b"n" * 16, holds=[hold]), timeout=CALL_S)
+    (row,) = [row for row in server.assignments.Status(operator_pb2.StatusRequest()).rows if row.host == "h1"]
+    assert "the till is open" in row.reason
+    why = server.hosts.Why(operator_pb2.WhyRequest(host="h1", app="hello"), timeout=CALL_S).reasons
+    assert any(one.command.startswith("towpath-agent release") for one in why)
+    server.restart(host, other)
+    assert list(shown(server).host.holds) == [hold], "it survives the server"
+    host.sync()
+    assert list(shown(server).host.holds) == []
+    eventually(host.desired, "h1 is admitted")
+
+
+def test_a_hold_that_no_agent_of_ours_would_send_is_refused(server: LiveServer) -> None:
+    """Escape sequences would reach an operator's terminal; the sync is refused and the row stays as it was."""
+    host = server.new_host()
+    bad = types_pb2.Hold(by="ana", reason="\x1b[2J", until_unix_ms=1)
+    with refused(StatusCode.PERMISSION_DENIED, "garbled"):
+        host.api.Sync(agent_pb2.SyncRequest(nonce=b"n" * 16, holds=[bad]), timeout=CALL_S)
+    assert list(shown(server).host.holds) == []

@@ -3,17 +3,22 @@
 import click
 
 from towpath.errors import InputError
+from towpath.holds import Hold
 from towpath.names import check_app, check_host, check_labels
 from towpath_cli.model import Host, HostChange
 from towpath_cli.options import Operator, operator_command, pairs
 from towpath_cli.output import clean, echo_json, echo_table, when
 
-COLUMNS = ("host", "environment", "labels", "status", "online", "last seen", "agent", "platform")
+COLUMNS = ("host", "environment", "labels", "status", "online", "last seen", "agent", "platform", "holds")
 
 
 @click.group()
 def host() -> None:
     """See hosts, and change what is theirs."""
+
+
+def _hold_text(hold: Hold) -> str:
+    return f"{hold.app or 'all apps'} {hold.text}"
 
 
 def _row(item: Host) -> tuple[object, ...]:
@@ -27,6 +32,7 @@ def _row(item: Host) -> tuple[object, ...]:
         seen,
         item.agent_version,
         item.platform,
+        "; ".join(_hold_text(hold) for hold in item.holds),
     )
 
 

@@ -68,18 +68,20 @@ class RenewResponse(_message.Message):
     def __init__(self, certificate_pem: _Optional[bytes] = ..., ca_pem: _Optional[bytes] = ...) -> None: ...
 
 class SyncRequest(_message.Message):
-    __slots__ = ("nonce", "state_revision", "agent_version", "platform", "boot_id")
+    __slots__ = ("nonce", "state_revision", "agent_version", "platform", "boot_id", "holds")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     STATE_REVISION_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
     state_revision: int
     agent_version: str
     platform: str
     boot_id: str
-    def __init__(self, nonce: _Optional[bytes] = ..., state_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., boot_id: _Optional[str] = ...) -> None: ...
+    holds: _containers.RepeatedCompositeFieldContainer[_types_pb2.Hold]
+    def __init__(self, nonce: _Optional[bytes] = ..., state_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., boot_id: _Optional[str] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ...) -> None: ...
 
 class SyncResponse(_message.Message):
     __slots__ = ("envelope", "known_state_revision")

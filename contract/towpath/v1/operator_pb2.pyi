@@ -35,7 +35,7 @@ class CreateTokenResponse(_message.Message):
     def __init__(self, token: _Optional[str] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
 
 class Host(_message.Message):
-    __slots__ = ("id", "name", "environment", "labels", "status", "online", "last_seen_unix_ms", "certificate_expires_unix_ms", "agent_version", "platform", "parameters")
+    __slots__ = ("id", "name", "environment", "labels", "status", "online", "last_seen_unix_ms", "certificate_expires_unix_ms", "agent_version", "platform", "parameters", "holds")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class Host(_message.Message):
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     environment: str
@@ -72,7 +73,8 @@ class Host(_message.Message):
     agent_version: str
     platform: str
     parameters: _containers.MessageMap[str, _types_pb2.Value]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., online: _Optional[bool] = ..., last_seen_unix_ms: _Optional[int] = ..., certificate_expires_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _types_pb2.Value]] = ...) -> None: ...
+    holds: _containers.RepeatedCompositeFieldContainer[_types_pb2.Hold]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., online: _Optional[bool] = ..., last_seen_unix_ms: _Optional[int] = ..., certificate_expires_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _types_pb2.Value]] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ...) -> None: ...
 
 class ListHostsRequest(_message.Message):
     __slots__ = ()

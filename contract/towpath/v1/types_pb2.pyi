@@ -331,3 +331,17 @@ class ReportEvent(_message.Message):
     code: str
     evidence: str
     def __init__(self, id: _Optional[str] = ..., at_unix_ms: _Optional[int] = ..., kind: _Optional[str] = ..., app: _Optional[str] = ..., transaction: _Optional[str] = ..., state: _Optional[str] = ..., version: _Optional[str] = ..., release_sha256: _Optional[bytes] = ..., verdict: _Optional[str] = ..., reason: _Optional[str] = ..., code: _Optional[str] = ..., evidence: _Optional[str] = ...) -> None: ...
+
+class Hold(_message.Message):
+    __slots__ = ("app", "by", "reason", "since_unix_ms", "until_unix_ms")
+    APP_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SINCE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    by: str
+    reason: str
+    since_unix_ms: int
+    until_unix_ms: int
+    def __init__(self, app: _Optional[str] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., until_unix_ms: _Optional[int] = ...) -> None: ...

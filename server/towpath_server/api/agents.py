@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from towpath.errors import Broken, Refusal
 from towpath.v1 import agent_pb2, agent_pb2_grpc
+from towpath.wire.holds import from_holds
 from towpath.wire.reports import from_app_state, from_event
 from towpath_server.api.gate import CALLER, AgentGate, Caller, ServicerContext
 from towpath_server.api.hub import Hub
@@ -95,7 +96,12 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
         caller = CALLER.get()
         entry = _entry(caller)
         question = SyncQuestion(
-            request.nonce, request.state_revision, request.agent_version, request.platform, request.boot_id
+            request.nonce,
+            request.state_revision,
+            request.agent_version,
+            request.platform,
+            request.boot_id,
+            from_holds(request.holds),
         )
         if syncing.told_something_new(entry.host, question):
             await self._thread.run(syncing.learn, self._context, entry.host.id, question)

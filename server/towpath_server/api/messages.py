@@ -2,6 +2,7 @@
 
 from towpath.v1 import operator_pb2 as pb
 from towpath.wire import to_value
+from towpath.wire.holds import to_hold
 from towpath.wire.reports import to_app_state
 from towpath_server.domain.model import Assignment, AuditEntry, PublishedRelease
 from towpath_server.services.reading import HostCard, StatusRow
@@ -23,6 +24,7 @@ def host_message(card: HostCard) -> pb.Host:
         agent_version=host.agent_version,
         platform=host.platform,
         parameters={name: to_value(value) for name, value in card.parameters.items()},
+        holds=[to_hold(hold) for hold in card.holds],
     )
 
 

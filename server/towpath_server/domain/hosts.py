@@ -1,4 +1,4 @@
-"""Whether a host may speak, what its next certificate does to its row, and whether it is online.
+"""Whether a host may speak, what its next certificate does to its row, whether it is online, and what it holds.
 
 grpcio lets a connection outlive its certificate and offers no revocation list, so these checks run on every call.
 
@@ -13,6 +13,7 @@ Not handled here: signatures of certificates (`towpath.pki`) and of recovery req
 from dataclasses import replace
 
 from towpath.errors import InputError, Refusal
+from towpath.holds import Hold, covering
 from towpath_server.domain.model import Host, HostStatus
 
 CERTIFICATE_LIFE_MS = 7 * 86_400_000
@@ -96,3 +97,32 @@ def check_name_free(name: str, holder: Host | None) -> None:
 def online(*, watching: bool, last_seen_unix_ms: int, now_unix_ms: int) -> bool:
     """Return True where the host listens now, or spoke in the last 90 s."""
     return watching or now_unix_ms - last_seen_unix_ms < ONLINE_MS
+
+
+def _in_force(hold: Hold, *, online: bool, now_unix_ms: int) -> bool:
+    """Return True while the host says so at every sync (its clock may be off), or said so last and time is not up."""
+    return online or now_unix_ms < hold.until_unix_ms
+
+
+def holds_in_force(host: Host, *, online: bool, now_unix_ms: int) -> tuple[Hold, ...]:
+    """Return the holds of the host that count now."""
+    return tuple(one for one in host.holds if _in_force(one, online=online, now_unix_ms=now_unix_ms))
+
+
+def held(host: Host, app: str, *, online: bool, now_unix_ms: int) -> Hold | None:
+    """Return the host's own hold on `app` that is in force, the longest; None where the app may move."""
+    return covering(holds_in_force(host, online=online, now_unix_ms=now_unix_ms), app)
+
+
+def released_unix_ms(host: Host, *, online: bool, now_unix_ms: int) -> int:
+    """Return when the last hold of the host ended, 0 for never: silence before that is nobody's failure."""
+    lapsed = [one.until_unix_ms for one in host.holds if not _in_force(one, online=online, now_unix_ms=now_unix_ms)]
+    return max(lapsed, default=host.released_unix_ms)
+
+
+def with_holds(host: Host, holds: tuple[Hold, ...], now_unix_ms: int) -> Host:
+    """Return the row after the host said which holds it has; that one ended is remembered with its time."""
+    if holds == host.holds:
+        return host
+    ended = {one.app for one in host.holds} - {one.app for one in holds}
+    return replace(host, holds=holds, released_unix_ms=now_unix_ms if ended else host.released_unix_ms)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from towpath.holds import Hold
 from towpath.reports import AppState
 
 UNKNOWN_REVISION = -1
@@ -39,7 +40,10 @@ class RolloutState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine under management. `serial`: newest certificate; `previous_serial`: the one before, until first use."""
+    """A machine under management. `serial`: newest certificate; `previous_serial`: the one before, until first use.
+
+    `holds` is what its last sync said; `released_unix_ms` is when the server last saw one of them end.
+    """
 
     id: str
     name: str
@@ -58,6 +62,8 @@ class Host:
     boot_id: str = ""
     last_seen_unix_ms: int = 0
     state_revision: int = UNKNOWN_REVISION
+    holds: tuple[Hold, ...] = ()
+    released_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

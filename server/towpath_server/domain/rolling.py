@@ -15,6 +15,8 @@ Rules, each a named test:
 - at most `max_unavailable` in flight; a host that confirmed and then fell ill holds its slot, and so does one that a
   superseded assignment left between two releases.
 - offline hosts neither block nor count; they are admitted when they come back.
+- hosts that a person on the host holds neither block nor count: one that was let in and has not switched is withdrawn,
+  one past the switch finishes, and each is admitted in its turn when the hold ends, with a whole deadline.
 - who is first follows hash(assignment, host): not always the same hosts, and neighbours by name are spread.
 
 Pure: the caller applies the decision in the transaction in which it read the view, one rollout at a time.
@@ -37,6 +39,7 @@ class Phase(StrEnum):
     """Where one host stands in a rollout."""
 
     WAITING = "waiting"
+    HELD = "held"
     IN_FLIGHT = "in_flight"
     HEALTHY = "healthy"
     FAILED = "failed"
@@ -46,7 +49,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """What is known of one matching host. `blocked`: why it cannot be admitted (a parameter is missing), or empty."""
+    """What is known of one matching host. `blocked`: why it cannot be admitted (a parameter is missing), or empty.
+
+    `held`: its own hold on the app, as people read it, or empty; `released_unix_ms`: when the last one ended.
+    """
 
     host_id: str
     name: str
@@ -55,6 +61,8 @@ class HostView:
     state: AppState | None = None
     progress_unix_ms: int = 0
     blocked: str = ""
+    held: str = ""
+    released_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +120,11 @@ def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
         return Standing(Phase.OFFLINE, "offline; it catches up when it comes back")
     if state is not None and _proven(view, state):
         return Standing(Phase.HEALTHY, "runs it and is healthy")
+    if host.held and (host.admitted_unix_ms is None or _may_stay(view, host)):
+        return Standing(Phase.HELD, host.held)
     if host.admitted_unix_ms is None:
         return Standing(Phase.WAITING, host.blocked or "waits for its turn")
-    since = max(host.admitted_unix_ms, view.observed_since_unix_ms)
+    since = max(host.admitted_unix_ms, view.observed_since_unix_ms, host.released_unix_ms)
     answers = state is not None and state.generation == view.generation
     if answers:
         since = max(since, host.progress_unix_ms)
@@ -183,7 +193,10 @@ def decide(view: RolloutView, now_unix_ms: int) -> Decision:
     count = {phase: sum(1 for _, where in standings if where.phase is phase) for phase in Phase}
     finished = count[Phase.HEALTHY] > 0 and not count[Phase.WAITING] and not count[Phase.IN_FLIGHT]
     state = RolloutState.DONE if finished or view.state is RolloutState.DONE else RolloutState.ROLLING
-    return Decision(state, _progress(count, standings), admit=_admit(view, standings, count[Phase.IN_FLIGHT]))
+    held = [host for host, where in standings if where.phase is Phase.HELD]
+    kept = tuple(host.host_id for host in held if host.admitted_unix_ms is not None)
+    admit = _admit(view, standings, count[Phase.IN_FLIGHT])
+    return Decision(state, _progress(count, standings), admit=admit, withdraw=kept)
 
 
 def stay(view: RolloutView) -> tuple[str, ...]:
@@ -200,9 +213,9 @@ def _admit(view: RolloutView, standings: list[tuple[HostView, Standing]], in_fli
     turn = [host for host, where in newcomers if where.phase is Phase.WAITING]
     busy = [host.host_id for host in turn if _busy(host)]
     calm = [host.host_id for host in turn if not _busy(host)]
-    held = sum(1 for host, where in standings if where.phase is Phase.WAITING and _busy(host))
+    between = sum(1 for host, where in standings if where.phase in (Phase.WAITING, Phase.HELD) and _busy(host))
     slots = max(0, limit(view) - in_flight)
-    return tuple(identical + busy[:slots] + calm[: max(0, slots - held)])
+    return tuple(identical + busy[:slots] + calm[: max(0, slots - between)])
 
 
 def _breach(view: RolloutView, standings: list[tuple[HostView, Standing]]) -> str:
@@ -227,8 +240,8 @@ def _named(standings: list[tuple[HostView, Standing]]) -> str:
 
 def _progress(count: dict[Phase, int], standings: list[tuple[HostView, Standing]]) -> str:
     parts = [f"{count[Phase.HEALTHY]} of {len(standings)} hosts healthy"]
-    words = {Phase.IN_FLIGHT: "in flight", Phase.WAITING: "waiting", Phase.FAILED: "failed", Phase.OFFLINE: "offline"}
-    parts += [f"{count[phase]} {word}" for phase, word in words.items() if count[phase]]
+    shown = (Phase.IN_FLIGHT, Phase.WAITING, Phase.HELD, Phase.FAILED, Phase.OFFLINE)
+    parts += [f"{count[phase]} {phase.replace('_', ' ')}" for phase in shown if count[phase]]
     blocked = [(host, Standing(Phase.WAITING, host.blocked)) for host, where in standings if host.blocked]
     if blocked:
         parts.append(f"blocked: {_named(blocked)}")

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from towpath.holds import Hold
 from towpath.reports import AppState
 from towpath_server.domain.assignment import matches
 from towpath_server.domain.model import Assignment, Host, HostStatus
@@ -37,6 +38,7 @@ class Facts:
     admitted: bool = False
     runs: Assignment | None = None
     parameters: Mapping[str, str] | None = None
+    held: Hold | None = None
     reported: AppState | None = None
 
 
@@ -57,6 +59,9 @@ def _host(facts: Facts) -> list[Reason]:
         reasons.append(Reason("it was revoked: the server answers it no more", "towpath token create"))
     elif not facts.online:
         reasons.append(Reason("it is offline: it neither blocks nor counts in a rollout, and catches up later"))
+    if facts.held is not None:
+        release = f"towpath-agent release {facts.held.app}".rstrip()
+        reasons.append(Reason(f"{facts.held.text}; it neither blocks nor counts", f"{release}  (on {host.name})"))
     return reasons
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from towpath.errors import InputError
+from towpath.holds import Hold
 from towpath.names import check_app
 from towpath.parameters import Value, parse_value
 from towpath.reports import AppState, Event
+from towpath_server.domain import hosts as host_rules
 from towpath_server.domain import rolling, why
 from towpath_server.domain.manifests import texts_of
 from towpath_server.domain.model import Assignment, AuditEntry, Host
@@ -30,6 +32,7 @@ class HostCard:
     online: bool
     last_seen_unix_ms: int
     parameters: dict[str, Value]
+    holds: tuple[Hold, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,9 @@ def card(context: Context, tx: Transaction, host: Host) -> HostCard:
                 # A text of before the first publish may not fit: deploy refuses it, here it is shown as it is.
                 with contextlib.suppress(InputError):
                     parameters[f"{app}.{parameter.name}"] = parse_value(parameter, texts[parameter.name])
-    return HostCard(host, context.presence.online(host, now), context.presence.last_seen_unix_ms(host, now), parameters)
+    online = context.presence.online(host, now)
+    holds = host_rules.holds_in_force(host, online=online, now_unix_ms=now)
+    return HostCard(host, online, context.presence.last_seen_unix_ms(host, now), parameters, holds)
 
 
 def hosts(context: Context) -> list[HostCard]:
@@ -123,6 +128,8 @@ def _rows(context: Context, tx: Transaction, place: rollouts.Environment, app: s
         if runs is None and found is None and owned is None:
             continue
         state = found.state if found is not None else None
+        online, now = context.presence.online(each, place.now_unix_ms), place.now_unix_ms
+        held = host_rules.held(each, app, online=online, now_unix_ms=now)
         rows.append(
             StatusRow(
                 host=each.name,
@@ -132,10 +139,17 @@ def _rows(context: Context, tx: Transaction, place: rollouts.Environment, app: s
                 desired=runs.version if runs is not None else "",
                 state=str(state.state) if state is not None else "",
                 health=str(state.health) if state is not None else "unknown",
-                reason=_reason(context.presence.online(each, place.now_unix_ms), runs, state, owned),
+                reason=_with_hold(held, _reason(online, runs, state, owned)),
             )
         )
     return rows
+
+
+def _with_hold(held: Hold | None, reason: str) -> str:
+    """Return the reason of a row; a hold is said first, and once."""
+    if held is None or held.text in reason:
+        return reason
+    return f"{held.text}; {reason}" if reason else held.text
 
 
 def _reason(
@@ -164,11 +178,12 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
         owned = _standings(context, tx, place, app).get(found.id)
         runs = place.runs(found).get(app) if here else None
         reported = place.reported.get((found.id, app))
+        online = context.presence.online(found, place.now_unix_ms)
         return why.chain(
             why.Facts(
                 host=found,
                 app=app,
-                online=context.presence.online(found, place.now_unix_ms),
+                online=online,
                 assignments=tx.assignments(app=app),
                 owner=owned[0] if owned is not None else None,
                 standing=owned[1] if owned is not None else None,
@@ -176,6 +191,7 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 runs=runs,
                 parameters=texts_of(found, app),
                 reported=reported.state if reported is not None else None,
+                held=host_rules.held(found, app, online=online, now_unix_ms=place.now_unix_ms),
             )
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from towpath.reports import AppState
-from towpath_server.domain import rolling
+from towpath_server.domain import hosts, rolling
 from towpath_server.domain.assignment import matches, owner, resolve
 from towpath_server.domain.manifests import blocked
 from towpath_server.domain.model import Assignment, Host, HostStatus, ReportedApp, RolloutState
@@ -70,15 +70,19 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
     for host in place.covered(one):
         reported = place.reported.get((host.id, one.app))
         why = blocked(known, host, place.runs(host)) if known is not None else "the release is not stored here"
+        online, now = context.presence.online(host, place.now_unix_ms), place.now_unix_ms
+        held = hosts.held(host, one.app, online=online, now_unix_ms=now)
         views.append(
             HostView(
                 host_id=host.id,
                 name=host.name,
-                online=context.presence.online(host, place.now_unix_ms),
+                online=online,
                 admitted_unix_ms=admitted_at.get(host.id),
                 state=reported.state if reported is not None else None,
                 progress_unix_ms=reported.progress_unix_ms if reported is not None else 0,
                 blocked=why,
+                held=held.text if held is not None else "",
+                released_unix_ms=hosts.released_unix_ms(host, online=online, now_unix_ms=now),
             )
         )
     return RolloutView(
@@ -136,11 +140,11 @@ class Progress:
 def progress(context: Context, tx: Transaction, one: Assignment) -> list[Progress]:
     """Return where each host of the assignment stands, sorted by name."""
     place = load(context, tx, one.environment)
-    hosts = {host.id: host for host in place.hosts}
+    rows = {host.id: host for host in place.hosts}
     seen = view(context, tx, place, one)
     return [
         Progress(
-            hosts[each.host_id],
+            rows[each.host_id],
             each.online,
             each.admitted_unix_ms is not None,
             rolling.standing(seen, each, place.now_unix_ms),

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from towpath.errors import Refusal
+from towpath.holds import Hold
 from towpath.manifest import MAX_APPS, NONCE_BYTES
 from towpath.names import check_app
 from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
 from towpath.wire import encode_envelope, encode_manifest
 from towpath_server.domain import manifests
+from towpath_server.domain.hosts import with_holds
 from towpath_server.domain.model import UNKNOWN_REVISION, Host, ReportedApp
 from towpath_server.services.context import Context, HostEntry
 
@@ -60,6 +62,7 @@ class SyncQuestion:
     agent_version: str
     platform: str
     boot_id: str
+    holds: tuple[Hold, ...] = ()
 
 
 def answer(context: Context, entry: HostEntry, key_sha256: bytes, *, nonce: bytes, sequence: int) -> bytes:
@@ -82,12 +85,12 @@ def answer(context: Context, entry: HostEntry, key_sha256: bytes, *, nonce: byte
 
 def told_something_new(host: Host, question: SyncQuestion) -> bool:
     """Return True where the host's row must learn from the question: see `learn`."""
-    return question.state_revision < host.state_revision or _taught(host, question) != host
+    return question.state_revision < host.state_revision or _taught(host, question, 0) != host
 
 
-def _taught(host: Host, question: SyncQuestion) -> Host:
+def _taught(host: Host, question: SyncQuestion, now_unix_ms: int) -> Host:
     return replace(
-        host,
+        with_holds(host, question.holds, now_unix_ms),
         agent_version=question.agent_version[:64] or host.agent_version,
         platform=question.platform[:64] or host.platform,
         boot_id=question.boot_id[:64] or host.boot_id,
@@ -104,12 +107,12 @@ def learn(context: Context, host_id: str, question: SyncQuestion) -> None:
         host = tx.host(host_id)
         if host is None:
             return
-        after = _taught(host, question)
+        after = _taught(host, question, context.clock.now_unix_ms())
         if question.state_revision < host.state_revision:
             after = replace(after, state_revision=UNKNOWN_REVISION)
         tx.put_host(after)
     context.cache.entries.pop(host_id, None)
-    if host.platform != after.platform:
+    if (host.platform, host.holds) != (after.platform, after.holds):
         context.hints.due(host.environment)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
 from towpath.errors import InputError
+from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import (
@@ -36,7 +37,7 @@ def _load(kind: type[T], row: Row[Any], **converted: object) -> T:
 
 
 def _host(row: Row[Any]) -> Host:
-    return _load(Host, row, status=HostStatus(row.status))
+    return _load(Host, row, status=HostStatus(row.status), holds=tuple(Hold(**hold) for hold in row.holds))
 
 
 def _assignment(row: Row[Any]) -> Assignment:

@@ -47,6 +47,8 @@ hosts = Table(
     _text("boot_id"),
     _int("last_seen_unix_ms"),
     _int("state_revision"),
+    Column("holds", JSON, nullable=False),
+    _int("released_unix_ms"),
     Index("ix_hosts_key", "key_sha256"),
 )
 

@@ -10,7 +10,7 @@ from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import RolloutState
-from towpath_server.domain.rolling import HostView, Phase, decide, limit, order, standing, stay
+from towpath_server.domain.rolling import HostView, Phase, Standing, decide, limit, order, standing, stay
 
 ROLLING, DONE, HALTED = RolloutState.ROLLING, RolloutState.DONE, RolloutState.HALTED
 STUCK = reported(State.STUCK, current_sha256=OLD_DIGEST)
@@ -198,6 +198,72 @@ def test_not_always_the_same_hosts_are_first_and_neighbours_are_spread() -> None
     for chosen in first.values():
         tenths = [sum(1 for n in range(t * 20, t * 20 + 20) if names[n] in chosen) for t in range(10)]
         assert max(tenths) <= 8
+
+
+HOLD = "held by ana until 2023-11-14 22:13:20Z: the till is open"
+
+
+def test_held_hosts_neither_block_nor_count_and_catch_up() -> None:
+    """A host whose person said "not now" is not admitted; the others go on and are done; its hold over, it is let in."""
+    held = seen("h1", OLD, admitted=False, held=HOLD)
+    assert standing(view(), held, NOW) == Standing(Phase.HELD, HOLD)
+    decision = decide(view(seen("h0", reported()), held), NOW)
+    assert (decision.state, decision.admit, decision.withdraw) == (DONE, (), ())
+    assert "1 held" in decision.reason
+    released = replace(held, held="", released_unix_ms=NOW)
+    assert decide(view(seen("h0", reported()), released, state=DONE), NOW).admit == ("h1",)
+
+
+def test_a_held_host_gives_its_slot_back_until_it_is_released() -> None:
+    """Let in and not switched: withdrawn, so that another one moves and the limit holds when it comes back."""
+    for state in (None, OLD, reported(State.FETCHING, current_sha256=OLD_DIGEST)):
+        held = seen("h1", state, held=HOLD)
+        decision = decide(view(held, seen("h2", OLD, admitted=False)), NOW)
+        assert (decision.admit, decision.withdraw) == (("h2",), ("h1",))
+
+
+def test_a_held_host_past_the_switch_finishes_and_counts() -> None:
+    """A hold never leaves a host half-way: what was switched is in flight, and what it says in the end is believed."""
+    for state, phase in (
+        (reported(State.WATCHING), Phase.IN_FLIGHT),
+        (reported(), Phase.HEALTHY),
+        (REVERTED, Phase.FAILED),
+    ):
+        held = seen("h1", state, held=HOLD)
+        assert standing(view(), held, NOW).phase is phase
+        assert decide(view(held), NOW).withdraw == ()
+
+
+def test_the_time_of_a_hold_is_nobodys_silence() -> None:
+    """However long it was held, a host gets the whole deadline when the hold is over, and no second more."""
+    host = seen("h1", OLD, released_unix_ms=NOW + 7_200_000)
+    assert standing(view(), host, NOW + 7_260_000).phase is Phase.IN_FLIGHT
+    assert standing(view(), host, NOW + 7_260_001).phase is Phase.FAILED
+
+
+def test_a_held_host_that_runs_the_release_already_counts_as_healthy() -> None:
+    """A hold says what may change, not what runs."""
+    same = seen("h1", reported(generation=0), admitted=False, held=HOLD)
+    assert decide(view(same), NOW).state is DONE
+
+
+def test_a_held_host_that_is_offline_is_offline() -> None:
+    """What it said last is shown elsewhere; here it neither blocks nor counts either way."""
+    dark = seen("h1", OLD, admitted=False, online=False, held=HOLD)
+    assert standing(view(), dark, NOW).phase is Phase.OFFLINE
+
+
+def test_a_held_host_between_two_older_releases_still_holds_a_slot() -> None:
+    """It is down whatever its person wants; nobody else goes down meanwhile."""
+    half = seen("half", reported(State.WATCHING, generation=0, current_sha256=OLD_DIGEST), admitted=False, held=HOLD)
+    assert decide(view(half, seen("h1", OLD, admitted=False)), NOW).admit == ()
+
+
+def test_a_rollout_of_held_hosts_only_waits() -> None:
+    """Nobody has proven anything, so it is not done, and nothing failed, so it is not halted."""
+    decision = decide(view(seen("h1", OLD, admitted=False, held=HOLD)), NOW + 10**9)
+    assert (decision.state, decision.admit) == (ROLLING, ())
+    assert decision.reason == "0 of 1 hosts healthy, 1 held"
 
 
 OUTCOMES = {"good": reported(), "bad": REVERTED, "silent": None, "slow": reported(State.WATCHING)}

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from fakes.rows import OLD_DIGEST, REVERTED, assignment, host, reported
+from towpath.holds import Hold
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import HostStatus, RolloutState
 from towpath_server.domain.rolling import Phase, Standing
@@ -88,6 +89,15 @@ def test_an_offline_host_is_said_to_catch_up_and_a_silent_one_to_wait() -> None:
         State.FETCHING, current_sha256=OLD_DIGEST, health=Health.UNKNOWN, verdict=Verdict.NONE, current_version="0.9"
     )
     assert "it reports that it runs 0.9, unknown; nothing is Fetching [" in text(replace(facts, reported=state))
+
+
+def test_a_held_host_says_who_holds_it_and_how_to_release_it() -> None:
+    """The hold is the host's own, so the command is one to type there; a hold on one app names the app."""
+    every = Hold("", "ana", "audit week", 0, 1_700_000_000_000)
+    said = text(replace(PLAIN, held=every))
+    assert "held by ana until 2023-11-14 22:13:20Z: audit week; it neither blocks nor counts" in said
+    assert "[towpath-agent release  (on h1)]" in said
+    assert "[towpath-agent release hello  (on h1)]" in text(replace(PLAIN, held=replace(every, app="hello")))
 
 
 def test_reasons_come_in_the_order_of_the_decision() -> None:

@@ -36,6 +36,8 @@ def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, t
         found = tx.host_named("h1")
         assert found is not None
         assert (found.environment, found.labels, found.key_sha256) == ("dev", {"role": "web"}, b"\x01" * 32)
+        newer = golden.stem > "server-db-0001"
+        assert [one.reason for one in found.holds] == (["the till is open"] if newer else [])
         assert [one.version for one in tx.assignments()] == ["1.0.0"]
         assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
     storage.close()
