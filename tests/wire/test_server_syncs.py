@@ -270,7 +270,7 @@ def test_a_hosts_hold_is_shown_keeps_a_rollout_from_it_and_ends(server: LiveServ
     host, other = server.new_host(), server.new_host("h2")
     until = server.clock.now_unix_ms() + 7_200_000
     hold = types_pb2.Hold(by="ana", reason="the till is open", since_unix_ms=1, until_unix_ms=until)
-    host.api.Sync(agent_pb2.SyncRequest(nonce=b"n" * 16, holds=[hold]), timeout=CALL_S)
+    host.api.Sync(agent_pb2.SyncRequest(nonce=b"n" * 16, boot_id="b", holds=[hold]), timeout=CALL_S)
     other.sync()
     assert list(shown(server).host.holds) == [hold]
     server.publish("1.0.0")
@@ -281,7 +281,7 @@ def test_a_hosts_hold_is_shown_keeps_a_rollout_from_it_and_ends(server: LiveServ
     by_name = {one.host: one for one in server.progress(deployed.assignment).hosts}
     assert (by_name["h1"].phase, by_name["h1"].admitted) == ("held", False)
     assert by_name["h1"].reason.startswith("held by ana until ")
-    host.api.Sync(agent_pb2.SyncRequest(nonce=b"n" * 16, holds=[hold]), timeout=CALL_S)
+    host.api.Sync(agent_pb2.SyncRequest(nonce=b"n" * 16, boot_id="b", holds=[hold]), timeout=CALL_S)
     (row,) = [row for row in server.assignments.Status(operator_pb2.StatusRequest()).rows if row.host == "h1"]
     assert "the till is open" in row.reason
     why = server.hosts.Why(operator_pb2.WhyRequest(host="h1", app="hello"), timeout=CALL_S).reasons
@@ -289,6 +289,8 @@ def test_a_hosts_hold_is_shown_keeps_a_rollout_from_it_and_ends(server: LiveServ
     server.restart(host, other)
     assert list(shown(server).host.holds) == [hold], "it survives the server"
     host.sync()
+    assert list(shown(server).host.holds) == [hold], "a sync that proves a new certificate says nothing of holds"
+    host.sync(boot_id="b")
     assert list(shown(server).host.holds) == []
     eventually(host.desired, "h1 is admitted")
 

@@ -164,8 +164,10 @@ def _report(operator: Operator, order: DeployOrder, deployed: Deployed, outcome:
     healthy = [host for host in hosts if host.phase == "healthy"]
     name = f"{order.app} {order.version}"
     if outcome.result is Result.HEALTHY:
-        rest = len(hosts) - len(healthy)
+        held = sum(host.phase == "held" for host in hosts)
+        rest = len(hosts) - len(healthy) - held
         later = f"; {count(rest, 'host')} offline, to follow when back" if rest else ""
+        later += f"; {count(held, 'host')} held, to follow when released" if held else ""
         line = f"{name} is healthy on {count(len(healthy), 'host')} of {order.environment}"
         click.echo(f"{line} after {outcome.seconds:.1f}s{later}", err=operator.json)
         return

@@ -11,7 +11,7 @@ Rules, each a named test:
 - inconclusive (the previous release fails its probes too): the world is broken. It holds the rollout, blames no
   release.
 - a breach halts in the same tick, also in the last hosts and after `done`; hosts in flight that have not switched are
-  told to stay. A halt ends only with a new deploy.
+  told to stay. A halt ends only with a new deploy; a host that failed may be told to try again by its own person.
 - at most `max_unavailable` in flight; a host that confirmed and then fell ill holds its slot, and so does one that a
   superseded assignment left between two releases.
 - offline hosts neither block nor count; they are admitted when they come back.
@@ -189,7 +189,8 @@ def decide(view: RolloutView, now_unix_ms: int) -> Decision:
     standings = [(host, standing(view, host, now_unix_ms)) for host in hosts]
     halt = view.reason if view.state is RolloutState.HALTED else _breach(view, standings)
     if halt or view.state is RolloutState.HALTED:
-        return Decision(RolloutState.HALTED, halt, withdraw=stay(view))
+        # Only in the tick of the breach: who moves later was told to by a person on the host (`towpath-agent retry`).
+        return Decision(RolloutState.HALTED, halt, withdraw=() if view.state is RolloutState.HALTED else stay(view))
     count = {phase: sum(1 for _, where in standings if where.phase is phase) for phase in Phase}
     finished = count[Phase.HEALTHY] > 0 and not count[Phase.WAITING] and not count[Phase.IN_FLIGHT]
     state = RolloutState.DONE if finished or view.state is RolloutState.DONE else RolloutState.ROLLING

@@ -89,8 +89,10 @@ def told_something_new(host: Host, question: SyncQuestion) -> bool:
 
 
 def _taught(host: Host, question: SyncQuestion, now_unix_ms: int) -> Host:
+    # A sync that names no boot is not the agent's: a new certificate is being proven, by a process that knows no holds.
+    holds = question.holds if question.boot_id else host.holds
     return replace(
-        with_holds(host, question.holds, now_unix_ms),
+        with_holds(host, holds, now_unix_ms),
         agent_version=question.agent_version[:64] or host.agent_version,
         platform=question.platform[:64] or host.platform,
         boot_id=question.boot_id[:64] or host.boot_id,

@@ -200,6 +200,13 @@ def test_not_always_the_same_hosts_are_first_and_neighbours_are_spread() -> None
         assert max(tenths) <= 8
 
 
+def test_a_halted_rollout_leaves_a_host_that_its_own_person_told_to_try_again() -> None:
+    """Nobody is admitted, but who was admitted and failed may be retried on the host: it is not told to stay again."""
+    again = seen("h0", reported(State.FETCHING, current_sha256=OLD_DIGEST))
+    decision = decide(view(again, seen("h1", OLD, admitted=False), state=HALTED, reason="x"), NOW)
+    assert (decision.state, decision.admit, decision.withdraw) == (HALTED, (), ())
+
+
 HOLD = "held by ana until 2023-11-14 22:13:20Z: the till is open"
 
 
