@@ -1,7 +1,8 @@
 """The resident agent: `python -m towpath_agent.daemon --dir DIR`. Wires the parts and runs the loop; decides nothing.
 
 Kept small in memory on purpose: no click, no X.509, no TUF library here; what only a change needs runs in a child.
-Threads: the main one owns all state; one more waits for hints of the server (Watch) and only wakes the main one.
+Threads: the main one owns all state; one more waits for hints of the server (Watch) and only wakes the main one; a
+third hears people on the host and hands what they ask to the main one.
 """
 
 import argparse
@@ -14,10 +15,13 @@ import uuid
 from pathlib import Path
 
 from towpath import __version__
-from towpath.errors import TowpathError
+from towpath.errors import InputError, TowpathError
 from towpath.manifest import HostFacts
 from towpath_agent import identity
+from towpath_agent.control import SOCKET
+from towpath_agent.control.listener import Listener
 from towpath_agent.engine import pacing
+from towpath_agent.errors import DiskError
 from towpath_agent.hooks import HookRunner
 from towpath_agent.identity import Identity
 from towpath_agent.installers import INSTALLERS
@@ -31,6 +35,7 @@ from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.runner.steady import Steady
 from towpath_agent.services import SERVICES
 from towpath_agent.store import Store
+from towpath_agent.system import local_socket
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files, absolute
 from towpath_agent.system.memory import give_back
@@ -46,8 +51,11 @@ MAX_ROOT_BYTES = 1 * 2**20
 class Daemon:
     """One agent in one folder."""
 
-    def __init__(self, folder: Path, sync_interval_s: float) -> None:
-        """Open everything below `folder`; the folder is locked, so that no second agent works in it."""
+    def __init__(self, folder: Path, sync_interval_s: float, control_group: str = "") -> None:
+        """Open everything below `folder`; the folder is locked, so that no second agent works in it.
+
+        Members of `control_group` may control the agent through its socket.
+        """
         self._folder = folder
         self._files, self._clock = Files(), SystemClock()
         self._identity = identity.load(folder, self._files)
@@ -90,8 +98,32 @@ class Daemon:
             log=_say,
             rest=give_back,
         )
+        self._control = self._listen(control_group)
         self._renew_at_s = 0.0
         self._watcher: threading.Thread | None = None
+
+    def _listen(self, group_name: str) -> Listener | None:
+        """Make the socket, after the lock: what lies there belongs to nobody who lives.
+
+        Trouble must not stop an agent that has apps to keep up: a group that is gone leaves root alone, a full disk
+        leaves no local control.
+        """
+        self._files.sweep(self._folder)
+        group = None
+        try:
+            group = local_socket.group_id(group_name) if group_name else None
+        except InputError as error:
+            _say(f"{error}; root and the agent's user alone may control it")
+        try:
+            if group is None:
+                local_socket.close_folder(self._folder)
+            else:
+                local_socket.open_folder_to(self._folder, group)
+            server = local_socket.listen(self._folder / SOCKET, group=group)
+        except DiskError as error:
+            _say(f"{error}; the agent cannot be controlled on this host until it is started again")
+            return None
+        return Listener(server, self.agent.desk, self._clock, group=group, log=_say)
 
     def _connect(self, who: Identity) -> GrpcServer:
         return GrpcServer(
@@ -108,6 +140,8 @@ class Daemon:
         _say(f"host {self._identity.host.name} in {self._identity.host.environment}: agent {__version__} runs")
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._watcher.start()
+        if self._control is not None:
+            self._control.start()
         agent = self.agent
         try:
             rest = give_back  # once after the start; from then on the agent says when a change is over
@@ -119,6 +153,10 @@ class Daemon:
                 self._clock.wait(agent.wake, delay)
                 agent.wake.clear()
         finally:
+            agent.desk.close()
+            if self._control is not None:
+                self._control.close()
+                self._files.remove(self._folder / SOCKET)
             self._server.close()  # ends the watch at once
             self._watcher.join(timeout=2)
             self._journal.close()
@@ -193,9 +231,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="towpath_agent.daemon", description="Run the agent of one host.")
     parser.add_argument("--dir", type=Path, required=True, help="the agent's folder")
     parser.add_argument("--sync-interval-ms", type=int, default=round(pacing.SYNC_INTERVAL_S * 1000))
+    parser.add_argument("--control-group", default="", help="a group whose members may control the agent")
     options = parser.parse_args(arguments)
     try:
-        daemon = Daemon(absolute(options.dir), options.sync_interval_ms / 1000)
+        daemon = Daemon(absolute(options.dir), options.sync_interval_ms / 1000, options.control_group)
         for number in (signal.SIGTERM, signal.SIGINT):
             # In a thread: setting an Event from inside a handler can deadlock with the wait that it interrupts.
             signal.signal(number, lambda _number, _frame: threading.Thread(target=daemon.agent.stop).start())

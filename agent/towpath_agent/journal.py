@@ -295,6 +295,11 @@ class Journal:
         with self._commit() as cursor:
             cursor.execute("INSERT OR REPLACE INTO failure VALUES (?, ?)", (failure.wish.app, json.dumps(body)))
 
+    def forget_failure(self, app: str) -> None:
+        """Forget that something of `app` failed: somebody said to try it again."""
+        with self._commit() as cursor:
+            cursor.execute("DELETE FROM failure WHERE app = ?", (app,))
+
     # -- what is reported
 
     def app_states(self) -> list[AppState]:
@@ -413,6 +418,21 @@ def open_readonly(path: Path) -> Journal:
         db.close()
         raise
     return Journal(db, readonly=True)
+
+
+def trouble_in(path: Path) -> str:
+    """Return what is wrong with the journal at `path`, read beside a running agent; empty where all of it is sound."""
+    db = _connect(path, f"{absolute(path).as_uri()}?mode=ro", uri=True)
+    try:
+        _check_version(path, db.execute("PRAGMA user_version").fetchone()[0])
+        _check_content(path, db)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        return str(error)
+    except Broken as error:
+        return str(error)
+    finally:
+        db.close()
+    return ""
 
 
 def _connect(path: Path, database: str, *, uri: bool = False, check_same_thread: bool = True) -> sqlite3.Connection:

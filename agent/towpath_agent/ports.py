@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from towpath.holds import Hold
 from towpath.reports import AppState, Event
 
 # Limits of one Fetch call; a server may refuse more.
@@ -59,8 +60,8 @@ class Chunk:
 class Server(Protocol):
     """The server as this host sees it."""
 
-    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str) -> SyncAnswer:
-        """Return the manifest that answers `nonce` (16 random bytes)."""
+    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str, holds: Sequence[Hold] = ()) -> SyncAnswer:
+        """Return the manifest that answers `nonce` (16 random bytes). `holds` are all that are in force here now."""
         ...
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:

@@ -13,6 +13,7 @@ import zstandard
 
 from fakes.server import FakeServer
 from towpath.errors import Refusal, Unavailable
+from towpath.holds import Hold
 from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath_agent.ports import MAX_CHUNK_BYTES, Chunk, Server, Want
@@ -45,6 +46,13 @@ class ServerPortSuite:
         assert answer.known_state_revision == 7
         call = subject.behind.syncs[0]
         assert (call.nonce, call.state_revision, call.boot_id) == (b"0123456789abcdef", 5, "boot")
+
+    def test_sync_tells_the_holds_of_this_host(self, subject: Subject) -> None:
+        """All that are in force, every time; a sync without any says that nothing is held."""
+        holds = (Hold("", "ana", "audit week", 1, 2**40), Hold("hello", "bo", "the till is open", 3, 4))
+        subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="", holds=holds)
+        subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="")
+        assert [call.holds for call in subject.behind.syncs] == [holds, ()]
 
     def test_unreachable_is_unavailable_for_every_call(self, subject: Subject) -> None:
         """A server that is away raises Unavailable from every call, and works again when it is back."""

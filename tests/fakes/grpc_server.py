@@ -18,6 +18,7 @@ from towpath import pki
 from towpath.errors import InputError, Refusal, TowpathError
 from towpath.v1 import agent_pb2 as pb
 from towpath.v1 import agent_pb2_grpc as rpc
+from towpath.wire.holds import from_holds
 from towpath.wire.reports import from_app_state, from_event
 from towpath_agent.ports import Want
 
@@ -60,7 +61,10 @@ class AgentApi(rpc.AgentApiServicer):
         self._peer(context)
         try:
             answer = self.behind.sync(
-                nonce=request.nonce, state_revision=request.state_revision, boot_id=request.boot_id
+                nonce=request.nonce,
+                state_revision=request.state_revision,
+                boot_id=request.boot_id,
+                holds=from_holds(request.holds),
             )
         except TowpathError as error:
             return _abort(context, error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import zstandard
 
 from towpath.errors import Refusal, Unavailable
+from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath_agent.ports import CHUNK_BYTES, Chunk, SyncAnswer, Want
 
@@ -24,6 +25,7 @@ class SyncCall:
     nonce: bytes
     state_revision: int
     boot_id: str
+    holds: tuple[Hold, ...] = ()
 
 
 @dataclass
@@ -95,10 +97,10 @@ class FakeServer:
         if self.refusal is not None:
             raise self.refusal
 
-    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str) -> SyncAnswer:
+    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str, holds: Sequence[Hold] = ()) -> SyncAnswer:
         """Return the envelope for `nonce`."""
         self._answerable()
-        self.syncs.append(SyncCall(nonce, state_revision, boot_id))
+        self.syncs.append(SyncCall(nonce, state_revision, boot_id, tuple(holds)))
         envelope = self.answer(nonce) if self.answer is not None else self.envelope
         return SyncAnswer(envelope, self.known_state_revision)
 

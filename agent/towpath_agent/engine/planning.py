@@ -5,7 +5,7 @@ Failure memory: a release that failed is not tried again with the same parameter
 generation; one that only could not be reached is tried again later.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -79,14 +79,18 @@ def plan(
     failures: Mapping[str, Failure],
     refused: Collection[str],
     now_unix_ms: int,
+    held: Callable[[str], bool] = lambda _app: False,
 ) -> list[Decision]:
-    """Return the steps that bring the host towards `wishes`, in order of app name. Nothing to do: nothing returned."""
+    """Return the steps that bring the host towards `wishes`, in order of app name. Nothing to do: nothing returned.
+
+    An app that is `held` by a person begins nothing and gives nothing up; that it runs what is wanted may be noted.
+    """
     wanted = {wish.app: wish for wish in wishes}
     decisions = []
     for app in sorted((set(wanted) | set(current) | set(opened)) - set(refused)):
         wish = wanted.get(app, Wish(app))
         decision = _decide(wish, current.get(app), opened.get(app), failures.get(app), now_unix_ms)
-        if decision is not None:
+        if decision is not None and not (decision.step is not Step.ADOPT and held(app)):
             decisions.append(decision)
     return decisions
 
@@ -119,3 +123,13 @@ def may_switch(states: Collection[State]) -> bool:
 def disk_needed(tree_sizes: Collection[int], extra: int, margin: int) -> int:
     """Return bytes to have free for a whole set: each tree once in the store and once unpacked, extras and a margin."""
     return 2 * sum(tree_sizes) + extra + margin
+
+
+def to_remember(new: Failure, known: Failure | None, wish: Wish | None, now_unix_ms: int) -> bool:
+    """Return whether `new` takes the place of `known`: one failure of an app is kept.
+
+    The one that is in the way of `wish` must not be forgotten for one that is not: a person may go back while what
+    should run had failed before.
+    """
+    in_the_way = known is not None and wish is not None and known.blocks(wish, now_unix_ms)
+    return not in_the_way or new.wish.same_as(wish)

@@ -102,6 +102,15 @@ class Actions:
         """Hand over the watch of a transaction that ended, so that what was proven need not be proven again."""
         return self._watches.pop(tx_id, None)
 
+    def is_whole(self, deployed: Deployed) -> bool:
+        """Return whether the tree of a release on this host is as it was signed, so that it can be gone back to."""
+        release = decode_release(deployed.release)
+        return self._installer(release).verify(self._site.plan(deployed, self._site.entries(deployed)))
+
+    def hurry(self, tx_id: str) -> None:
+        """Fetch again at once where a fetch waits for its next try."""
+        self._fetch_again.pop(tx_id, None)
+
     def forget(self, tx_id: str) -> None:
         """Drop what is remembered of a transaction that ended."""
         self._watches.pop(tx_id, None)

@@ -5,20 +5,24 @@ any instruction resumes by doing that action again. Deciding stands in `engine`,
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from towpath.errors import TowpathError, Unavailable
 from towpath.reports import Event
 from towpath.status import Health, State, Verdict
 from towpath.wire import decode_release
+from towpath_agent.control.desk import Desk
 from towpath_agent.engine import pacing
-from towpath_agent.engine.planning import Failure, Open, Step, Wish, plan
+from towpath_agent.engine.explaining import Live
+from towpath_agent.engine.planning import Failure, Open, Step, Wish, plan, to_remember
 from towpath_agent.engine.table import Action, Outcome, action_of, can, next_state
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.runner.actions import Actions, Result
 from towpath_agent.runner.desired import Desired, refused_apps
 from towpath_agent.runner.floors import FloorsFile
+from towpath_agent.runner.holding import Holding
+from towpath_agent.runner.local import Local
 from towpath_agent.runner.reporting import Reporter, app_states
 from towpath_agent.runner.steady import Steady
 from towpath_agent.system.clock import Clock
@@ -63,11 +67,18 @@ class Agent:
         self._settled: set[str] = set()
         self._sync_failures = 0
         self._sync_at_s = clock.monotonic()
-        self._last_trouble = ""
+        self._last_trouble = self._sync_said = ""
         self._refused = refused_apps(journal)
         self._hinted = threading.Event()
         self.stopping = threading.Event()
         self.wake = threading.Event()
+        self.holding = Holding(journal, clock)
+        desired.holds = lambda: self.holding.holds
+        self.desk = Desk(self.wake.set)
+        self._local = Local(self, journal, self.holding, floors, actions)
+        self._told = False
+        if self.holding.damaged:
+            log("the holds in the journal could not be read and are dropped")
 
     # -- from other threads
 
@@ -92,6 +103,11 @@ class Agent:
 
     def tick(self) -> float:
         """Do all that is due; return seconds until something may be due again."""
+        self._serve()
+        for hold in self.holding.expire():
+            self.tell("hold", hold.app, f"it is over; was {hold.text}", "expired")
+        if self._told:
+            self._follow()
         if self._hinted.is_set() or self._clock.monotonic() >= self._sync_at_s:
             self._sync()
         self._plan()
@@ -115,6 +131,9 @@ class Agent:
         report = self._reporter.due_s()
         if report is not None:
             due.append(report)
+        hold_s = self.holding.seconds_left()
+        if hold_s is not None:
+            due.append(now + hold_s)
         return max(0.0, min(due) - now)
 
     # -- what should run
@@ -125,6 +144,7 @@ class Agent:
             changed = self._desired.sync(self._reporter.revision)
         except TowpathError as error:
             self._sync_failures += 1
+            self._sync_said = str(error)
             if not isinstance(error, Unavailable):
                 self._trouble(error)
         else:
@@ -178,6 +198,7 @@ class Agent:
             failures=self._journal.failures(),
             refused=set(refused_apps(self._journal)),
             now_unix_ms=self._clock.now_unix_ms(),
+            held=lambda app: self.holding.covering(app) is not None,
         )
         releases = {it.wish.app: it.release for it in desired}
         for decision in decisions:
@@ -222,6 +243,9 @@ class Agent:
                 return
             if tx.state is State.REVERTED:
                 self._finish_reverted(tx)
+                return
+            if tx.state.before_switch and self.holding.covering(app) is not None:
+                self._again[app] = self._clock.monotonic() + MAX_TICK_S  # `_follow` wakes it when the hold is over
                 return
             action = action_of(tx.state)
             if app in self._superseded and can(tx.state, Outcome.SUPERSEDED):
@@ -318,7 +342,10 @@ class Agent:
             retry = None
             if tx.retry_after_s is not None:
                 retry = self._clock.now_unix_ms() + round(tx.retry_after_s * 1000)
-            self._journal.remember_failure(Failure(tx.wish, tx.reason, tx.verdict, retry))
+            failure = Failure(tx.wish, tx.reason, tx.verdict, retry)
+            wish = next((it.wish for it in self._journal.desired() or [] if it.wish.app == tx.app), None)
+            if to_remember(failure, self._journal.failures().get(tx.app), wish, self._clock.now_unix_ms()):
+                self._journal.remember_failure(failure)
         self._end(tx)
 
     def _end(self, tx: Transaction) -> None:
@@ -331,11 +358,60 @@ class Agent:
         self._rest()
 
     def _interrupted(self, app: str) -> bool:
-        """Ask in mid-fetch whether to go on: a newer manifest may want something else."""
+        """Ask in mid-fetch whether to go on: a newer manifest may want something else, a person may want another."""
+        self._serve(only_looks=True)
         if self._hinted.is_set():
             self._sync()
             self._plan()
-        return app in self._superseded or self.stopping.is_set()
+        return app in self._superseded or self.stopping.is_set() or self.desk.waiting
+
+    # -- what a person on the host says; `runner.local` decides, in this thread
+
+    def _serve(self, *, only_looks: bool = False) -> None:
+        for ticket in self.desk.take(only_looks=only_looks):
+            ticket.close(self._local.do(ticket.request, ticket.by))
+
+    def _follow(self) -> None:
+        """Go on at once after what a person did, and let the server know: first where apps stand, then of holds."""
+        self._told = False
+        self._again.clear()
+        self._say()
+        self.hint()
+
+    def tell(self, kind: str, app: str, reason: str, code: str = "") -> None:
+        """Log and report what a person did, or what of it is over."""
+        self._log(f"{app or 'host'}: {reason}")
+        self._add_event(replace(self._event(kind, reason=reason, code=code), app=app))
+        self._told = True
+
+    @property
+    def transactions(self) -> Mapping[str, Transaction]:
+        """Return app to its transaction that is kept, confirmed ones in probation too."""
+        return self._transactions
+
+    def turn_back(self, tx: Transaction, reason: str) -> None:
+        """Send a transaction the way of a failure, by a person's decision."""
+        self._again.pop(tx.app, None)
+        self._advance(tx, action_of(tx.state), Result(Outcome.FAILED, reason, "reverted-on-host"))
+
+    def hurry(self, tx: Transaction) -> None:
+        """Do the action of `tx` now, whatever it waits for."""
+        self._actions.hurry(tx.id)
+        self._again.pop(tx.app, None)
+
+    def live(self, app: str) -> Live:
+        """Return what only the running agent knows of `app`."""
+        now = self._clock.monotonic()
+        again = self._again.get(app)
+        restarts, restart_at = self._steady.restarts(app)
+        return Live(
+            again_in_s=max(0.0, again - now) if again is not None else None,
+            restarts=restarts,
+            restart_in_s=max(0.0, restart_at - now),
+            sync_failures=self._sync_failures,
+            sync_trouble=self._sync_said,
+            sync_in_s=max(0.0, self._sync_at_s - now),
+        )
 
     # -- what runs already
 

@@ -7,12 +7,13 @@ Floors are made durable before the desired set is.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from towpath import dsse
 from towpath.errors import Refusal
+from towpath.holds import Hold
 from towpath.manifest import NONCE_BYTES, HostFacts, Manifest, ManifestFloor, accept
 from towpath.wire import decode_envelope, decode_manifest, encode_manifest
 from towpath_agent.engine.planning import Wish
@@ -49,8 +50,13 @@ class Desired:
         metadata_dir: str,
         root: bytes,
         boot_id: str,
+        holds: Callable[[], Sequence[Hold]] = tuple,
     ) -> None:
-        """Take the parties; `root` is the first TUF root, `metadata_dir` the cache of the TUF library."""
+        """Take the parties; `root` is the first TUF root, `metadata_dir` the cache of the TUF library.
+
+        `holds` returns what the server is told of this host's own holds.
+        """
+        self.holds = holds
         self.server = server
         self.facts = facts
         self._verifier, self._journal, self._floors = verifier, journal, floors
@@ -69,7 +75,7 @@ class Desired:
     def sync(self, state_revision: int) -> bool:
         """Ask the server once; return whether the desired set changed. Raises Refusal or Unavailable."""
         nonce = self._random_bytes(NONCE_BYTES)
-        answer = self.server.sync(nonce=nonce, state_revision=state_revision, boot_id=self._boot_id)
+        answer = self.server.sync(nonce=nonce, state_revision=state_revision, boot_id=self._boot_id, holds=self.holds())
         self.known_state_revision = answer.known_state_revision
         manifest = self._quick(answer.envelope, nonce)
         if manifest is not None and self._is_known(manifest):
@@ -151,7 +157,10 @@ class Desired:
             }
             for it in result.refused
         }
-        self._journal.set_meta(refused=json.dumps(refused))
+        self._journal.set_meta(
+            refused=json.dumps(refused),
+            assignments=json.dumps({it.desired.app: it.desired.assignment for it in result.apps}),
+        )
         manifest = decode_manifest(result.manifest)
         self._verified_snapshot = manifest.min_snapshot_version
         self._journal.set_desired(apps, _fingerprint(manifest))
@@ -172,6 +181,12 @@ class Desired:
 def refused_apps(journal: Journal) -> dict[str, dict[str, str | int]]:
     """Return app to why the newest desired release of it was refused: version, sha256, generation, code, message."""
     result: dict[str, dict[str, str | int]] = json.loads(journal.meta().get("refused", "{}"))
+    return result
+
+
+def assignments(journal: Journal) -> dict[str, str]:
+    """Return app to the server's assignment that wants it, for people; empty in journals of older agents."""
+    result: dict[str, str] = json.loads(journal.meta().get("assignments", "{}"))
     return result
 
 

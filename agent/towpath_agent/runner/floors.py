@@ -14,6 +14,7 @@ from towpath.manifest import ManifestFloor
 from towpath_agent.system.files import Files
 
 MAX_FLOORS_BYTES = 1 * 2**20
+DAMAGED = "floors-damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,31 @@ class Floors:
     time_unix_ms: int = 0
 
 
+def read_floors(path: Path, files: Files) -> Floors:
+    """Return the floors in the file, new ones where it is missing; Broken `floors-damaged` where it is garbled."""
+    if not files.exists(path):
+        return Floors()
+    damaged = Broken(f"cannot use {path}: it is damaged; the agent sets it aside at its next start", code=DAMAGED)
+    try:
+        raw = json.loads(files.read(path, MAX_FLOORS_BYTES))
+        manifest = raw["manifest"]
+        return Floors(
+            manifest=ManifestFloor(
+                int(manifest["sequence"]),
+                bytes.fromhex(manifest["payload_sha256"]),
+                frozenset(manifest["director_keys"]),
+            ),
+            roles={str(k): int(v) for k, v in raw["roles"].items()},
+            releases={str(k): int(v) for k, v in raw["releases"].items()},
+            director=Keys({k: bytes.fromhex(v) for k, v in raw["director"].items()}, int(raw["threshold"])),
+            time_unix_ms=int(raw["time_unix_ms"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise damaged from error
+    except Broken as error:
+        raise damaged if error.code == "too-large" else error from error
+
+
 class FloorsFile:
     """Loads and replaces the floors of one host."""
 
@@ -37,26 +63,10 @@ class FloorsFile:
         self.floors = self._load()
 
     def _load(self) -> Floors:
-        if not self._files.exists(self._path):
-            return Floors()
         try:
-            raw = json.loads(self._files.read(self._path, MAX_FLOORS_BYTES))
-            manifest = raw["manifest"]
-            return Floors(
-                manifest=ManifestFloor(
-                    int(manifest["sequence"]),
-                    bytes.fromhex(manifest["payload_sha256"]),
-                    frozenset(manifest["director_keys"]),
-                ),
-                roles={str(k): int(v) for k, v in raw["roles"].items()},
-                releases={str(k): int(v) for k, v in raw["releases"].items()},
-                director=Keys({k: bytes.fromhex(v) for k, v in raw["director"].items()}, int(raw["threshold"])),
-                time_unix_ms=int(raw["time_unix_ms"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            return self._set_aside()
+            return read_floors(self._path, self._files)
         except Broken as error:
-            if error.code != "too-large":  # it cannot be read now; that says nothing about what is in it
+            if error.code != DAMAGED:  # it cannot be read now; that says nothing about what is in it
                 raise
             return self._set_aside()
 

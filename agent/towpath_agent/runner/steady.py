@@ -101,6 +101,11 @@ class Steady:
         notes, self._notes = self._notes, []
         return notes
 
+    def restarts(self, app: str) -> tuple[int, float]:
+        """Return how often `app` was started again of late, and the monotonic time before which it is not again."""
+        kept = self._kept.get(app)
+        return (kept.restarts, kept.restart_at_s) if kept is not None else (0, 0.0)
+
     def due_times(self) -> Iterable[float]:
         """Return when each app wants to be looked at again (monotonic)."""
         return [kept.check_at_s for kept in self._kept.values()]

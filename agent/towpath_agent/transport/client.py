@@ -16,9 +16,11 @@ from typing import Self
 import grpc
 
 from towpath.errors import InputError, Refusal, TowpathError, Unavailable
+from towpath.holds import Hold
 from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
 from towpath.v1 import agent_pb2 as pb
 from towpath.v1.agent_pb2_grpc import AgentApiStub
+from towpath.wire.holds import to_hold
 from towpath.wire.reports import to_app_state, to_event
 from towpath_agent.ports import MAX_CHUNK_BYTES, MAX_WANTS, Chunk, SyncAnswer, Want
 from towpath_agent.system.clock import Clock
@@ -94,7 +96,7 @@ class GrpcServer:
             return Refusal(str(meaning), code="rejected" if meaning.code == InputError.code else meaning.code)
         return meaning
 
-    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str) -> SyncAnswer:
+    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str, holds: Sequence[Hold] = ()) -> SyncAnswer:
         """Return the manifest that answers `nonce`."""
         request = pb.SyncRequest(
             nonce=nonce,
@@ -102,6 +104,7 @@ class GrpcServer:
             agent_version=self._agent_version,
             platform=self._platform,
             boot_id=boot_id,
+            holds=[to_hold(hold) for hold in holds],
         )
         try:
             answer: pb.SyncResponse = self._stub.Sync(request, timeout=self._limits.call_s)

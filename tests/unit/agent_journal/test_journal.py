@@ -271,6 +271,15 @@ def test_an_error_that_is_not_the_databases_leaves_nothing_half_done(journal: Jo
     assert journal.desired() == [V2]
 
 
+def test_a_forgotten_failure_is_gone_and_others_stay(journal: Journal, path: Path) -> None:
+    """Of one app, durably; one that is not there is no error."""
+    journal.remember_failure(Failure(V2.wish, "ill", Verdict.FAILED))
+    journal.remember_failure(Failure(OTHER.wish, "ill", Verdict.FAILED))
+    journal.forget_failure("hello")
+    journal.forget_failure("never")
+    assert set(journal.failures()) == set(reopened(path).failures()) == {"other"}
+
+
 def test_failure_memory_survives_a_restart(journal: Journal, path: Path) -> None:
     """What failed, why, how and when to try again is known to the next agent; the newest of an app counts."""
     ill = Failure(V2.wish, "ill", Verdict.FAILED)

@@ -16,6 +16,7 @@ from towpath_agent.engine.planning import (
     disk_needed,
     may_switch,
     plan,
+    to_remember,
 )
 
 ONE = Wish("hello", b"1", "1.0", {"port": 80}, generation=1)
@@ -150,6 +151,48 @@ def test_the_disk_holds_each_tree_twice() -> None:
     """Each tree is in the store and unpacked; what releases ask for and the margin come on top."""
     assert disk_needed([10, 20], 5, 3) == 68
     assert disk_needed([], 0, 3) == 3
+
+
+def test_a_held_app_begins_nothing_and_gives_nothing_up() -> None:
+    """Neither a release, nor a removal, nor what is under way for something older; other apps go on."""
+    other = replace(TWO, app="other")
+
+    def decide(**fields: object) -> list[tuple[Step, str]]:
+        given = {"current": {}, "opened": {}, "failures": {}, "refused": (), "now_unix_ms": NOW, **fields}
+        return [(it.step, it.wish.app) for it in plan([TWO, other], held=lambda app: app == "hello", **given)]  # type: ignore[arg-type]
+
+    assert decide() == [(Step.BEGIN, "other")]
+    assert decide(opened={"hello": Open(ONE, State.FETCHING)}) == [(Step.BEGIN, "other")]
+    removal = plan(
+        [], current={"hello": ONE}, opened={}, failures={}, refused=(), now_unix_ms=NOW, held=lambda _app: True
+    )
+    assert removal == []
+
+
+def test_a_held_app_that_runs_what_is_wanted_notes_the_new_generation() -> None:
+    """Nothing changes on the host by that."""
+    again = replace(ONE, generation=9)
+    (kept,) = plan(
+        [again],
+        current={"hello": ONE},
+        opened={},
+        failures={},
+        refused=(),
+        now_unix_ms=NOW,
+        held=lambda _app: True,
+    )
+    assert kept.step is Step.ADOPT
+
+
+def test_the_failure_that_is_in_the_way_is_not_forgotten_for_another() -> None:
+    """Going back by hand from what should not run anyway leaves the memory of what should; the newest counts else."""
+    blocks = Failure(TWO, "ill", Verdict.FAILED)
+    left = Failure(ONE, "reverted by ana", Verdict.FAILED)
+    assert not to_remember(left, blocks, TWO, NOW)
+    assert to_remember(left, None, TWO, NOW)
+    assert to_remember(left, blocks, None, NOW)
+    assert to_remember(left, replace(blocks, retry_unix_ms=NOW), TWO, NOW)
+    assert to_remember(blocks, blocks, TWO, NOW)
 
 
 APPS = ("a", "b", "c")

@@ -1,0 +1,614 @@
+"""What a person on the host says to the real agent, on a simulated clock: hold, release, revert, retry, explain."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fakes.host import Killed, SimulatedHost
+from towpath.errors import TowpathError, Unavailable
+from towpath.release import Hook
+from towpath.reports import Event
+from towpath.status import Health, State, Verdict
+from towpath_agent.control.desk import Ticket
+from towpath_agent.control.protocol import Answer, Request
+
+HOUR_MS = 3_600_000
+GONE_BACK = ["Reverting", "Reverted"]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return SimulatedHost(tmp_path)
+
+
+def ask(host: SimulatedHost, command: str, app: str = "", **fields: object) -> Answer | TowpathError:
+    """Say something to the agent as its socket does; it is done at the begin of the next tick."""
+    ticket = Ticket(Request(command, app, **fields), "ana", lambda: None)  # type: ignore[arg-type]
+    host.agent.desk.put(ticket)
+    host.agent.tick()
+    assert ticket.answer is not None
+    return ticket.answer
+
+
+def told(host: SimulatedHost, command: str, app: str = "", **fields: object) -> str:
+    """Say something that works; return what the person reads."""
+    answer = ask(host, command, app, **fields)
+    assert isinstance(answer, Answer), answer
+    return "\n".join(answer.lines)
+
+
+def refused(host: SimulatedHost, command: str, app: str = "", **fields: object) -> str:
+    """Say something that does not; return the one line, and see that nothing was changed."""
+    before = (host.journal.transactions(), host.journal.failures(), host.journal.meta().get("holds"), host.live())
+    answer = ask(host, command, app, **fields)
+    assert isinstance(answer, TowpathError), answer
+    assert str(answer).startswith("cannot ")
+    assert (
+        host.journal.transactions(),
+        host.journal.failures(),
+        host.journal.meta().get("holds"),
+        host.live(),
+    ) == before
+    return f"{answer.code}: {answer}"
+
+
+def hold(host: SimulatedHost, app: str = "", hours: float = 2) -> str:
+    return told(host, "hold", app, for_ms=round(hours * HOUR_MS), reason="the till is open")
+
+
+def reasons(host: SimulatedHost, app: str = "hello") -> str:
+    answer = ask(host, "explain", app)
+    assert isinstance(answer, Answer)
+    return "\n".join(f"{one['fact']} [{one['command']}]" for one in answer.data["reasons"])  # type: ignore[attr-defined]
+
+
+def running(host: SimulatedHost, *versions: str, probation_over: bool = True) -> None:
+    for number, version in enumerate(versions, 1):
+        host.assign(host.publish(version), generation=number)
+        if not hasattr(host, "agent"):
+            host.boot()
+        host.settle()
+        assert host.state().current_version == version
+    if probation_over:
+        host.run(120)
+
+
+def cut_objects(host: SimulatedHost) -> None:
+    """Let the line break at every object; metadata comes through."""
+
+    def before(want: int) -> None:
+        if host.server.fetches[-1][want].kind == "object":
+            raise Unavailable("cannot fetch: the connection broke")
+
+    host.server.before_chunk = before
+
+
+def of_kind(host: SimulatedHost, kind: str) -> list[Event]:
+    return [event for event in host.server.events.values() if event.kind == kind]
+
+
+# -- hold and release
+
+
+def test_a_held_host_begins_nothing_and_goes_on_by_itself_when_the_time_is_up(host: SimulatedHost) -> None:
+    """No transaction for hours; then the release that is wanted is installed without anybody's help."""
+    running(host, "1.0.0")
+    assert "held by ana until " in hold(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(2 * 3600 - 60)
+    assert host.chain(version="2.0.0") == []
+    host.run(120)
+    host.settle()
+    assert host.state().current_version == "2.0.0"
+    codes = [event.code for event in of_kind(host, "hold")]
+    assert codes == ["held", "expired"]
+
+
+def test_the_server_is_told_of_a_hold_at_once_and_of_its_end(host: SimulatedHost) -> None:
+    """By the very next sync, which is not waited for; the state of the apps goes before it."""
+    running(host, "1.0.0")
+    syncs, reports = len(host.server.syncs), host.server.report_calls
+    hold(host, "hello")
+    assert len(host.server.syncs) == syncs + 1
+    (one,) = host.server.syncs[-1].holds
+    assert (one.app, one.by, one.reason) == ("hello", "ana", "the till is open")
+    assert host.server.report_calls > reports
+    told(host, "release", "hello")
+    assert host.server.syncs[-1].holds == ()
+
+
+def test_what_has_not_switched_stays_where_it_is_and_is_resumed(host: SimulatedHost) -> None:
+    """The transaction under way keeps its state and its bytes, is not driven, and finishes after the release."""
+    running(host, "1.0.0")
+    cut_objects(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(5)
+    assert host.chain(version="2.0.0")[-1] == "Fetching"
+    (before,) = host.journal.transactions()
+    assert "hello: 2.0.0 stays Fetching and goes on afterwards" in hold(host)
+    host.server.before_chunk = None
+    fetches = len(host.server.fetches)
+    host.run(3600)
+    assert host.journal.transactions() == [before]
+    assert len(host.server.fetches) == fetches
+    assert told(host, "release") == "all apps of this host: released"
+    host.settle()
+    assert host.state().current_version == "2.0.0"
+    assert host.chain(version="2.0.0").count("Fetching") == 1, "the same transaction went on"
+
+
+def test_what_is_past_its_switch_finishes_under_a_hold(host: SimulatedHost) -> None:
+    """Confirmed where it is well, back where it is ill: a hold never leaves a host half-way."""
+    running(host, "1.0.0")
+    host.ready_after["2.0.0"] = 5.0
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(3)
+    assert "2.0.0 is past its switch (Watching) and finishes" in hold(host)
+    host.settle()
+    assert host.state().current_version == "2.0.0"
+    told(host, "release")
+    host.ill.add("3.0.0")
+    host.assign(host.publish("3.0.0"), generation=3)
+    host.run(3)
+    hold(host)
+    host.settle()
+    assert (host.state().state, host.live()) == (State.REVERTED, "2.0.0")
+
+
+def test_a_newer_wish_does_not_disturb_what_a_hold_keeps(host: SimulatedHost) -> None:
+    """Neither a superseded transaction nor a removal is acted upon before the hold ends; then the newest counts."""
+    running(host, "1.0.0")
+    cut_objects(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(5)
+    hold(host)
+    host.server.before_chunk = None
+    host.assign(host.publish("3.0.0"), generation=3)
+    host.run(600)
+    assert [tx.wish.version for tx in host.journal.transactions()] == ["2.0.0"]
+    host.assign()
+    host.run(600)
+    assert host.serving() == "1.0.0"
+    told(host, "release")
+    host.settle()
+    assert host.serving() == ""
+
+
+def test_a_hold_on_one_app_leaves_the_others_free(host: SimulatedHost) -> None:
+    """The other app of the same manifest is installed; the held one follows."""
+    running(host, "1.0.0")
+    hold(host, "hello")
+    new, other = host.publish("2.0.0"), host.publish("1.0.0", app="other")
+    host.assign(new, other, generation=2)
+    host.run(60)
+    assert host.state("other").state is State.CONFIRMED
+    assert host.state().current_version == "1.0.0"
+    told(host, "release", "hello")
+    host.settle()
+    assert host.state().current_version == "2.0.0"
+
+
+def test_what_runs_is_kept_up_under_a_hold(host: SimulatedHost) -> None:
+    """A crashed app is started again: a hold is about changes."""
+    running(host, "1.0.0")
+    hold(host)
+    host.world.crash("hello")
+    host.run(60)
+    assert host.serving() == "1.0.0"
+    assert of_kind(host, "drift")
+
+
+def test_a_hold_survives_restarts_and_still_ends(host: SimulatedHost) -> None:
+    """It is in the journal; after kill -9 the next agent honours it to its end and no longer."""
+    running(host, "1.0.0")
+    hold(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    for _ in range(3):
+        host.boot()
+        host.run(1800)
+    assert host.chain(version="2.0.0") == []
+    host.boot()
+    host.run(2000)
+    host.settle()
+    assert host.state().current_version == "2.0.0"
+
+
+def test_a_clock_that_is_set_back_does_not_make_a_hold_last(host: SimulatedHost) -> None:
+    """Ten years back, in the middle and at every restart: it ends after two hours all the same."""
+    running(host, "1.0.0")
+    hold(host)
+    ten_years_ms = 10 * 365 * 86_400_000
+    host.clock.set_wall(host.clock.now_unix_ms() - ten_years_ms)
+    host.run(3600)
+    assert host.agent.holding.holds
+    host.boot()
+    host.run(3500)
+    assert host.agent.holding.holds
+    host.run(300)
+    assert host.agent.holding.holds == ()
+
+
+def test_a_clock_that_jumps_ahead_ends_a_hold(host: SimulatedHost) -> None:
+    """A host that boots in 1970 and then learns the time is not held for fifty years."""
+    running(host, "1.0.0")
+    hold(host)
+    host.clock.set_wall(host.clock.now_unix_ms() + 3 * HOUR_MS)
+    host.run(120)
+    assert host.agent.holding.holds == ()
+
+
+def test_holds_that_cannot_be_read_are_dropped_and_said(host: SimulatedHost) -> None:
+    """A garbled fact must not keep the agent from starting."""
+    running(host, "1.0.0")
+    for garbled in ("{", "[]", '{"seen": 1, "holds": [{"app": 1}]}', '{"seen": 0, "holds": [[]]}', "null"):
+        host.journal.set_meta(holds=garbled)
+        host.boot()
+        assert "the holds in the journal could not be read" in host.log[-1]
+        assert host.agent.holding.holds == ()
+    far = {"app": "", "by": "a", "reason": "b", "since_unix_ms": 0, "until_unix_ms": 10**30}
+    host.journal.set_meta(holds=json.dumps({"seen": 0, "holds": [far]}))
+    host.boot()
+    assert host.agent.holding.holds == ()
+
+
+def test_holds_that_cannot_be_are_refused_in_one_line(host: SimulatedHost) -> None:
+    """Too long, too short, without a reason, on no app name, and a release of what is not held."""
+    running(host, "1.0.0")
+    assert "1s to 30d are allowed" in refused(host, "hold", for_ms=31 * 24 * HOUR_MS, reason="x")
+    assert "1s to 30d are allowed" in refused(host, "hold", for_ms=0, reason="x")
+    assert "cannot use an empty reason" in refused(host, "hold", for_ms=HOUR_MS)
+    assert "as an app name" in refused(host, "hold", "../x", for_ms=HOUR_MS, reason="x")
+    assert refused(host, "release").startswith("not-held: cannot release the host: nothing holds it")
+    assert "this host has no other yet" in told(host, "hold", "other", for_ms=HOUR_MS, reason="x")
+    hold(host)
+    assert "the whole host is held by ana" in refused(host, "release", "hello")
+    assert "note: other stays held by ana" in told(host, "release", "other")
+
+
+# -- revert
+
+
+def test_a_revert_long_after_probation_goes_back_by_the_same_way(host: SimulatedHost) -> None:
+    """Reverting, Reverted; the old release serves and is proven; the server learns verdict and whose decision it was."""
+    running(host, "1.0.0", "2.0.0")
+    said = told(host, "revert", "hello", reason="customers complain")
+    assert "hello: goes back from 2.0.0 to 1.0.0" in said
+    host.settle()
+    assert host.chain(version="2.0.0")[-2:] == GONE_BACK
+    state = host.state()
+    assert (state.state, state.verdict, state.current_version) == (State.REVERTED, Verdict.FAILED, "1.0.0")
+    assert state.reason == "reverted by ana on the host: customers complain"
+    assert (host.live(), host.serving(), state.health) == ("1.0.0", "1.0.0", Health.HEALTHY)
+    (event,) = [one for one in host.transitions(version="2.0.0") if one.state == "Reverting"]
+    assert event.code == "reverted-on-host"
+
+
+def test_what_was_reverted_is_not_applied_again_until_told(host: SimulatedHost) -> None:
+    """Not at the next sync, not after a restart; `retry` or a new generation of the assignment brings it back."""
+    running(host, "1.0.0", "2.0.0")
+    told(host, "revert", "hello")
+    host.run(600)
+    host.boot()
+    host.run(600)
+    assert host.serving() == "1.0.0"
+    assert "2.0.0 is tried again" in told(host, "retry", "hello")
+    host.settle()
+    assert (host.serving(), host.state().verdict) == ("2.0.0", Verdict.SUCCEEDED)
+    (event,) = of_kind(host, "retry")
+    assert "told by ana to try 2.0.0 again; it had failed: reverted by ana on the host" in event.reason
+
+
+def test_a_revert_in_probation_is_the_same(host: SimulatedHost) -> None:
+    """The transaction that is still kept is turned back."""
+    running(host, "1.0.0", "2.0.0", probation_over=False)
+    told(host, "revert", "hello")
+    host.settle()
+    assert (host.serving(), host.state().verdict) == ("1.0.0", Verdict.FAILED)
+
+
+def test_a_revert_of_what_is_watched_ends_the_watch(host: SimulatedHost) -> None:
+    """Switched and not yet proven: the old one comes back at once."""
+    running(host, "1.0.0")
+    host.ready_after["2.0.0"] = 20.0
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(3)
+    assert "2.0.0 is given up in Watching; 1.0.0 comes back" in told(host, "revert", "hello")
+    host.settle()
+    assert (host.serving(), host.state().reason) == ("1.0.0", "reverted by ana on the host")
+
+
+def test_a_revert_of_what_is_still_fetched_gives_it_up(host: SimulatedHost) -> None:
+    """What runs goes on without a restart, and what was given up is not begun again, under a hold too."""
+    running(host, "1.0.0")
+    cut_objects(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(5)
+    hold(host)
+    starts = len(host.world.log)
+    assert "2.0.0 is given up in Fetching; 1.0.0 goes on running" in told(host, "revert", "hello")
+    host.server.before_chunk = None
+    host.run(60)
+    told(host, "release")
+    host.run(600)
+    assert (host.serving(), len(host.world.log)) == ("1.0.0", starts)
+    assert host.state().verdict is Verdict.FAILED
+
+
+def test_where_the_old_release_is_ill_too_a_revert_is_inconclusive(host: SimulatedHost) -> None:
+    """The same probes judge what is gone back to; the person is told the truth."""
+    running(host, "1.0.0", "2.0.0")
+    host.ill.add("1.0.0")
+    told(host, "revert", "hello")
+    host.settle()
+    assert host.state().verdict is Verdict.INCONCLUSIVE
+    assert "the previous release 1.0.0 fails its probes too" in host.state().reason
+
+
+def test_a_revert_where_there_is_no_way_back_is_one_line(host: SimulatedHost) -> None:
+    """A first release, an unknown app, one that goes back already, and what was gone back to."""
+    running(host, "1.0.0")
+    assert "no-previous: cannot revert hello: there is nothing to go back to from 1.0.0" in refused(
+        host, "revert", "hello"
+    )
+    assert "not-found: cannot revert nope: this host has no such app; it has hello" in refused(host, "revert", "nope")
+    running(host, "1.0.0", "2.0.0")
+    told(host, "revert", "hello")
+    host.settle()
+    assert "no-previous" in refused(host, "revert", "hello")
+
+
+def test_a_revert_while_going_back_is_one_line(host: SimulatedHost) -> None:
+    """It is on its way already."""
+    running(host, "1.0.0", "2.0.0")
+    host.ready_after["1.0.0"] = 20.0
+    told(host, "revert", "hello")
+    assert host.journal.transactions()[0].state is State.REVERTING
+    assert "under-way: cannot revert hello: it is going back already (Reverting)" in refused(host, "revert", "hello")
+
+
+def test_a_revert_to_a_damaged_tree_is_refused_before_anything_changes(host: SimulatedHost) -> None:
+    """It would end Stuck; so the person is told which release to deploy instead."""
+    running(host, "1.0.0", "2.0.0")
+    (tree,) = [path for path in (host.folder / "apps/hello/releases").iterdir() if path.name.startswith("1.0.0")]
+    (tree / "bin/serve").write_text("rotten")
+    assert "damaged: cannot revert hello to 1.0.0: its tree on this host is damaged" in refused(host, "revert", "hello")
+    assert host.serving() == "2.0.0"
+
+
+def test_a_revert_below_the_publishers_floor_is_refused(host: SimulatedHost) -> None:
+    """A release that its publisher withdrew is not brought back by anybody on the host."""
+    host.assign(host.publish("1.0.0"))
+    host.boot()
+    host.settle()
+    host.assign(host.publish("2.0.0", rollback_floor=2), generation=2)
+    host.settle()
+    host.run(120)
+    assert "rollback: cannot revert hello to 1.0.0: the publisher has withdrawn it" in refused(host, "revert", "hello")
+
+
+def test_the_failure_of_what_should_run_is_not_forgotten_by_a_revert(host: SimulatedHost) -> None:
+    """3.0.0 failed, 2.0.0 runs, the person goes back to 1.0.0: 3.0.0 is not tried because of that."""
+    running(host, "1.0.0", "2.0.0")
+    host.ill.add("3.0.0")
+    host.assign(host.publish("3.0.0"), generation=3)
+    host.settle()
+    tries = len(host.chain(version="3.0.0"))
+    kept = host.journal.deployed("current")["hello"], host.journal.deployed("previous").get("hello")
+    assert [it.wish.version for it in kept if it is not None] == ["2.0.0", "1.0.0"]
+    told(host, "revert", "hello")
+    host.run(600)
+    assert host.serving() == "1.0.0"
+    assert len(host.chain(version="3.0.0")) == tries
+
+
+@pytest.mark.parametrize("when", range(1, 60, 3))
+def test_a_revert_that_is_killed_anywhere_ends_in_one_healthy_release(tmp_path: Path, when: int) -> None:
+    """Kill -9 at any change: either the command was never taken, or the old release serves; never a host half-way."""
+    host = SimulatedHost(tmp_path)
+    running(host, "1.0.0", "2.0.0")
+    host.kill_at = host.changes + when
+    killed = False
+    try:
+        told(host, "revert", "hello")
+        host.run(120)
+    except Killed:
+        killed = True
+    host.kill_at = None
+    if killed:
+        host.boot()
+    host.run(300)
+    assert host.serving() == host.live() == host.state().current_version
+    assert host.state().health is Health.HEALTHY
+    decided = any(event.code == "reverted-on-host" for event in host.journal.events(1000))
+    assert host.serving() == ("1.0.0" if decided else "2.0.0")
+
+
+# -- retry
+
+
+def test_a_retry_tries_a_failed_release_again_now(host: SimulatedHost) -> None:
+    """The world is mended, so the same generation is tried again; without the word it would not be."""
+    running(host, "1.0.0")
+    host.ill.add("2.0.0")
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.settle()
+    host.ill.clear()
+    host.run(600)
+    assert host.serving() == "1.0.0"
+    told(host, "retry", "hello")
+    host.settle()
+    assert host.serving() == "2.0.0"
+    assert host.journal.failures() == {}
+
+
+def test_a_retry_does_not_wait_for_the_next_try_of_a_fetch(host: SimulatedHost) -> None:
+    """After some tries the pause is long; the person says now."""
+    running(host, "1.0.0")
+    cut_objects(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(8)
+    fetches = len(host.server.fetches)
+    host.server.before_chunk = None
+    assert "hello: fetches again now" in told(host, "retry", "hello")
+    assert len(host.server.fetches) > fetches
+    host.settle()
+    assert host.serving() == "2.0.0"
+
+
+def test_a_retry_makes_a_stuck_app_go_back_now(host: SimulatedHost) -> None:
+    """What kept it from going back is mended."""
+    running(host, "1.0.0")
+    host.ill.add("2.0.0")
+    broken = True
+
+    def change(verb: str, path: Path) -> None:
+        if broken and verb == "start" and path.name.startswith("1.0.0"):
+            raise OSError(5, "Input/output error")
+
+    host.extra_change = change
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(200)
+    assert host.state().state is State.STUCK
+    broken = False
+    assert "hello: goes back again now" in told(host, "retry", "hello")
+    host.run(3)
+    assert host.serving() == "1.0.0"
+
+
+def test_a_retry_of_what_did_not_fail_is_one_line(host: SimulatedHost) -> None:
+    """Nothing failed, an unknown app, or one that is on its way already."""
+    running(host, "1.0.0")
+    assert "no-failure: cannot retry hello: nothing of it failed" in refused(host, "retry", "hello")
+    assert "not-found" in refused(host, "retry", "nope")
+    host.ready_after["2.0.0"] = 20.0
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(3)
+    assert "under-way: cannot retry hello: it is under way already (Watching)" in refused(host, "retry", "hello")
+
+
+def test_a_retry_of_a_refused_release_says_who_can_change_it(host: SimulatedHost) -> None:
+    """Trust is not overruled from the host's shell."""
+    running(host, "1.0.0")
+    host.assign(host.publish("2.0.0", platforms=("linux/s390x",)), generation=2)
+    host.run(60)
+    said = refused(host, "retry", "hello")
+    assert said.startswith("refused: cannot retry hello: this host refuses 2.0.0")
+    assert "which this host refuses" in reasons(host)
+
+
+def test_a_retry_under_a_hold_waits_for_its_end(host: SimulatedHost) -> None:
+    """Forgotten now, tried when the hold is over; the answer says so."""
+    running(host, "1.0.0")
+    host.ill.add("2.0.0")
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.settle()
+    host.ill.clear()
+    hold(host)
+    assert "note: hello stays held by ana" in told(host, "retry", "hello")
+    host.run(600)
+    assert host.serving() == "1.0.0"
+    told(host, "release")
+    host.settle()
+    assert host.serving() == "2.0.0"
+
+
+# -- explain, and the desk
+
+
+def test_explain_follows_an_app_through_its_life(host: SimulatedHost) -> None:
+    """From the assignment to what it waits for, each time with the command that would change it."""
+    host.assign(host.publish("1.0.0"))
+    host.boot()
+    host.agent.tick()
+    assert "the server wants hello 1.0.0 (" in reasons(host)
+    host.settle()
+    assert "it is in probation" in reasons(host)
+    host.run(120)
+    said = reasons(host)
+    assert "it runs 1.0.0, healthy" in said
+    assert "so it is as it should be" in said
+    cut_objects(host)
+    host.assign(host.publish("2.0.0"), generation=2)
+    host.run(5)
+    assert "it goes on in " in reasons(host)
+    hold(host)
+    assert "[towpath-agent release]" in reasons(host)
+    told(host, "release")
+    host.server.before_chunk = None
+    host.ill.add("2.0.0")
+    host.settle()
+    assert "it is not tried again until told [towpath-agent retry hello]" in reasons(host)
+    assert "nope" in str(ask(host, "explain", "nope"))
+    host.server.unreachable = True
+    host.run(120)
+    assert "the server did not answer" in reasons(host)
+
+
+def test_a_person_who_looks_does_not_stop_a_fetch_and_one_who_changes_does(host: SimulatedHost) -> None:
+    """In mid-fetch explain is answered; a hold ends the fetch at the next chunk, with what came so far kept."""
+    running(host, "1.0.0")
+    look = Ticket(Request("explain", "hello"), "ana", lambda: None)
+    change = Ticket(Request("hold", "", HOUR_MS, "x"), "ana", lambda: None)
+    seen: list[object] = []
+
+    def before(_want: int) -> None:
+        if not seen:
+            host.agent.desk.put(look)
+            seen.append(look)
+        elif len(seen) == 1:
+            seen.append(look.answer)
+            host.agent.desk.put(change)
+
+    host.server.before_chunk = before
+    host.assign(host.publish("2.0.0", content="x" * 3_000_000), generation=2)
+    host.agent.tick()
+    assert isinstance(look.answer, Answer)
+    host.agent.tick()
+    assert isinstance(change.answer, Answer)
+    assert host.journal.transactions()[-1].state is State.FETCHING
+    host.server.before_chunk = None
+    told(host, "release")
+    host.settle()
+    assert host.serving() == "2.0.0"
+
+
+def test_a_bug_in_a_command_is_an_answer_and_not_the_end_of_the_agent(host: SimulatedHost) -> None:
+    """Whatever happens in it, the person reads one line and the agent goes on."""
+    running(host, "1.0.0", "2.0.0")
+
+    def boom(_deployed: object) -> bool:
+        raise RuntimeError("boom")
+
+    host.agent._actions.is_whole = boom  # type: ignore[method-assign]
+    assert "bug: cannot revert hello: RuntimeError: boom" in refused(host, "revert", "hello")
+    assert "does not know it" in refused(host, "dance")
+    host.run(60)
+    assert host.serving() == "2.0.0"
+
+
+def test_a_hold_is_taken_without_a_server(host: SimulatedHost) -> None:
+    """Local control needs nobody else; the server hears of it when it is back."""
+    running(host, "1.0.0")
+    host.server.unreachable = True
+    hold(host)
+    host.run(600)
+    host.server.unreachable = False
+    host.run(120)
+    assert host.server.syncs[-1].holds
+    assert [event.code for event in of_kind(host, "hold")] == ["held"]
+
+
+def test_hooks_of_a_revert_run_as_in_any_other(host: SimulatedHost) -> None:
+    """The stop hook of the release that is left, then its own post_revert."""
+    host.assign(host.publish("1.0.0"))
+    host.boot()
+    host.settle()
+    hook = Hook("post_revert", ("/bin/false",), 5_000)
+    host.assign(host.publish("2.0.0", hooks=(hook,)), generation=2)
+    host.settle()
+    host.run(120)
+    told(host, "revert", "hello")
+    host.settle()
+    assert [event.reason for event in of_kind(host, "note")] == ["hook post_revert exited 1"]
+    assert host.state().current_version == "1.0.0"
