@@ -7,13 +7,10 @@ Looking never asks the server: `status` and `history` read the journal beside a 
 Not handled here: the loop (`daemon`), what enrolment checks (`enroll`).
 """
 
-import json
 import os
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -22,46 +19,13 @@ from towpath import __version__
 from towpath.errors import InputError, TowpathError
 from towpath.quantity import parse_duration_ms
 from towpath.reports import AppState, Event
-from towpath.settings import check_settings
-from towpath_agent import identity
+from towpath_agent import control_cli, identity
+from towpath_agent.options import folder_option, output_option
+from towpath_agent.output import echo_json, echo_table, printable, time_text
 from towpath_agent.system.files import Files
 
-DEFAULT_DIR = "/var/lib/towpath"
-SETTINGS = "agent.toml"
 JOURNAL = "state.db"
-KNOWN_SETTINGS = ("name", "server", "sync_interval", "token_file")
-MAX_SETTINGS_BYTES = 64 * 1024
 MAX_TOKEN_BYTES = 4096
-MAX_CELL = 120
-
-
-def _load_settings(context: click.Context, _parameter: click.Parameter, folder: Path) -> Path:
-    """Take DIR/agent.toml as the defaults of the command; runs before its other options are looked at."""
-    path = folder / SETTINGS
-    files = Files()
-    if files.exists(path):
-        try:
-            table = tomllib.loads(files.read(path, MAX_SETTINGS_BYTES).decode())
-        except ValueError as error:
-            raise InputError(f"cannot use {path}: it is no TOML ({error})") from error
-        context.default_map = check_settings(table, KNOWN_SETTINGS, str(path))
-    return folder
-
-
-folder_option = click.option(
-    "--dir",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="TOWPATH_AGENT_DIR",
-    default=DEFAULT_DIR,
-    show_default=True,
-    is_eager=True,
-    callback=_load_settings,
-    help="The agent's folder.",
-)
-output_option = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Print a table, or JSON."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,13 +64,18 @@ def enroll(folder: Path, server: str, token: str | None, token_file: Path | None
 @group.command()
 @folder_option
 @click.option("--sync-interval", envvar="TOWPATH_AGENT_SYNC_INTERVAL", help="How often to ask unprompted, such as 60s.")
-def run(folder: Path, sync_interval: str | None) -> None:
+@click.option(
+    "--control-group", envvar="TOWPATH_AGENT_CONTROL_GROUP", help="Let this group of users control the agent."
+)
+def run(folder: Path, sync_interval: str | None, control_group: str | None) -> None:
     """Run the agent until it is stopped. Apps go on running without it."""
     identity.read_record(folder, Files())
     # -P: a folder that happens to be the current one must not offer modules to the agent.
     arguments = [sys.executable, "-P", "-m", "towpath_agent.daemon", "--dir", str(folder)]
     if sync_interval is not None:
         arguments += ["--sync-interval-ms", str(parse_duration_ms(sync_interval))]
+    if control_group:
+        arguments += ["--control-group", control_group]
     sys.stdout.flush()
     sys.stderr.flush()
     # One arena for all threads: what a change took goes back to the system, and the idle agent stays small.
@@ -120,20 +89,40 @@ def status(folder: Path, output: str) -> None:
     """Show this host and its apps, as its own journal has them."""
     record = identity.read_record(folder, Files())
     apps, _ = _from_journal(folder, 0)
+    running, holds = control_cli.whether_it_runs(folder), control_cli.holds_here(folder)
     if output == "json":
-        _echo_json({"host": asdict(record), "apps": [asdict(app) for app in apps]})
+        echo_json(
+            {
+                "host": asdict(record),
+                "apps": [asdict(app) for app in apps],
+                "holds": [asdict(hold) for hold in holds],
+                "agent_runs": running,
+            }
+        )
         return
     click.echo(f"host {record.name} in {record.environment}, server {record.agent_address}")
-    click.echo(f"certificate until {_time(record.not_after_unix_ms)}, to be renewed from "
-               f"{_time(identity.renew_at_unix_ms(record))}")  # fmt: skip
+    click.echo(f"certificate until {time_text(record.not_after_unix_ms)}, to be renewed from "
+               f"{time_text(identity.renew_at_unix_ms(record))}")  # fmt: skip
+    click.echo(control_cli.running_line(folder, running))
+    for hold in holds:
+        click.echo(f"{hold.app or 'all apps'} {printable(hold.text)}")
     if not apps:
         click.echo("no app yet")
         return
     rows = [
-        (a.app, a.current_version, a.desired_version, a.state, a.health, a.verdict, _time(a.since_unix_ms), a.reason)
+        (
+            a.app,
+            a.current_version,
+            a.desired_version,
+            a.state,
+            a.health,
+            a.verdict,
+            time_text(a.since_unix_ms),
+            a.reason,
+        )
         for a in apps
     ]
-    _echo_table(("app", "current", "desired", "state", "health", "verdict", "since", "reason"), rows)
+    echo_table(("app", "current", "desired", "state", "health", "verdict", "since", "reason"), rows)
 
 
 @group.command()
@@ -147,13 +136,16 @@ def history(folder: Path, output: str, limit: int, app: str | None) -> None:
     _, events = _from_journal(folder, limit)
     chosen = [event for event in events if app is None or event.app == app]
     if output == "json":
-        _echo_json([asdict(event) for event in chosen])
+        echo_json([asdict(event) for event in chosen])
         return
     if not chosen:
         click.echo(f"nothing happened to {app} yet" if app else "nothing happened yet")
         return
-    rows = [(_time(e.at_unix_ms), e.kind, e.app, e.version, e.state, e.verdict, e.code, e.reason) for e in chosen]
-    _echo_table(("at", "kind", "app", "version", "state", "verdict", "code", "reason"), rows)
+    rows = [(time_text(e.at_unix_ms), e.kind, e.app, e.version, e.state, e.verdict, e.code, e.reason) for e in chosen]
+    echo_table(("at", "kind", "app", "version", "state", "verdict", "code", "reason"), rows)
+
+
+control_cli.add_to(group)
 
 
 @group.command()
@@ -174,35 +166,6 @@ def _from_journal(folder: Path, limit: int) -> tuple[list[AppState], list[Event]
         return journal.app_states(), journal.events(limit) if limit else []
     finally:
         journal.close()
-
-
-def _time(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if unix_ms else ""
-
-
-def _cell(value: object) -> str:
-    """Return one line of printable text: a hook's output must not drive a terminal."""
-    text = "".join(c if c.isprintable() else " " for c in str(value))
-    return (text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "...") or "-"
-
-
-def _echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    lines = [[column.upper() for column in columns], *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
-    for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _echo_json(value: object) -> None:
-    click.echo(json.dumps(_plain(value), indent=2))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

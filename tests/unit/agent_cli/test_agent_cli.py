@@ -13,55 +13,11 @@ from fakes.authority import Authority
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath_agent import identity
-from towpath_agent.cli import JOURNAL, main
-from towpath_agent.identity import HostRecord
+from towpath_agent.cli import JOURNAL
 from towpath_agent.journal import open_journal
 from towpath_agent.system.files import Files
 
-RECORD = HostRecord(
-    host_id="id-1",
-    name="h1",
-    environment="dev",
-    agent_address="127.0.0.1:7443",
-    enroll_address="127.0.0.1:7444",
-    key_sha256="",
-    not_before_unix_ms=0,
-    not_after_unix_ms=0,
-    identity_sha256="",
-)
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a function that runs a command line and returns exit code, stdout, stderr."""
-    for name in (
-        "TOWPATH_TOKEN",
-        "TOWPATH_TOKEN_FILE",
-        "TOWPATH_AGENT_DIR",
-        "TOWPATH_AGENT_SERVER",
-        "TOWPATH_AGENT_NAME",
-    ):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return call
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return the folder of an enrolled host."""
-    authority = Authority()
-    path = tmp_path / "h1"
-    Files().make_dirs(path)
-    Files().write_atomic(path / identity.CA, authority.ca_pem)
-    identity.save(path, Files(), RECORD, authority.identity("id-1"))
-    return path
 
 
 def one_line(err: str) -> str:
@@ -71,7 +27,7 @@ def one_line(err: str) -> str:
     return err
 
 
-@pytest.mark.parametrize("command", ["run", "status", "history"])
+@pytest.mark.parametrize("command", ["run", "status", "history", "release"])
 def test_before_enrolment_there_is_nothing_to_run_or_see(run: Run, tmp_path: Path, command: str) -> None:
     """A folder without a host says which command enrols one, with this very folder."""
     code, out, err = run(command, "--dir", tmp_path / "new")
@@ -123,7 +79,8 @@ def test_no_command_shows_the_help(run: Run) -> None:
     """The bare command lists what there is."""
     code, _, err = run()
     assert code == 2
-    for command in ("enroll", "run", "status", "history", "version"):
+    words = "enroll run status history hold release revert retry explain doctor version"
+    for command in words.split():
         assert command in err
 
 
@@ -136,7 +93,7 @@ def test_version(run: Run) -> None:
     ("text", "message"),
     [
         ('srever = "a:1"', "unknown key 'srever'; did you mean 'server'?"),
-        ('frob = "a:1"', "known are name, server, sync_interval, token_file"),
+        ('frob = "a:1"', "known are control_group, name, server, sync_interval, token_file"),
         ("name = [1]", "'name' must be one text"),
         ("name = ", "it is no TOML"),
     ],
