@@ -45,12 +45,16 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """Whether the unit runs. `restarts` counts since this release was first started; `rss_bytes` is of all of it."""
+    """Whether the unit runs. `restarts` counts since this release was first started; `rss_bytes` is of all of it.
+
+    `why` is what the service knows of the end of one that does not run; it may be empty.
+    """
 
     running: bool
     pid: int
     restarts: int
     rss_bytes: int
+    why: str = ""
 
 
 def app_environment(instance: Instance) -> dict[str, str]:

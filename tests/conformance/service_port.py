@@ -110,6 +110,16 @@ class ServiceSuite:
         assert subject.count(subject.instance("1")) == 0
         assert service.start(subject.instance("2"))
 
+    def test_what_was_just_started_has_not_drifted(self, subject: Subject) -> None:
+        """A unit is as its release wants it after a start, and looking changes nothing."""
+        instance = subject.instance("1")
+        service = subject.service()
+        service.start(instance)
+        assert service.drift(instance) == ""
+        assert service.state(instance).why == ""
+        assert isinstance(service.evidence(instance), str)
+        assert subject.count(instance) == 1
+
     def test_crashed_app_is_seen_and_may_start_again(self, subject: Subject) -> None:
         """An app that ended by itself is not running; starting it again starts one copy and is counted."""
         instance = subject.instance("1")

@@ -136,11 +136,13 @@ class TestSystemd(ServiceSuite):
             unit.write_text(f"[Unit]\nDescription=hello {version}\n[Service]\nExecStart=app\n[Install]\n")
             return made
 
+        systemctl = (sys.executable, "-I", "-S", str(SYSTEMCTL), "--root", str(manager))
         return Subject(
             service=lambda: SystemdService(
                 Files(),
                 SystemClock(),
-                systemctl=(sys.executable, "-I", "-S", str(SYSTEMCTL), "--root", str(manager)),
+                systemctl=systemctl,
+                journalctl=(*systemctl, "journal"),
                 unit_dir=manager / "units",
             ),
             instance=instance,

@@ -109,6 +109,14 @@ class FakeService:
             return replace(STOPPED, restarts=here.starts - 1)
         return ServiceState(running=True, pid=here.pid, restarts=here.starts - 1, rss_bytes=here.rss_bytes)
 
+    def drift(self, instance: Instance) -> str:
+        """Find nothing."""
+        return ""
+
+    def evidence(self, instance: Instance) -> str:
+        """Know nothing."""
+        return ""
+
 
 class FakeProbe:
     """A probe that `judge` answers: True or False, or a text, which fails with that evidence."""

@@ -15,6 +15,7 @@ from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.planning import disk_needed, may_switch
 from towpath_agent.engine.table import Action, Outcome
+from towpath_agent.errors import ServiceError
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Server
@@ -77,7 +78,8 @@ class Actions:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
             code = error.code if isinstance(error, TowpathError) else "os-error"
-            return Result(Outcome.FAILED, f"{action}: {error}", code)
+            evidence = error.evidence if isinstance(error, ServiceError) else ""
+            return Result(Outcome.FAILED, f"{action}: {error}", code, evidence)
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
             return Result(Outcome.FAILED, f"{action}: {type(error).__name__}: {error}", "driver-bug")
 
@@ -201,7 +203,8 @@ class Actions:
         if not state.running:
             self._watches.pop(tx.id, None)
             lost = Outcome.FAILED if self._handovers.old_serves(tx) else Outcome.LOST
-            return Result(lost, "the app stopped by itself", "app-stopped", evidence=self._log_tail(new))
+            reason = f"the app stopped by itself: {state.why}" if state.why else "the app stopped by itself"
+            return Result(lost, reason, "app-stopped", evidence=self._log_tail(new))
         verdict = watch.check(state)
         if verdict.health is Health.HEALTHY:
             result = self._handovers.complete(tx)
@@ -330,7 +333,9 @@ class Actions:
         return id_of(kept) if kept is not None else None
 
     def _log_tail(self, deployed: Deployed) -> str:
-        return self._site.tail(self._site.log(deployed), LOG_TAIL_BYTES)
+        service = self._service(decode_release(deployed.release))
+        said = service.evidence(self._site.instance(deployed))
+        return f"{said}\n{self._site.tail(self._site.log(deployed), LOG_TAIL_BYTES)}".strip()
 
     def _installer(self, release: Release) -> Installer:
         return self._drivers.installers[release.install.kind]

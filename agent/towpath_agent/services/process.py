@@ -104,6 +104,16 @@ class ProcessService:
             rss_bytes=processes.memory(record.process),
         )
 
+    def drift(self, instance: Instance) -> str:
+        """Find nothing: a process has no files beside its release."""
+        del instance
+        return ""
+
+    def evidence(self, instance: Instance) -> str:
+        """Know nothing: what the app printed stands in its log."""
+        del instance
+        return ""
+
     def _running(self, instance: Instance, slots: Sequence[int | None]) -> dict[int | None, _Record]:
         """Return the record of what runs of the app in each of `slots` now, whichever release it is."""
         records = {slot: self._read(instance, slot) for slot in slots}
