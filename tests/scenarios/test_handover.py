@@ -353,8 +353,15 @@ def _ill_in_probation(host: SimulatedHost, traffic: Traffic) -> tuple[str, int]:
     return "1.0.0", BLUE
 
 
+def _ill_in_drain(host: SimulatedHost, traffic: Traffic) -> tuple[str, int]:
+    host.fails_from["2.0.0"] = 4.0
+    host.assign(traffic.publish("2.0.0", run=_draining(10.0)), generation=2)
+    return "1.0.0", BLUE
+
+
 SCENES: dict[str, Scene] = {
     "upgrade": _upgrade,
+    "ill in drain": _ill_in_drain,
     "bad upgrade": _bad_upgrade,
     "bad hook": _bad_hook,
     "ill in probation": _ill_in_probation,
