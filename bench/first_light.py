@@ -6,19 +6,16 @@ for everything, so numbers hold for this machine as it is now: compare with the 
 """
 
 import argparse
-import json
 import os
 import platform
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from examples.loopback import Fleet
-from examples.processes import interrupt_on_signals
 
 from bench import carrying, costs, rollouts
-from bench.measure import note, span
+from bench.measure import note, report, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="small windows, sizes and fleets: a test of the bench")
     arguments = parser.parse_args()
-    interrupt_on_signals()
-    try:
-        with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
-            result = measure(Path(folder), QUICK if arguments.quick else FULL)
-    except KeyboardInterrupt:
-        note("bench: cannot finish: interrupted; everything it started was ended")
-        return 130
-    print(json.dumps(result))
-    return 0
+    return report(lambda folder: measure(folder, QUICK if arguments.quick else FULL))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ adds no start). `gap_ms` is the longest time in which that client got no answer.
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -28,9 +26,9 @@ from pathlib import Path
 from typing import Self
 
 from examples.loopback import EXAMPLES, Fleet, ask, clean_env
-from examples.processes import free_ports, interrupt_on_signals, wait_for
+from examples.processes import free_ports, wait_for
 
-from bench.measure import median, note, span
+from bench.measure import median, note, report, span
 from bench.rollouts import states
 
 POLL_S = 0.005
@@ -176,15 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="two reverts of each kind: a test of the bench")
     arguments = parser.parse_args()
-    interrupt_on_signals()
-    try:
-        with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
-            result = measure(Path(folder), 2 if arguments.quick else 7)
-    except KeyboardInterrupt:
-        note("bench: cannot finish: interrupted; everything it started was ended")
-        return 130
-    print(json.dumps(result))
-    return 0
+    return report(lambda folder: measure(folder, 2 if arguments.quick else 7))
 
 
 if __name__ == "__main__":

@@ -245,7 +245,15 @@ def test_a_newer_wish_in_the_drain_gives_traffic_back_and_then_moves_on(tmp_path
     host.assign(traffic.publish("2.0.0", run=_draining(30.0)), generation=2)
     host.run(60, lambda: traffic.port == GREEN)
     host.assign(traffic.publish("3.0.0"), generation=3)
+    tick, ticks = host.agent.tick, []
+
+    def counted() -> float:
+        ticks.append(host.clock.monotonic())
+        return tick()
+
+    host.agent.tick = counted  # type: ignore[method-assign]
     host.settle()
+    assert len(ticks) < 500, "the agent does not sleep while the copy that leaves drains"
     assert (traffic.port, traffic.ports()) == (GREEN, [f"3.0.0 {GREEN}"])
     assert traffic.history == [BLUE, GREEN, BLUE, GREEN]
     assert host.transitions(version="2.0.0")[-1].verdict == Verdict.SUPERSEDED

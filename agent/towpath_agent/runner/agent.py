@@ -185,7 +185,9 @@ class Agent:
             app = decision.wish.app
             if decision.step is Step.SUPERSEDE:
                 self._superseded[app] = decision.reason
-                self._again.pop(app, None)
+                # One that goes back already does so at its own pace: else it would be retried without a pause.
+                if can(self._transactions[app].state, Outcome.SUPERSEDED):
+                    self._again.pop(app, None)
             elif decision.step is Step.ADOPT:
                 previous = self._journal.deployed("previous").get(app)
                 self._journal.set_current(app, Deployed(decision.wish, self._current[app].release), previous)

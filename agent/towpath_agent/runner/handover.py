@@ -7,9 +7,11 @@ whether the proxy may have been touched. What is kept in memory is only since wh
 Not handled here: which slot a release gets (`engine.slots`), proving (`runner.health`), hooks that fail (their Result).
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from towpath.errors import TowpathError
 from towpath.handover import HOOK_POINT
 from towpath.wire import decode_release
 from towpath_agent.engine import slots
@@ -66,9 +68,11 @@ class Handovers:
         now = self._clock.monotonic()
         if tx.old is None or tx.handed or not self.beside(tx) or now < self._keep_at.get(tx.id, now):
             return
-        if not self._runs(tx.old):
-            self._keep_at[tx.id] = now + KEEP_S
-            self._service(tx.old).start(self._site.instance(tx.old))
+        # Trouble of the old release is no fault of the new one, which is about to replace it.
+        with contextlib.suppress(TowpathError, OSError):
+            if not self._runs(tx.old):
+                self._keep_at[tx.id] = now + KEEP_S
+                self._service(tx.old).start(self._site.instance(tx.old))
 
     def complete(self, tx: Transaction) -> Result:
         """Move traffic to the new release, which is proven; DONE once the old one has drained and is stopped."""
