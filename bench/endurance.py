@@ -7,18 +7,16 @@ what the deploys between left behind. Ends with one line of JSON.
 """
 
 import argparse
-import json
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from examples.loopback import EXAMPLES, Fleet
-from examples.processes import free_ports, interrupt_on_signals, wait_for
+from examples.processes import free_ports, wait_for
 
 from bench import calls
-from bench.measure import memory, note, span
+from bench.measure import memory, note, report, span
 
 FIRST_LOOK = 10
 VERSIONS = ("1.0.0", "2.0.0")
@@ -81,15 +79,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.deploys <= FIRST_LOOK:
         parser.error(f"argument --deploys: at least {FIRST_LOOK + 1}")
-    interrupt_on_signals()
-    try:
-        with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
-            result = measure(Path(folder), arguments.deploys)
-    except KeyboardInterrupt:
-        note("bench: cannot finish: interrupted; everything it started was ended")
-        return 130
-    print(json.dumps(result))
-    return 0
+    return report(lambda folder: measure(folder, arguments.deploys))
 
 
 if __name__ == "__main__":

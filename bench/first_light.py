@@ -6,19 +6,16 @@ for everything, so numbers hold for this machine as it is now: compare with the 
 """
 
 import argparse
-import json
 import os
 import platform
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from examples.loopback import Fleet
-from examples.processes import interrupt_on_signals
 
 from bench import carrying, costs, rollouts
-from bench.measure import note, span
+from bench.measure import note, report, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +70,7 @@ def main() -> int:
     size = QUICK if arguments.quick else FULL
     if arguments.bulk_mib is not None:
         size = replace(size, bulk_mib=arguments.bulk_mib)
-    interrupt_on_signals()
-    try:
-        with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
-            result = measure(Path(folder), size)
-    except KeyboardInterrupt:
-        note("bench: cannot finish: interrupted; everything it started was ended")
-        return 130
-    print(json.dumps(result))
-    return 0
+    return report(lambda folder: measure(folder, size))
 
 
 if __name__ == "__main__":

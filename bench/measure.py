@@ -4,13 +4,17 @@ Linux only. CPU comes from the process's own CPU clock (clock_getcpuclockid(3): 
 /proc/PID/stat counts in ticks of 10 ms, more than an idle agent uses in a minute.
 """
 
+import json
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from examples.processes import interrupt_on_signals
 
 KIB_PER_MIB = 1024
 # From linux/posix-timers.h; the clock id of a process is made from its complemented pid.
@@ -100,3 +104,16 @@ def span() -> Iterator[Span]:
         yield measured
     finally:
         measured.seconds = time.monotonic() - measured.began
+
+
+def report(measure: Callable[[Path], dict[str, object]]) -> int:
+    """Run a bench in a folder of its own and print its one line of JSON; return the exit code."""
+    interrupt_on_signals()
+    try:
+        with tempfile.TemporaryDirectory(prefix="towpath-bench-") as folder:
+            result = measure(Path(folder))
+    except KeyboardInterrupt:
+        note("bench: cannot finish: interrupted; everything it started was ended")
+        return 130
+    print(json.dumps(result))
+    return 0

@@ -37,9 +37,10 @@ class StartError(Broken):
 
 
 class ServiceError(Broken):
-    """The running unit of an app could not be started or stopped."""
+    """The running unit of an app could not be started or stopped; `evidence` is what the service knows of it."""
 
     code = "service"
+    evidence = ""
 
 
 def disk_error(verb: str, path: Path, error: OSError) -> DiskError:

@@ -12,11 +12,15 @@ from towpath.release import Run
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APP_DIR_VARIABLE = "TOWPATH_APP_DIR"
+SLOT_VARIABLE = "TOWPATH_SLOT"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One release of one app; absolute folders. `command` and `env` have every `${parameter}` filled."""
+    """One release of one app; absolute folders. `command` and `env` have every `${parameter}` filled.
+
+    `slot` is the one of a release with a handover, which may run beside the release in the other slot; None: alone.
+    """
 
     app: str
     release_id: str
@@ -26,6 +30,7 @@ class Instance:
     env: Mapping[str, str]
     run: Run
     log: Path
+    slot: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse relative folders: the marker of two agents could be the same, and each would end the other's apps."""
@@ -40,16 +45,21 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """Whether the unit runs. `restarts` counts since this release was first started; `rss_bytes` is of all of it."""
+    """Whether the unit runs. `restarts` counts since this release was first started; `rss_bytes` is of all of it.
+
+    `why` is what the service knows of the end of one that does not run; it may be empty.
+    """
 
     running: bool
     pid: int
     restarts: int
     rss_bytes: int
+    why: str = ""
 
 
 def app_environment(instance: Instance) -> dict[str, str]:
     """Return the complete environment of everything that runs for an app; what we promise wins over the release."""
+    slot = {} if instance.slot is None else {SLOT_VARIABLE: str(instance.slot)}
     return {
         "PATH": SEARCH_PATH,
         "HOME": instance.marker,
@@ -59,4 +69,5 @@ def app_environment(instance: Instance) -> dict[str, str]:
         "TOWPATH_APP": instance.app,
         "TOWPATH_RELEASE": instance.release_id,
         APP_DIR_VARIABLE: instance.marker,
+        **slot,
     }

@@ -70,6 +70,7 @@ class Transaction:
     retry_after_s: float | None = None
     begun_unix_ms: int = 0
     confirmed_unix_ms: int = 0  # probation counts from here
+    handed: bool = False  # the hook `handover` of the new release may have run: going back must run the old one's
 
     @property
     def app(self) -> str:
@@ -84,6 +85,7 @@ def _wish_to_json(wish: Wish) -> dict[str, object]:
         "version": wish.version,
         "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in wish.parameters.items()},
         "generation": wish.generation,
+        "slot": wish.slot,
     }
 
 
@@ -100,11 +102,26 @@ def wish_from_text(text: str) -> Wish:
     """Return the wish in JSON text that `wish_to_text` wrote."""
     raw = json.loads(text)
     return Wish(
-        raw["app"], bytes.fromhex(raw["sha256"]), raw["version"], _parameters(raw["parameters"]), raw["generation"]
+        app=raw["app"],
+        sha256=bytes.fromhex(raw["sha256"]),
+        version=raw["version"],
+        parameters=_parameters(raw["parameters"]),
+        generation=raw["generation"],
+        slot=raw.get("slot", 0),  # journals and records of the first version have none
     )
 
 
-_BODY_FIELDS = ("touched", "attempts", "tries", "verdict", "reason", "code", "retry_after_s", "confirmed_unix_ms")
+_BODY_FIELDS = (
+    "touched",
+    "attempts",
+    "tries",
+    "verdict",
+    "reason",
+    "code",
+    "retry_after_s",
+    "confirmed_unix_ms",
+    "handed",
+)
 
 
 class Journal:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from towpath import handover
 from towpath.errors import InputError
 from towpath.kinds import INSTALLERS, PROBES, SERVICES
 from towpath.names import check_app, check_version
@@ -74,6 +75,7 @@ class ReleaseFile:
                 command=getattr(section.run, "command", ()),
                 env=section.run.env,
                 stop_timeout_ms=section.run.stop_timeout,
+                handover=_handover(section.run),
             ),
             rollback_floor=section.rollback_floor,
             hooks=tuple(_hooks(section)),
@@ -84,12 +86,18 @@ class ReleaseFile:
             requires_apps=section.requires.apps,
             platforms=section.platforms,
             environments=section.environments,
+            critical=() if _handover(section.run) is None else (handover.FEATURE,),
         )
         return check_release(release)
 
 
 def _options(section: Section, specs: Mapping[str, str]) -> dict[str, Value]:
     return {name: value for name in specs if (value := getattr(section, name)) is not None}
+
+
+def _handover(run: Section) -> handover.Handover | None:
+    asked = getattr(run, "handover", None)
+    return None if asked is None else handover.Handover(asked.ports, asked.drain)
 
 
 def _hooks(section: ReleaseSection) -> Iterator[Hook]:
@@ -127,6 +135,7 @@ def parse_release_file(text: str, path: Path) -> ReleaseFile:
         raise ReleaseFileError(_in_order(document, error.errors(include_url=False))) from error
     parameters, problems = _parameters(document, section)
     problems.extend(_strangers(document, set(section.parameters)))
+    problems.extend(_handover_faults(document, section, parameters))
     for name in section.requires.apps:
         try:
             check_app(name)
@@ -201,6 +210,20 @@ def _strangers(document: Document, declared: set[str]) -> Iterator[str]:
         if path[0] in ("run", "hooks", "probes"):
             for name in sorted(placeholders(text) - declared):
                 yield document.error(path, f"${{{name}}} is no declared parameter; declare it under parameters")
+
+
+def _handover_faults(document: Document, section: ReleaseSection, parameters: Sequence[Parameter]) -> Iterator[str]:
+    """Yield what a handover lacks in the rest of the file; `check_handover` says the same without lines."""
+    asked = _handover(section.run)
+    if asked is None:
+        return
+    types = {parameter.name: parameter.type for parameter in parameters}
+    for name in asked.ports:
+        if types.get(name) != "port":
+            reason = f"{name!r} is no parameter of type port; declare it under parameters"
+            yield document.error(("run", "handover", "ports"), reason)
+    if section.hooks.handover is None:
+        yield document.error(("run", "handover"), "a handover needs hooks: {handover: ...} to point the proxy to it")
 
 
 def _texts(data: object, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails
 
+from towpath.handover import MAX_DRAIN_MS, Handover
 from towpath.kinds import INSTALLERS, PROBES, SERVICES, OptionSpec
 from towpath.parameters import Parameter, check_declarations, parse_value
 from towpath.release import HealthPolicy, Hook, Install, Probe, Run
@@ -110,10 +111,23 @@ class InstallSection(Section):
 
 
 class RunSection(Section):
-    """What every service takes; only `process` takes a command."""
+    """What every service takes; only `process` takes a command and a handover."""
 
     env: Env = Field(default_factory=dict)
     stop_timeout: DurationMs = Run("").stop_timeout_ms
+
+
+class HandoverSection(Section):
+    """Start before stop: two parameters of type port, the first this copy's own (`towpath.handover`)."""
+
+    ports: Annotated[Texts, Field(min_length=2, max_length=2)]
+    drain: Annotated[DurationMs, Field(le=MAX_DRAIN_MS)] = Handover(()).drain_ms
+
+
+# What only one service takes beside its options.
+_OWN_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "process": {"command": (Command, ...), "handover": (HandoverSection | None, None)}
+}
 
 
 class ProbeSection(Section):
@@ -139,7 +153,7 @@ RUN_MODELS = {
         specs,
         RunSection,
         kind=_kind_field(kind),
-        **({"command": (Command, ...)} if kind == "process" else {}),
+        **_OWN_FIELDS.get(kind, {}),
     )
     for kind, specs in SERVICES.items()
 }
@@ -192,6 +206,7 @@ class HooksSection(Section):
     post_confirm: Command | None = None
     pre_stop: Command | None = None
     post_revert: Command | None = None
+    handover: Command | None = None
     timeout: Annotated[DurationMs, Field(ge=1, le=3_600_000)] = Hook("", ()).timeout_ms
 
 

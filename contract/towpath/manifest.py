@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from towpath.errors import Refusal
 from towpath.names import check_app, check_version, target_path
-from towpath.parameters import Value, fill
-from towpath.release import Release
+from towpath.parameters import Value
+from towpath.release import Release, fill_parameters
 
 KNOWN_CRITICAL: frozenset[str] = frozenset()
 MAX_APPS = 256
@@ -158,4 +158,4 @@ def admit_release(release: Release, desired: DesiredApp, *, facts: HostFacts, fl
             f"cannot accept {release.app} {release.version}: counter {release.counter} is below the floor {floor}",
             code="rollback",
         )
-    return fill(release.parameters, desired.parameters)
+    return fill_parameters(release, desired.parameters)

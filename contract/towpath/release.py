@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from towpath.errors import InputError
+from towpath.handover import FEATURE, HOOK_POINT, Handover, check_handover, check_ports
 from towpath.kinds import INSTALLERS, PROBES, SERVICES, OptionSpec, check_options
 from towpath.names import check_app, check_environment, check_version
-from towpath.parameters import Parameter, Value, check_declarations, placeholders
+from towpath.parameters import Parameter, Value, check_declarations, fill, placeholders
 
-HOOK_POINTS = ("prepare", "post_start", "post_confirm", "pre_stop", "post_revert")
+HOOK_POINTS = ("prepare", "post_start", "post_confirm", "pre_stop", "post_revert", HOOK_POINT)
 MAX_HOOK_TIMEOUT_MS = 3_600_000
 MAX_PROBES = 32
 MAX_COMMAND_WORDS = 256
 # Features that a release may call critical and that this version knows how to honour.
-KNOWN_FEATURES: frozenset[str] = frozenset({"tree-index-1"})
+KNOWN_FEATURES: frozenset[str] = frozenset({"tree-index-1", FEATURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Run:
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     stop_timeout_ms: int = 10_000
+    handover: Handover | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,15 @@ def check_release(release: Release) -> Release:
     if release.health.healthy_for_ms >= release.health.deadline_ms:
         raise InputError(f"cannot use {where}: healthy_for must be shorter than the health deadline")
     _check_placeholders(where, release)
+    check_handover(where, release)
     return release
+
+
+def fill_parameters(release: Release, given: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the value of every parameter of `release`; InputError where it could not run with what is `given`."""
+    values = fill(release.parameters, given)
+    check_ports(release.run.handover, values)
+    return values
 
 
 def _check_kind(

@@ -110,6 +110,16 @@ class ServiceSuite:
         assert subject.count(subject.instance("1")) == 0
         assert service.start(subject.instance("2"))
 
+    def test_what_was_just_started_has_not_drifted(self, subject: Subject) -> None:
+        """A unit is as its release wants it after a start, and looking changes nothing."""
+        instance = subject.instance("1")
+        service = subject.service()
+        service.start(instance)
+        assert service.drift(instance) == ""
+        assert service.state(instance).why == ""
+        assert isinstance(service.evidence(instance), str)
+        assert subject.count(instance) == 1
+
     def test_crashed_app_is_seen_and_may_start_again(self, subject: Subject) -> None:
         """An app that ended by itself is not running; starting it again starts one copy and is counted."""
         instance = subject.instance("1")
@@ -139,3 +149,91 @@ class ServiceSuite:
         service.stop(second)
         service.start(second)
         assert service.state(second).restarts == 0
+
+
+@dataclass
+class SlotSubject:
+    """The service under test, for releases with a handover.
+
+    `instance(version, slot)` is a runnable release; `crash` ends a copy from outside; `count` tells how many copies of the
+    app run on the host, in whatever slot.
+    """
+
+    service: Callable[[], Service]
+    instance: Callable[[str, int | None], Instance]
+    crash: Callable[[Instance], None]
+    count: Callable[[Instance], int]
+
+
+class SlotSuite:
+    """Run by each service that can run two releases of an app side by side."""
+
+    def test_two_slots_run_side_by_side(self, slotted: SlotSubject) -> None:
+        """Another release, and the same one too, runs in the other slot; each has a state of its own."""
+        service = slotted.service()
+        first, second = slotted.instance("1", 0), slotted.instance("2", 1)
+        assert service.start(first)
+        assert service.start(second)
+        assert not slotted.service().start(first)
+        assert slotted.service().state(first).pid != slotted.service().state(second).pid
+        assert slotted.count(first) == 2
+        service.stop(second)
+        again = slotted.instance("1", 1)
+        assert not service.state(again).running
+        assert service.start(again)
+        assert service.state(first).running
+        assert slotted.count(first) == 2
+
+    def test_stopping_one_slot_leaves_the_other(self, slotted: SlotSubject) -> None:
+        """Stop ends what is in its slot, whichever release; the copy beside it serves on, the same process."""
+        service = slotted.service()
+        first, second = slotted.instance("1", 0), slotted.instance("2", 1)
+        service.start(first)
+        pid = service.state(first).pid
+        service.start(second)
+        slotted.service().stop(slotted.instance("1", 1))
+        assert not service.state(second).running
+        assert slotted.service().state(first).pid == pid
+        assert slotted.count(first) == 1
+
+    def test_a_crash_in_one_slot_is_not_seen_in_the_other(self, slotted: SlotSubject) -> None:
+        """One copy that ends is started again without touching the other one."""
+        service = slotted.service()
+        first, second = slotted.instance("1", 0), slotted.instance("2", 1)
+        service.start(first)
+        service.start(second)
+        pid = service.state(first).pid
+        slotted.crash(second)
+        until(lambda: not service.state(second).running, "a dead copy counts as running")
+        assert service.state(first).running
+        assert service.start(second)
+        state = service.state(first)
+        assert (state.pid, state.restarts) == (pid, 0)
+        assert slotted.count(first) == 2
+
+    def test_a_slot_holds_one_release(self, slotted: SlotSubject) -> None:
+        """A second release in a slot that is taken is refused by name."""
+        service = slotted.service()
+        service.start(slotted.instance("1", 1))
+        with pytest.raises(ServiceError, match=slotted.instance("1", 1).release_id):
+            service.start(slotted.instance("2", 1))
+
+    def test_without_a_slot_nothing_runs_beside(self, slotted: SlotSubject) -> None:
+        """A release without a handover may hold what there is only one of: neither order starts both."""
+        service = slotted.service()
+        alone, slot = slotted.instance("1", None), slotted.instance("2", 1)
+        service.start(alone)
+        with pytest.raises(ServiceError, match="still runs"):
+            service.start(slot)
+        service.stop(alone)
+        service.start(slot)
+        with pytest.raises(ServiceError, match="still runs"):
+            service.start(alone)
+
+    def test_stop_without_a_slot_ends_every_copy(self, slotted: SlotSubject) -> None:
+        """An app that is removed, or loses its handover, leaves no copy behind."""
+        service = slotted.service()
+        for slot in (0, 1):
+            service.start(slotted.instance("1", slot))
+        service.stop(slotted.instance("1", None))
+        assert slotted.count(slotted.instance("1", None)) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.service_port import ServiceSuite, Subject
+from conformance.service_port import ServiceSuite, SlotSubject, SlotSuite, Subject
 from fakes.drivers import FakeService, World
 from fakes.services import end_all, make_instance
 from towpath.kinds import SERVICES as KNOWN
@@ -51,6 +51,21 @@ class TestFake(ServiceSuite):
         )
 
 
+class TestFakeSlots(SlotSuite):
+    """The suite of slots, on the fake."""
+
+    @pytest.fixture
+    def slotted(self, tmp_path: Path) -> SlotSubject:
+        """Return a fake on a world of its own."""
+        world = World()
+        return SlotSubject(
+            service=lambda: FakeService(world),
+            instance=lambda version, slot: make_instance(tmp_path, version, slot=slot),
+            crash=lambda instance: world.crash(instance.app, instance.slot),
+            count=lambda instance: len(world.copies(instance.app)),
+        )
+
+
 def running(instance: Instance) -> list[processes.ProcessId]:
     """Return the leaders of what really runs for an app on this machine."""
     found = processes.find_by_env("TOWPATH_APP_DIR", instance.marker)
@@ -86,6 +101,25 @@ class TestProcess(ServiceSuite):
 
 
 @pytest.mark.usefixtures("_nothing_left")
+class TestProcessSlots(SlotSuite):
+    """The suite of slots, on real processes."""
+
+    @pytest.fixture
+    def slotted(self, tmp_path: Path) -> SlotSubject:
+        """Return the service on this machine."""
+
+        def crash_slot(instance: Instance) -> None:
+            os.kill(ProcessService(Files(), SystemClock()).state(instance).pid, signal.SIGKILL)
+
+        return SlotSubject(
+            service=lambda: ProcessService(Files(), SystemClock()),
+            instance=lambda version, slot: make_instance(tmp_path, version, slot=slot),
+            crash=crash_slot,
+            count=lambda instance: len(running(instance)),
+        )
+
+
+@pytest.mark.usefixtures("_nothing_left")
 class TestSystemd(ServiceSuite):
     """The suite, on a systemctl that keeps state and runs units for real."""
 
@@ -102,11 +136,13 @@ class TestSystemd(ServiceSuite):
             unit.write_text(f"[Unit]\nDescription=hello {version}\n[Service]\nExecStart=app\n[Install]\n")
             return made
 
+        systemctl = (sys.executable, "-I", "-S", str(SYSTEMCTL), "--root", str(manager))
         return Subject(
             service=lambda: SystemdService(
                 Files(),
                 SystemClock(),
-                systemctl=(sys.executable, "-I", "-S", str(SYSTEMCTL), "--root", str(manager)),
+                systemctl=systemctl,
+                journalctl=(*systemctl, "journal"),
                 unit_dir=manager / "units",
             ),
             instance=instance,

@@ -6,11 +6,17 @@ A `World` is the host: what runs on it goes on when an agent is killed and a new
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from towpath.handover import SLOTS
 from towpath.parameters import Value
 from towpath_agent.errors import ServiceError
 from towpath_agent.instance import Instance, ServiceState
 from towpath_agent.probes.base import ProbeContext, ProbeResult, result
 from towpath_agent.services.base import STOPPED
+
+
+def place(app: str, slot: int | None) -> str:
+    """Return the key in `World.apps`: the app, and the slot of a release with a handover."""
+    return app if slot is None else f"{app} {slot}"
 
 
 @dataclass
@@ -40,13 +46,16 @@ class World:
     next_pid: int = 100
 
     def running(self, app: str) -> str | None:
-        """Return the id of the release that runs of an app, or None."""
-        here = self.apps.get(app)
-        return here.release_id if here is not None and here.alive else None
+        """Return the ids of the releases that run of an app, or None; mostly there is one."""
+        return ", ".join(sorted(it.release_id for it in self.copies(app))) or None
 
-    def crash(self, app: str) -> None:
+    def copies(self, app: str) -> list[Running]:
+        """Return all that runs of an app."""
+        return [it for name, it in self.apps.items() if name.partition(" ")[0] == app and it.alive]
+
+    def crash(self, app: str, slot: int | None = None) -> None:
         """Let the app end by itself."""
-        self.apps[app].alive = False
+        self.apps[place(app, slot)].alive = False
 
     def reboot(self) -> None:
         """Let everything end; what was counted starts anew."""
@@ -64,34 +73,49 @@ class FakeService:
     def start(self, instance: Instance) -> bool:
         """Start, or adopt exactly this."""
         self._before("start", instance)
-        here = self.world.apps.get(instance.app)
-        if here is not None and here.alive:
-            if here.is_of(instance):
-                return False
-            raise ServiceError(f"cannot start {instance.app} {instance.release_id}: {here.release_id} still runs")
+        for slot in self._rivals(instance):
+            here = self.world.apps.get(place(instance.app, slot))
+            if here is not None and here.alive:
+                if slot == instance.slot and here.is_of(instance):
+                    return False
+                raise ServiceError(f"cannot start {instance.app} {instance.release_id}: {here.release_id} still runs")
+        here = self.world.apps.get(place(instance.app, instance.slot))
         starts = here.starts + 1 if here is not None and here.is_of(instance) else 1
         self.world.next_pid += 1
-        self.world.apps[instance.app] = Running(
+        self.world.apps[place(instance.app, instance.slot)] = Running(
             instance.release_id, instance.command, dict(instance.env), self.world.next_pid, starts
         )
         self.world.log.append(("start", instance.release_id))
         return True
 
+    @staticmethod
+    def _rivals(instance: Instance) -> tuple[int | None, ...]:
+        return (None, *range(SLOTS)) if instance.slot is None else (instance.slot, None)
+
     def stop(self, instance: Instance) -> None:
-        """End whatever runs of the app."""
+        """End whatever runs of the app, in its slot or without one."""
         self._before("stop", instance)
-        here = self.world.apps.pop(instance.app, None)
-        if here is not None and here.alive:
-            self.world.log.append(("stop", here.release_id))
+        for slot in self._rivals(instance):
+            here = self.world.apps.pop(place(instance.app, slot), None)
+            if here is not None and here.alive:
+                self.world.log.append(("stop", here.release_id))
 
     def state(self, instance: Instance) -> ServiceState:
         """Return what runs of exactly this."""
-        here = self.world.apps.get(instance.app)
+        here = self.world.apps.get(place(instance.app, instance.slot))
         if here is None or not here.is_of(instance):
             return STOPPED
         if not here.alive:
             return replace(STOPPED, restarts=here.starts - 1)
         return ServiceState(running=True, pid=here.pid, restarts=here.starts - 1, rss_bytes=here.rss_bytes)
+
+    def drift(self, instance: Instance) -> str:
+        """Find nothing."""
+        return ""
+
+    def evidence(self, instance: Instance) -> str:
+        """Know nothing."""
+        return ""
 
 
 class FakeProbe:

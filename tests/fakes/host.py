@@ -20,13 +20,14 @@ from fakes.server import FakeServer
 from towpath.index import Entry, EntryType, check_entries
 from towpath.manifest import HostFacts
 from towpath.parameters import Parameter, Value
-from towpath.release import Artifact, HealthPolicy, Install, Probe, Release, Run
+from towpath.release import Artifact, HealthPolicy, Hook, Install, Probe, Release, Run
 from towpath.reports import AppState, Event
 from towpath.status import State
 from towpath.wire import encode_index
 from towpath_agent.hooks import HookRunner
 from towpath_agent.installers import INSTALLERS
 from towpath_agent.installers.base import current_release
+from towpath_agent.instance import Instance
 from towpath_agent.journal import Journal
 from towpath_agent.runner.actions import Actions
 from towpath_agent.runner.agent import Agent, Chance
@@ -37,6 +38,7 @@ from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.runner.steady import Steady
 from towpath_agent.store import Store
 from towpath_agent.system.files import Files
+from towpath_agent.system.process import HookResult
 from towpath_agent.trust.model import Fetch, VerifyRequest, VerifyResult
 from towpath_agent.trust.verifier import verify
 
@@ -53,6 +55,18 @@ class _InProcess:
 
     def verify(self, request: VerifyRequest, fetch: Fetch) -> VerifyResult:
         return verify(request, fetch)
+
+
+class _Hooks(HookRunner):
+    """Real hooks, that tell before and after each run."""
+
+    tell: Callable[[str, Path], None] = staticmethod(lambda _verb, _path: None)
+
+    def run(self, hook: Hook, instance: Instance, parameters: Mapping[str, Value]) -> HookResult:
+        self.tell("before hook", Path(hook.point))
+        result = super().run(hook, instance, parameters)
+        self.tell("after hook", Path(hook.point))
+        return result
 
 
 class _Journal(Journal):
@@ -149,11 +163,13 @@ class SimulatedHost:
         self.journal.tell = self._change
         floors = FloorsFile(self.folder / "trust" / "floors.json", files)
         services = {kind: FakeService(self.world, self._service_change) for kind in ("process", "none", "systemd")}
+        hooks = _Hooks(self.clock)
+        hooks.tell = self._change
         drivers = Drivers(
             installers={kind: make(files) for kind, make in INSTALLERS.items()},
             services=services,
             probes={kind: FakeProbe(self._judge) for kind in ("http", "tcp", "exec", "process")},
-            hooks=HookRunner(self.clock),
+            hooks=hooks,
         )
         desired = Desired(
             server=self.server,

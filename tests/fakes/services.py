@@ -20,6 +20,7 @@ def make_instance(
     env: Mapping[str, str] | None = None,
     script: str = APP,
     stop_timeout_ms: int = 5000,
+    slot: int | None = None,
 ) -> Instance:
     """Return an installed release of the app `hello` whose program is `bin/app`; it ignores its parameters."""
     run = run or Run("process", command=("bin/app", "--version", version), stop_timeout_ms=stop_timeout_ms)
@@ -39,6 +40,7 @@ def make_instance(
         env=dict(env or {}),
         run=run,
         log=app_dir / "logs" / f"{identity}.log",
+        slot=slot,
     )
 
 

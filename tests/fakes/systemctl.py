@@ -123,9 +123,25 @@ class Manager:
             "MainPID": str(pid),
             "NRestarts": "0",
             "MemoryCurrent": "4096000" if pid else "[not set]",
+            "UnitFileState": self.file_state(unit),
+            "Result": "success" if pid or unit not in self.state["pids"] else "signal",
+            "ExecMainCode": "0" if pid or unit not in self.state["pids"] else "2",
+            "ExecMainStatus": "0" if pid or unit not in self.state["pids"] else "9",
+            "TimeoutStartUSec": "1min 30s",
         }
         for name in names:
             print(f"{name}={values[name]}")
+
+    def file_state(self, unit: str) -> str:
+        found = self.on_disk(unit)
+        if found is None:
+            return ""
+        if "[Install]" not in found["text"]:
+            return "static"
+        return "enabled" if unit in self.state["enabled"] else "disabled"
+
+    def journal(self, unit: str) -> None:
+        print(f"{unit}: here stands what it printed")
 
     def enable(self, unit: str) -> None:
         if "[Install]" not in self.state["loaded"].get(unit, {}).get("text", ""):
@@ -159,6 +175,8 @@ def main(words: list[str]) -> None:
     match command:
         case "daemon-reload":
             manager.reload()
+        case "journal":
+            manager.journal(rest[-1].removeprefix("--unit="))
         case "start" | "stop" | "enable" | "disable":
             getattr(manager, command)(rest[0])
         case "reset-failed":

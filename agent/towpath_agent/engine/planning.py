@@ -6,7 +6,7 @@ generation; one that only could not be reached is tried again later.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from towpath.parameters import Value
@@ -15,16 +15,20 @@ from towpath.status import State, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the host should run of one app. `sha256` empty: nothing, the app is to be removed."""
+    """What the host should run of one app. `sha256` empty: nothing, the app is to be removed.
+
+    `slot` is the host's own choice among the ports of a release with a handover (`engine.slots`); no server knows it.
+    """
 
     app: str
     sha256: bytes = b""
     version: str = ""
     parameters: Mapping[str, Value] = field(default_factory=dict)
     generation: int = 0
+    slot: int = 0
 
     def same_as(self, other: "Wish | None") -> bool:
-        """Return whether both run the same bits with the same parameters; the generation does not matter."""
+        """Return whether both run the same bits with the same parameters; generation and slot do not matter."""
         if other is None:
             return not self.sha256
         return self.sha256 == other.sha256 and dict(self.parameters) == dict(other.parameters)
@@ -104,7 +108,7 @@ def _decide(
         return Decision(Step.SUPERSEDE, wish, f"the host should run {wish.version or 'nothing'} by now")
     if wish.same_as(current):
         if current is not None and current.generation != wish.generation:
-            return Decision(Step.ADOPT, wish, "it runs already")
+            return Decision(Step.ADOPT, replace(wish, slot=current.slot), "it runs already")
         return None
     if failure is not None and failure.blocks(wish, now_unix_ms):
         return None

@@ -5,7 +5,7 @@ journalling stands in `runner.agent`, which commits the state before it calls th
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from towpath.errors import Broken, Refusal, TowpathError, Unavailable
 from towpath.index import MAX_INDEX_BYTES, objects
@@ -15,12 +15,15 @@ from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.planning import disk_needed, may_switch
 from towpath_agent.engine.table import Action, Outcome
+from towpath_agent.errors import ServiceError
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Server
 from towpath_agent.runner import cleanup
+from towpath_agent.runner.handover import Handovers, Steps
 from towpath_agent.runner.health import HealthWatch, is_ill
-from towpath_agent.runner.site import Drivers, Site, id_of
+from towpath_agent.runner.result import DONE, Result
+from towpath_agent.runner.site import Drivers, Site, id_of, values_of
 from towpath_agent.services.base import Service
 from towpath_agent.system.clock import Clock
 
@@ -30,23 +33,6 @@ DISK_MARGIN = 32 * 2**20
 DISK_RETRY_S = 60.0
 FETCH_GIVE_UP_RETRY_S = 60.0
 LOG_TAIL_BYTES = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How an action went. `outcome` None: not finished; call again at `again_s` (monotonic)."""
-
-    outcome: Outcome | None
-    reason: str = ""
-    code: str = ""
-    evidence: str = ""
-    verdict: Verdict = Verdict.NONE
-    retry_after_s: float | None = None
-    again_s: float | None = None
-    attempts: int | None = None
-
-
-DONE = Result(Outcome.DONE)
 
 
 class Actions:
@@ -59,6 +45,8 @@ class Actions:
         self._fetch_tries: dict[str, int] = {}
         self._fetch_again: dict[str, float] = {}
         self._undone: set[str] = set()
+        steps = Steps(run_hook=self._run_hook, stop=self._stop)
+        self._handovers = Handovers(site=site, drivers=drivers, journal=journal, clock=clock, steps=steps)
         self.notes: list[tuple[Transaction, str, str, str]] = []  # said, but not decisive: (tx, code, reason, evidence)
         self._do: dict[Action, Callable[[Transaction], Result]] = {
             Action.PREPARE: self._prepare,
@@ -90,7 +78,8 @@ class Actions:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
             code = error.code if isinstance(error, TowpathError) else "os-error"
-            return Result(Outcome.FAILED, f"{action}: {error}", code)
+            evidence = error.evidence if isinstance(error, ServiceError) else ""
+            return Result(Outcome.FAILED, f"{action}: {error}", code, evidence)
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
             return Result(Outcome.FAILED, f"{action}: {type(error).__name__}: {error}", "driver-bug")
 
@@ -117,6 +106,7 @@ class Actions:
         self._fetch_tries.pop(tx_id, None)
         self._fetch_again.pop(tx_id, None)
         self._undone.discard(tx_id)
+        self._handovers.forget(tx_id)
 
     # -- before the switch: nothing that runs is touched
 
@@ -175,7 +165,7 @@ class Actions:
     # -- the switch and what follows
 
     def _switch(self, tx: Transaction) -> Result:
-        if tx.old is not None:
+        if tx.old is not None and not self._handovers.beside(tx):
             self._stop(tx, tx.old)
         if not tx.wish.sha256:
             if tx.old is not None:
@@ -217,13 +207,21 @@ class Actions:
         watch = self._watches.get(tx.id)
         if watch is None:
             watch = self._watches[tx.id] = HealthWatch(new, self._site, self._drivers, self._clock)
+        self._handovers.keep_old(tx)
         state = watch.service_state()
         if not state.running:
             self._watches.pop(tx.id, None)
-            return Result(Outcome.LOST, "the app stopped by itself", "app-stopped", evidence=self._log_tail(new))
+            lost = Outcome.FAILED if self._handovers.old_serves(tx) else Outcome.LOST
+            reason = f"the app stopped by itself: {state.why}" if state.why else "the app stopped by itself"
+            return Result(lost, reason, "app-stopped", evidence=self._log_tail(new))
         verdict = watch.check(state)
         if verdict.health is Health.HEALTHY:
-            return DONE
+            result = self._handovers.complete(tx)
+            if result.again_s is None:
+                return result
+            return replace(
+                result, again_s=min(result.again_s, watch.next_due_s())
+            )  # judged on while the old one drains
         if is_ill(verdict):
             evidence = f"{verdict.evidence}\n{self._log_tail(new)}".strip()
             return Result(Outcome.FAILED, verdict.reason, "unhealthy", evidence=evidence)
@@ -252,15 +250,24 @@ class Actions:
         if tx.id not in self._undone:
             self._go_back(tx)
             self._undone.add(tx.id)
-        if tx.old is None or tx.verdict is Verdict.SUPERSEDED:
+        returning = self._handovers.returning(tx)
+        if tx.old is None or (tx.verdict is Verdict.SUPERSEDED and not returning):
             return Result(Outcome.DONE, verdict=_verdict(tx, Verdict.FAILED))
-        return self._prove_old(tx, tx.old)
+        result = self._prove_old(tx, tx.old)
+        if result.outcome is None or not returning:
+            return result
+        result = self._handovers.give_back(tx, result)
+        if result.outcome is Outcome.DONE:
+            self._after_revert(tx)
+        return result
 
     def _go_back(self, tx: Transaction) -> None:
         new_release = decode_release(tx.release) if tx.wish.sha256 else None
         old_release = decode_release(tx.old.release) if tx.old is not None else None
+        returning = self._handovers.returning(tx)
         if new_release is not None:
-            self._stop(tx, _new(tx))
+            if not returning:  # else it serves until the old one does
+                self._stop(tx, _new(tx))
             if old_release is None or old_release.install.kind != new_release.install.kind:
                 self._installer(new_release).unswitch(self._site.plan(_new(tx), ()))
         if tx.old is not None and old_release is not None:
@@ -269,10 +276,13 @@ class Actions:
             previous = id_of(kept) if kept is not None and kept.wish.sha256 != tx.old.wish.sha256 else None
             self._installer(old_release).switch(self._site.plan(tx.old, entries), previous)
             self._service(old_release).start(self._site.instance(tx.old))
-        if new_release is not None:
-            failed = self._run_hook("post_revert", _new(tx))
-            if failed is not None:
-                self.notes.append((tx, failed.code, failed.reason, failed.evidence))
+        if not returning:
+            self._after_revert(tx)
+
+    def _after_revert(self, tx: Transaction) -> None:
+        failed = self._run_hook("post_revert", _new(tx)) if tx.wish.sha256 else None
+        if failed is not None:
+            self.notes.append((tx, failed.code, failed.reason, failed.evidence))
 
     def _prove_old(self, tx: Transaction, old: Deployed) -> Result:
         """Probe what was reverted to. Where it is ill as well, the world is broken, not the release."""
@@ -312,7 +322,7 @@ class Actions:
         if hook is None:
             return None
         try:
-            result = self._drivers.hooks.run(hook, self._site.instance(deployed), deployed.wish.parameters)
+            result = self._drivers.hooks.run(hook, self._site.instance(deployed), values_of(deployed))
         except (TowpathError, OSError) as error:
             return Result(Outcome.FAILED, f"hook {point}: {error}", "hook-failed")
         if result.timed_out:
@@ -332,7 +342,9 @@ class Actions:
         return id_of(kept) if kept is not None else None
 
     def _log_tail(self, deployed: Deployed) -> str:
-        return self._site.tail(self._site.log(deployed), LOG_TAIL_BYTES)
+        service = self._service(decode_release(deployed.release))
+        said = service.evidence(self._site.instance(deployed))
+        return f"{said}\n{self._site.tail(self._site.log(deployed), LOG_TAIL_BYTES)}".strip()
 
     def _installer(self, release: Release) -> Installer:
         return self._drivers.installers[release.install.kind]

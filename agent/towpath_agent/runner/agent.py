@@ -13,17 +13,18 @@ from towpath.reports import Event
 from towpath.status import Health, State, Verdict
 from towpath.wire import decode_release
 from towpath_agent.control.desk import Desk
-from towpath_agent.engine import pacing
+from towpath_agent.engine import pacing, slots
 from towpath_agent.engine.explaining import Live
 from towpath_agent.engine.planning import Failure, Open, Step, Wish, plan, to_remember
 from towpath_agent.engine.table import Action, Outcome, action_of, can, next_state
 from towpath_agent.journal import Deployed, Journal, Transaction
-from towpath_agent.runner.actions import Actions, Result
+from towpath_agent.runner.actions import Actions
 from towpath_agent.runner.desired import Desired, refused_apps
 from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.holding import Holding
 from towpath_agent.runner.local import Local
 from towpath_agent.runner.reporting import Reporter, app_states
+from towpath_agent.runner.result import Result
 from towpath_agent.runner.steady import Steady
 from towpath_agent.system.clock import Clock
 
@@ -205,7 +206,9 @@ class Agent:
             app = decision.wish.app
             if decision.step is Step.SUPERSEDE:
                 self._superseded[app] = decision.reason
-                self._again.pop(app, None)
+                # One that goes back already does so at its own pace: else it would be retried without a pause.
+                if can(self._transactions[app].state, Outcome.SUPERSEDED):
+                    self._again.pop(app, None)
             elif decision.step is Step.ADOPT:
                 previous = self._journal.deployed("previous").get(app)
                 self._journal.set_current(app, Deployed(decision.wish, self._current[app].release), previous)
@@ -218,11 +221,16 @@ class Agent:
         if confirmed is not None:  # in probation: what replaces it ends its watch
             self._journal.drop_transaction(confirmed.id)
             self._actions.forget(confirmed.id)
+        old = self._current.get(wish.app)
+        if wish.sha256:
+            old_release = decode_release(old.release) if old is not None else None
+            slot = slots.choose(wish, decode_release(release), old.wish if old is not None else None, old_release)
+            wish = replace(wish, slot=slot)
         tx = Transaction(
             id=self._chance.new_id(),
             wish=wish,
             release=release,
-            old=self._current.get(wish.app),
+            old=old,
             begun_unix_ms=self._clock.now_unix_ms(),
         )
         self._journal.put_transaction(tx, self._transition(tx))
@@ -263,6 +271,8 @@ class Agent:
             self._say_notes()
             if result.attempts is not None:
                 tx = replace(tx, attempts=result.attempts)
+            if result.handed and not tx.handed:
+                tx = self._transactions[app] = replace(tx, handed=True)
             if result.outcome is None:
                 if app in self._superseded and can(tx.state, Outcome.SUPERSEDED):
                     continue

@@ -6,7 +6,7 @@ from towpath.wire import decode_release
 from towpath_agent.engine.health import HealthTracker, HealthVerdict
 from towpath_agent.journal import Deployed
 from towpath_agent.probes.base import ProbeContext
-from towpath_agent.runner.site import Drivers, Site, render_options
+from towpath_agent.runner.site import Drivers, Site, render_options, values_of
 from towpath_agent.services.base import ServiceState
 from towpath_agent.system.clock import Clock
 
@@ -43,7 +43,7 @@ class HealthWatch:
         for number in self._tracker.due(now):
             probe = self._release.probes[number]
             context = ProbeContext(instance=self._instance, service_state=state, timeout_s=probe.timeout_ms / 1000)
-            options = render_options(probe.options, self.deployed.wish.parameters)
+            options = render_options(probe.options, values_of(self.deployed))
             result = self._drivers.probes[probe.kind].check(options, context)
             self._tracker.observe(
                 number,

@@ -12,6 +12,7 @@ from towpath.index import MAX_INDEX_BYTES, Entry, check_entries
 from towpath.names import release_id
 from towpath.parameters import Value, render
 from towpath.wire import MAX_RELEASE_BYTES, decode_index, decode_release
+from towpath_agent.engine import slots
 from towpath_agent.hooks import HookRunner
 from towpath_agent.installers.base import Installer, InstallPlan
 from towpath_agent.journal import Deployed, wish_from_text, wish_to_text
@@ -113,7 +114,7 @@ class Site:
     def instance(self, deployed: Deployed) -> Instance:
         """Return what a service, a hook or a probe needs to know of `deployed`."""
         release, wish = decode_release(deployed.release), deployed.wish
-        values = wish.parameters
+        values = values_of(deployed)
         return Instance(
             app=wish.app,
             release_id=id_of(deployed),
@@ -123,12 +124,18 @@ class Site:
             env={name: render(value, values) for name, value in release.run.env.items()},
             run=release.run,
             log=self.log(deployed),
+            slot=None if release.run.handover is None else wish.slot,
         )
 
 
 def id_of(deployed: Deployed) -> str:
     """Return the folder name of a release on this host."""
     return release_id(deployed.wish.version, deployed.wish.sha256)
+
+
+def values_of(deployed: Deployed) -> Mapping[str, Value]:
+    """Return the parameters as this copy sees them: in a release with a handover, `${port}` is its own port."""
+    return slots.values(deployed.wish, decode_release(deployed.release).run.handover)
 
 
 def render_options(options: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:

@@ -89,8 +89,9 @@ class Steady:
             return
         deployed = kept.watch.deployed
         release = decode_release(deployed.release)
-        evidence = self._site.tail(self._site.log(deployed), 2048)
-        self._drivers.services[release.run.kind].start(self._site.instance(deployed))
+        service, instance = self._drivers.services[release.run.kind], self._site.instance(deployed)
+        evidence = f"{service.evidence(instance)}\n{self._site.tail(self._site.log(deployed), 2048)}".strip()
+        service.start(instance)
         kept.restarts += 1
         kept.last_restart_s = now
         kept.restart_at_s = now + pacing.backoff_s(kept.restarts, pacing.RESTART_RETRY_S, pacing.MAX_RESTART_RETRY_S)

@@ -30,3 +30,14 @@ class Service(Protocol):
     def state(self, instance: Instance) -> ServiceState:
         """Return what runs of exactly this release with exactly this command and environment."""
         ...
+
+    def drift(self, instance: Instance) -> str:
+        """Return what of a running unit is not as its release wants it, empty where nothing is; `start` puts it right.
+
+        Nothing is touched, and whether it runs is `state`'s to say.
+        """
+        ...
+
+    def evidence(self, instance: Instance) -> str:
+        """Return what the service itself knows of the unit's last run, for a person; empty where there is nothing."""
+        ...

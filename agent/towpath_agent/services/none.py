@@ -24,3 +24,13 @@ class NoneService:
         """Return that all runs as it should."""
         del instance
         return ServiceState(running=True, pid=0, restarts=0, rss_bytes=0)
+
+    def drift(self, instance: Instance) -> str:
+        """Find nothing."""
+        del instance
+        return ""
+
+    def evidence(self, instance: Instance) -> str:
+        """Know nothing."""
+        del instance
+        return ""

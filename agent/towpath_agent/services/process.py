@@ -4,23 +4,27 @@ Rules: the record (`service.json`: process, release, fingerprint, boot) is durab
 instruction runs, because it waits for that at a gate (`system.process`). A record that is lost or garbled is rebuilt
 from the markers in the environment of what runs, so a running app is never touched for it. Before anything is
 started, what is left of an earlier run of the app is ended. Programs must stay in the foreground.
+Copies in the two slots of an app (a handover) have a record each and TOWPATH_SLOT in their environment, and do not see
+one another. A copy without a slot never runs beside one with a slot: it may hold what there is only one of.
 Not handled here: starting again an app that ended (runner), resource limits and log rotation while it runs.
 """
 
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from towpath.handover import SLOTS
 from towpath_agent.errors import ServiceError
-from towpath_agent.instance import APP_DIR_VARIABLE, Instance, ServiceState, app_environment
+from towpath_agent.instance import APP_DIR_VARIABLE, SLOT_VARIABLE, Instance, ServiceState, app_environment
 from towpath_agent.services.base import STOPPED
 from towpath_agent.system import process as processes
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
 from towpath_agent.system.process import ProcessId
 
-RECORD = "service.json"
 RUN_VARIABLE = "TOWPATH_RUN"
 _MAX_RECORD_BYTES = 2**16
 _MAX_LOG_BYTES = 16 * 2**20
@@ -50,10 +54,9 @@ class ProcessService:
 
     def start(self, instance: Instance) -> bool:
         """Start the command, or adopt the one that runs."""
-        record = self._running(instance)
         fingerprint = _fingerprint(instance)
-        if record is not None:
-            if (record.release_id, record.fingerprint) == (instance.release_id, fingerprint):
+        for slot, record in self._running(instance, _rivals(instance)).items():
+            if (slot, record.release_id, record.fingerprint) == (instance.slot, instance.release_id, fingerprint):
                 return False
             raise ServiceError(
                 f"cannot start {instance.app} {instance.release_id}: {record.release_id} still runs as process "
@@ -61,7 +64,7 @@ class ProcessService:
             )
         self._end_strays(instance)
         fresh = _Record(ProcessId(0, 0.0), instance.release_id, fingerprint, processes.boot_id(), starts=1)
-        before = self._read(instance)
+        before = self._read(instance, instance.slot)
         if before is not None and replace(before, process=fresh.process, starts=1) == fresh:
             fresh = replace(fresh, starts=before.starts + 1)
         self._prepare_log(instance)
@@ -71,26 +74,27 @@ class ProcessService:
             cwd=instance.folder,
             env={**app_environment(instance), RUN_VARIABLE: marker},
             log=instance.log,
-            recorded=lambda process: self._write(instance, replace(fresh, process=process)),
+            recorded=lambda process: self._write(instance, instance.slot, replace(fresh, process=process)),
         )
         return True
 
     def stop(self, instance: Instance) -> None:
         """End the app: TERM, after the release's `stop_timeout` KILL."""
-        record = self._running(instance)
-        if record is not None:
+        for record in self._running(instance, _rivals(instance)).values():
             processes.stop(record.process, instance.run.stop_timeout_ms / 1000, self._clock)
         self._end_strays(instance)
-        if self._files.exists(instance.app_dir / RECORD):
-            self._files.remove(instance.app_dir / RECORD)
+        records = [path for slot in _rivals(instance) if self._files.exists(path := _path(instance, slot))]
+        for path in records:
+            self._files.remove(path)
+        if records:
             self._files.sync_dir(instance.app_dir)
 
     def state(self, instance: Instance) -> ServiceState:
         """Return whether this very release runs."""
-        record = self._running(instance)
+        record = self._running(instance, [instance.slot]).get(instance.slot)
         wanted = (instance.release_id, _fingerprint(instance))
         if record is None or (record.release_id, record.fingerprint) != wanted:
-            known = self._read(instance)
+            known = self._read(instance, instance.slot)
             restarts = known.starts - 1 if known is not None and (known.release_id, known.fingerprint) == wanted else 0
             return replace(STOPPED, restarts=restarts)
         return ServiceState(
@@ -100,32 +104,53 @@ class ProcessService:
             rss_bytes=processes.memory(record.process),
         )
 
-    def _running(self, instance: Instance) -> _Record | None:
-        """Return the record of what runs of the app now, whichever release it is."""
-        record = self._read(instance)
-        if record is None:
-            return self._rebuilt(instance)
-        if record.boot_id == processes.boot_id() and processes.alive(record.process):
-            return record
-        return None
+    def drift(self, instance: Instance) -> str:
+        """Find nothing: a process has no files beside its release."""
+        del instance
+        return ""
 
-    def _rebuilt(self, instance: Instance) -> _Record | None:
+    def evidence(self, instance: Instance) -> str:
+        """Know nothing: what the app printed stands in its log."""
+        del instance
+        return ""
+
+    def _running(self, instance: Instance, slots: Sequence[int | None]) -> dict[int | None, _Record]:
+        """Return the record of what runs of the app in each of `slots` now, whichever release it is."""
+        records = {slot: self._read(instance, slot) for slot in slots}
+        running = {
+            slot: record
+            for slot, record in records.items()
+            if record is not None and record.boot_id == processes.boot_id() and processes.alive(record.process)
+        }
+        lost = [slot for slot, record in records.items() if record is None]
+        return running | (self._rebuilt(instance, lost) if lost else {})
+
+    def _rebuilt(self, instance: Instance, slots: Sequence[int | None]) -> dict[int | None, _Record]:
         """Find what runs by its environment where there is no record, and put it on record again."""
-        for process in processes.find_by_env(APP_DIR_VARIABLE, instance.marker):
+        rebuilt: dict[int | None, _Record] = {}
+        for process in self._found(instance, slots):
             variables = processes.environment(process.pid)
             fingerprint, dash, _ = variables.get(RUN_VARIABLE, "").partition("-")
-            if dash and processes.leads_session(process):
+            slot = next(slot for slot in slots if _variable(slot) == variables.get(SLOT_VARIABLE, ""))
+            if dash and slot not in rebuilt and processes.leads_session(process):
                 release_id = variables.get("TOWPATH_RELEASE", "")
                 record = _Record(process, release_id, fingerprint, processes.boot_id(), starts=1)
-                self._write(instance, record)
-                return record
-        return None
+                self._write(instance, slot, record)
+                rebuilt[slot] = record
+        return rebuilt
+
+    @staticmethod
+    def _found(instance: Instance, slots: Sequence[int | None]) -> list[ProcessId]:
+        """Return what carries the app's marker in one of `slots`, oldest first."""
+        wanted = {_variable(slot) for slot in slots}
+        found = processes.find_by_env(APP_DIR_VARIABLE, instance.marker)
+        return [one for one in found if processes.environment(one.pid).get(SLOT_VARIABLE, "") in wanted]
 
     def _end_strays(self, instance: Instance) -> None:
         """End what carries the app's marker: workers of an app that crashed, daemons of its hooks, second copies."""
         strays: list[ProcessId] = []
         for _ in range(_MAX_SWEEPS):
-            strays = processes.find_by_env(APP_DIR_VARIABLE, instance.marker)
+            strays = self._found(instance, _rivals(instance))
             for process in strays:
                 processes.stop(process, instance.run.stop_timeout_ms / 1000, self._clock)
             if not strays:
@@ -138,9 +163,9 @@ class ProcessService:
         if files.exists(log) and files.size(log) > _MAX_LOG_BYTES:
             files.rename(log, log.with_name(f"{log.name}.1"))
 
-    def _read(self, instance: Instance) -> _Record | None:
+    def _read(self, instance: Instance, slot: int | None) -> _Record | None:
         try:
-            raw = json.loads(self._files.read(instance.app_dir / RECORD, _MAX_RECORD_BYTES))
+            raw = json.loads(self._files.read(_path(instance, slot), _MAX_RECORD_BYTES))
             return _Record(
                 process=ProcessId(int(raw["pid"]), float(raw["created"])),
                 release_id=str(raw["release_id"]),
@@ -151,7 +176,7 @@ class ProcessService:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def _write(self, instance: Instance, record: _Record) -> None:
+    def _write(self, instance: Instance, slot: int | None, record: _Record) -> None:
         raw = {
             "pid": record.process.pid,
             "created": record.process.created,
@@ -160,7 +185,20 @@ class ProcessService:
             "boot_id": record.boot_id,
             "starts": record.starts,
         }
-        self._files.write_atomic(instance.app_dir / RECORD, json.dumps(raw).encode())
+        self._files.write_atomic(_path(instance, slot), json.dumps(raw).encode())
+
+
+def _path(instance: Instance, slot: int | None) -> Path:
+    return instance.app_dir / ("service.json" if slot is None else f"service.{slot}.json")
+
+
+def _variable(slot: int | None) -> str:
+    return "" if slot is None else str(slot)
+
+
+def _rivals(instance: Instance) -> Sequence[int | None]:
+    """Return the slots that must be empty before this copy starts, and are emptied when it is stopped."""
+    return (None, *range(SLOTS)) if instance.slot is None else (instance.slot, None)
 
 
 def _fingerprint(instance: Instance) -> str:

@@ -6,6 +6,8 @@ the unit sets them. The drop-in is written first and removed last; its first lin
 disk tell what is ours after any crash. A unit that somebody else installed is refused, never replaced. `stop` takes
 everything away again, so a revert, which stops the new release and starts the previous one, brings the previous unit
 back. The unit is enabled where it has an [Install] section: apps come back at boot even where the agent does not.
+A start returns when systemd calls the unit started: for Type=notify when it said READY. One that never does ends in an
+error with systemd's own words, and the unit's last lines in the journal as evidence.
 Not handled here: user managers, template units, sockets and timers.
 """
 
@@ -18,6 +20,7 @@ from towpath.errors import InputError
 from towpath_agent.errors import ServiceError
 from towpath_agent.instance import SEARCH_PATH, Instance, ServiceState
 from towpath_agent.services.base import STOPPED
+from towpath_agent.system import process as processes
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
 from towpath_agent.system.process import HookResult, run_hook
@@ -31,7 +34,17 @@ _MAX_UNIT_BYTES = 2**18
 _FILE_MODE = 0o644
 _FOLDER_MODE = 0o755
 _CALL_TIMEOUT_S = 30.0
-_START_TIMEOUT_S = 120.0
+# A unit may ask for longer than systemd's 90 s; but no start may hold up the other apps of a host for ever.
+_MAX_START_S = 900.0
+_JOURNAL_LINES = "20"
+_MAX_EVIDENCE = 4096
+# systemctl show prints spans as "1min 30s".
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h|d|w)")
+_SPAN_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_FACTS = (
+    "ActiveState,LoadState,FragmentPath,NeedDaemonReload,MainPID,NRestarts,MemoryCurrent,UnitFileState,Result,"
+    "ExecMainCode,ExecMainStatus,TimeoutStartUSec"
+)
 _RUNNING = frozenset({"active", "reloading"})
 # Everything else (activating, deactivating, waiting for its next restart) still may run a process.
 _ENDED = frozenset({"inactive", "failed"})
@@ -50,12 +63,19 @@ class SystemdService:
     """See the module."""
 
     def __init__(
-        self, files: Files, clock: Clock, *, systemctl: tuple[str, ...] = ("systemctl",), unit_dir: Path = UNIT_DIR
+        self,
+        files: Files,
+        clock: Clock,
+        *,
+        systemctl: tuple[str, ...] = ("systemctl",),
+        journalctl: tuple[str, ...] = ("journalctl",),
+        unit_dir: Path = UNIT_DIR,
     ) -> None:
-        """Install units in `unit_dir` and talk to the manager by `systemctl`."""
+        """Install units in `unit_dir`, talk to the manager by `systemctl`, read what they printed by `journalctl`."""
         self._files = files
         self._clock = clock
         self._systemctl = systemctl
+        self._journalctl = journalctl
         self._unit_dir = unit_dir
 
     def start(self, instance: Instance) -> bool:
@@ -68,6 +88,7 @@ class SystemdService:
             if (name, mark) == (unit, wanted):
                 if state in _RUNNING:
                     self._install(instance, unit, text)
+                    self._enable(instance, unit, text)
                     return False
             elif state not in _ENDED:
                 raise ServiceError(
@@ -81,10 +102,15 @@ class SystemdService:
         if unit not in owned:
             self._refuse_strangers(instance, unit)
         self._install(instance, unit, text)
+        # Or the tries of an earlier release, and our own, would count towards the start limit of this one.
         self._call("reset-failed", unit)
-        if re.search(r"^\[Install\]", text, re.MULTILINE):
-            self._must(instance, "enable", unit)
-        self._must(instance, "start", unit, timeout_s=_START_TIMEOUT_S)
+        self._enable(instance, unit, text)
+        limit = min(_MAX_START_S, _span_s(self._show(unit).get("TimeoutStartUSec", "")) + _CALL_TIMEOUT_S)
+        try:
+            self._must(instance, "start", unit, timeout_s=limit)
+        except ServiceError as error:
+            error.evidence = self.evidence(instance)
+            raise
         return True
 
     def stop(self, instance: Instance) -> None:
@@ -107,9 +133,42 @@ class SystemdService:
             facts = self._show(unit)
             restarts = _number(facts.get("NRestarts"))
             if facts.get("ActiveState") not in _RUNNING:
-                return ServiceState(running=False, pid=0, restarts=restarts, rss_bytes=0)
-            return ServiceState(True, _number(facts.get("MainPID")), restarts, _number(facts.get("MemoryCurrent")))
+                why = _ended_how(unit, facts)
+                return ServiceState(running=False, pid=0, restarts=restarts, rss_bytes=0, why=why)
+            pid = _number(facts.get("MainPID"))
+            # Not every host accounts memory by unit (a container, an old systemd): then its processes are counted.
+            memory = _number(facts.get("MemoryCurrent")) or processes.memory_of(pid)
+            return ServiceState(True, pid, restarts, memory)
         return STOPPED
+
+    def drift(self, instance: Instance) -> str:
+        """Return what is wrong with the unit's files, or that it was masked or disabled."""
+        unit, text = self._unit(instance)
+        facts = self._show(unit)
+        if facts.get("LoadState") == "masked" or self._files.read_link(self._unit_dir / unit) is not None:
+            return f"unit {unit} is masked"
+        wanted = {
+            self._unit_dir / unit: text,
+            self._unit_dir / f"{unit}.d" / DROP_IN: _drop_in(instance, text),
+        }
+        for path, content in wanted.items():
+            if not self._files.exists(path):
+                return f"{path} is gone"
+            if not self._holds(path, content.encode("utf-8", "surrogateescape")):
+                return f"{path} was changed"
+        if _wants_enabling(text) and facts.get("UnitFileState") != "enabled":
+            return f"unit {unit} is {facts.get('UnitFileState') or 'not enabled'}, its release wants it enabled"
+        return ""
+
+    def evidence(self, instance: Instance) -> str:
+        """Return how the unit ended, and the last lines that it and systemd left in the journal."""
+        said = []
+        for unit, mark in self._owned(instance).items():
+            if mark == _mark(instance):
+                said.append(_ended_how(unit, self._show(unit)))
+                words = ["--no-pager", "--quiet", "--output=short-iso", f"--lines={_JOURNAL_LINES}", f"--unit={unit}"]
+                said.append(self._run([*self._journalctl, *words], _CALL_TIMEOUT_S).output.strip())
+        return "\n".join(said)[-_MAX_EVIDENCE:].strip()
 
     def _unit(self, instance: Instance) -> tuple[str, str]:
         """Return name and text of the unit that the release ships."""
@@ -155,6 +214,10 @@ class SystemdService:
                 code="unmanaged-file",
             )
 
+    def _enable(self, instance: Instance, unit: str, text: str) -> None:
+        if _wants_enabling(text):
+            self._must(instance, "enable", unit)
+
     def _install(self, instance: Instance, unit: str, text: str) -> None:
         files, folder = self._files, self._unit_dir / f"{unit}.d"
         files.make_dirs(folder, _FOLDER_MODE)
@@ -175,7 +238,9 @@ class SystemdService:
             self._must(instance, "daemon-reload")
 
     def _holds(self, path: Path, data: bytes) -> bool:
-        return self._files.exists(path) and self._files.read(path, _MAX_UNIT_BYTES) == data
+        if self._files.read_link(path) is not None or not self._files.exists(path):
+            return False  # a link to /dev/null is how a unit is masked
+        return self._files.read(path, _MAX_UNIT_BYTES) == data
 
     def _uninstall(self, unit: str) -> None:
         """Remove the unit, then the mark that says it is ours."""
@@ -190,8 +255,7 @@ class SystemdService:
         files.sync_dir(self._unit_dir)
 
     def _show(self, unit: str) -> dict[str, str]:
-        names = "ActiveState,LoadState,FragmentPath,NeedDaemonReload,MainPID,NRestarts,MemoryCurrent"
-        lines = self._call("show", f"--property={names}", unit).output.splitlines()
+        lines = self._call("show", f"--property={_FACTS}", unit).output.splitlines()
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
     def _must(self, instance: Instance, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> None:
@@ -201,8 +265,11 @@ class SystemdService:
             raise ServiceError(f"cannot {' '.join(words)} for {instance.app}: {why or f'status {result.status}'}")
 
     def _call(self, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> HookResult:
+        return self._run([*self._systemctl, "--no-pager", *words], timeout_s)
+
+    def _run(self, argv: list[str], timeout_s: float) -> HookResult:
         return run_hook(
-            [*self._systemctl, "--no-pager", *words],
+            argv,
             cwd=Path("/"),
             env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8"},
             timeout_s=timeout_s,
@@ -241,6 +308,23 @@ def _quoted(text: str) -> str:
     plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     words = (c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in c.encode()) for c in plain)
     return f'"{"".join(words)}"'
+
+
+def _wants_enabling(text: str) -> bool:
+    return re.search(r"^\[Install\]", text, re.MULTILINE) is not None
+
+
+def _ended_how(unit: str, facts: dict[str, str]) -> str:
+    """Return the state of a unit in systemd's words: `unit x.service is failed, Result=exit-code, ...`."""
+    names = ("Result", "ExecMainCode", "ExecMainStatus", "NRestarts")
+    state = f"unit {unit} is {facts.get('ActiveState', 'unknown')}"
+    return ", ".join([state, *(f"{name}={facts.get(name, '')}" for name in names)])
+
+
+def _span_s(text: str) -> float:
+    """Return the seconds of a span such as `1min 30s`; without end or not readable: the longest we wait."""
+    parts = _SPAN.findall(text)
+    return sum(float(number) * _SPAN_S[unit] for number, unit in parts) if parts else _MAX_START_S
 
 
 def _number(text: str | None) -> int:

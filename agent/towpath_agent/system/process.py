@@ -43,6 +43,7 @@ __all__ = [
     "find_program",
     "leads_session",
     "memory",
+    "memory_of",
     "reap",
     "run_hook",
     "spawn",
@@ -218,9 +219,12 @@ def leads_session(process: ProcessId) -> bool:
 
 def memory(process: ProcessId) -> int:
     """Return the resident bytes of the process and its descendants, 0 where it is gone."""
-    if not alive(process):
-        return 0
-    return sum(rss_bytes(pid) for pid in [process.pid, *children(process.pid)])
+    return memory_of(process.pid) if alive(process) else 0
+
+
+def memory_of(pid: int) -> int:
+    """Return the resident bytes of `pid` and its descendants, 0 where it is gone. The caller knows whose pid it is."""
+    return sum(rss_bytes(one) for one in [pid, *children(pid)])
 
 
 def stop(process: ProcessId, timeout_s: float, clock: Clock) -> None:

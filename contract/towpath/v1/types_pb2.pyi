@@ -98,7 +98,7 @@ class Install(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ..., keep: _Optional[int] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("kind", "options", "command", "env", "stop_timeout_ms")
+    __slots__ = ("kind", "options", "command", "env", "stop_timeout_ms", "handover")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -111,12 +111,22 @@ class Run(_message.Message):
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     ENV_FIELD_NUMBER: _ClassVar[int]
     STOP_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    HANDOVER_FIELD_NUMBER: _ClassVar[int]
     kind: str
     options: _containers.RepeatedCompositeFieldContainer[Option]
     command: _containers.RepeatedScalarFieldContainer[str]
     env: _containers.ScalarMap[str, str]
     stop_timeout_ms: int
-    def __init__(self, kind: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ..., command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., stop_timeout_ms: _Optional[int] = ...) -> None: ...
+    handover: Handover
+    def __init__(self, kind: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ..., command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., stop_timeout_ms: _Optional[int] = ..., handover: _Optional[_Union[Handover, _Mapping]] = ...) -> None: ...
+
+class Handover(_message.Message):
+    __slots__ = ("ports", "drain_ms")
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_MS_FIELD_NUMBER: _ClassVar[int]
+    ports: _containers.RepeatedScalarFieldContainer[str]
+    drain_ms: int
+    def __init__(self, ports: _Optional[_Iterable[str]] = ..., drain_ms: _Optional[int] = ...) -> None: ...
 
 class Hook(_message.Message):
     __slots__ = ("point", "command", "timeout_ms")

@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError, Message
 
 from towpath.dsse import MAX_ENVELOPE_BYTES, Envelope, Signature
 from towpath.errors import InputError, Refusal
+from towpath.handover import Handover
 from towpath.index import MAX_INDEX_BYTES, Entry, EntryType
 from towpath.manifest import DesiredApp, Manifest
 from towpath.parameters import Parameter, Value
@@ -95,6 +96,7 @@ def encode_release(release: Release) -> bytes:
             command=release.run.command,
             env=release.run.env,
             stop_timeout_ms=release.run.stop_timeout_ms,
+            handover=_to_handover(release.run.handover),
         ),
         hooks=[pb.Hook(point=h.point, command=h.command, timeout_ms=h.timeout_ms) for h in release.hooks],
         probes=[
@@ -129,6 +131,14 @@ def encode_release(release: Release) -> bytes:
     ).SerializeToString(deterministic=True)
 
 
+def _to_handover(handover: Handover | None) -> pb.Handover | None:
+    return None if handover is None else pb.Handover(ports=handover.ports, drain_ms=handover.drain_ms)
+
+
+def _from_handover(run: pb.Run) -> Handover | None:
+    return Handover(tuple(run.handover.ports), run.handover.drain_ms) if run.HasField("handover") else None
+
+
 def decode_release(data: bytes) -> Release:
     """Return the release in bytes that TUF vouched for; Refusal where garbled. Not yet checked for sense."""
     message = _parse(pb.Release(), data, MAX_RELEASE_BYTES, "a release")
@@ -152,6 +162,7 @@ def _release(m: pb.Release) -> Release:
             command=tuple(m.run.command),
             env=dict(m.run.env),
             stop_timeout_ms=m.run.stop_timeout_ms,
+            handover=_from_handover(m.run),
         ),
         hooks=tuple(Hook(h.point, tuple(h.command), h.timeout_ms) for h in m.hooks),
         probes=tuple(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from towpath.errors import Broken, InputError
 from towpath.manifest import MAX_APPS, DesiredApp, Manifest
-from towpath.parameters import Value, fill, parse_value
-from towpath.release import Release
+from towpath.parameters import Value, parse_value
+from towpath.release import Release, fill_parameters
 from towpath_server.domain.model import Assignment, Host
 
 MANIFEST_LIFE_MS = 24 * 3_600_000
@@ -64,7 +64,7 @@ def check_parameters(release: Release, texts: Mapping[str, str], others: Iterabl
     if strangers:
         known = ", ".join(sorted(declared)) or "none"
         raise InputError(f"cannot set {release.app}.{strangers[0]}: {release.app} declares {known}")
-    fill(release.parameters, typed(release, texts))
+    fill_parameters(release, typed(release, texts))
 
 
 def blocked(known: KnownRelease, host: Host, apps: Collection[str]) -> str:
@@ -76,7 +76,7 @@ def blocked(known: KnownRelease, host: Host, apps: Collection[str]) -> str:
     if missing:
         return f"the release needs the app {missing[0]}, which is not assigned to the host"
     try:
-        fill(release.parameters, typed(release, texts_of(host, release.app)))
+        fill_parameters(release, typed(release, texts_of(host, release.app)))
     except InputError as error:
         return str(error)
     return ""
@@ -97,7 +97,7 @@ def _desired_app(host: Host, assignment: Assignment, releases: Mapping[tuple[str
         raise Broken(f"cannot sign a manifest for {host.name}: {assignment.app} {assignment.version} is not stored")
     try:
         parameters = typed(known.release, texts_of(host, assignment.app))
-        fill(known.release.parameters, parameters)
+        fill_parameters(known.release, parameters)
     except InputError as error:
         raise Broken(f"cannot sign a manifest for {host.name}: {error}") from error
     return DesiredApp(

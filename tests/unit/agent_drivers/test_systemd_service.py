@@ -14,7 +14,7 @@ from towpath.errors import InputError
 from towpath.release import Run
 from towpath_agent.errors import ServiceError, StartError
 from towpath_agent.instance import Instance
-from towpath_agent.services.systemd import SystemdService
+from towpath_agent.services.systemd import SystemdService, _span_s
 from towpath_agent.system import process as processes
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
@@ -35,7 +35,8 @@ class Host:
 
     def service(self, before: Before | None = None) -> SystemdService:
         systemctl = (sys.executable, "-I", "-S", str(SYSTEMCTL), "--root", str(self.manager))
-        return SystemdService(Files(before), SystemClock(), systemctl=systemctl, unit_dir=self.units)
+        files, journal = Files(before), (*systemctl, "journal")
+        return SystemdService(files, SystemClock(), systemctl=systemctl, journalctl=journal, unit_dir=self.units)
 
     def state(self) -> dict[str, object]:
         result: dict[str, object] = json.loads((self.manager / "state.json").read_text())
@@ -207,6 +208,69 @@ def test_start_that_fails_tells_what_systemd_said(host: Host) -> None:
     assert not host.service().state(instance).running
     host.service().stop(instance)
     assert snapshot(host.units) == {}
+
+
+def test_start_that_fails_carries_the_journals_last_lines(host: Host) -> None:
+    """The error's evidence is how the unit ended and what it printed."""
+    instance = host.instance(text="[Service]\nExecStart=/no/such/program\n")
+    with pytest.raises(ServiceError) as caught:
+        host.service().start(instance)
+    assert caught.value.evidence.splitlines() == [
+        "unit hello.service is inactive, Result=success, ExecMainCode=0, ExecMainStatus=0, NRestarts=0",
+        "hello.service: here stands what it printed",
+    ]
+
+
+def test_unit_that_ended_says_how(host: Host) -> None:
+    """The state of a unit that was killed has systemd's result; that of one never started has none."""
+    instance = host.instance()
+    service = host.service()
+    assert service.state(instance).why == ""
+    assert service.evidence(instance) == ""
+    service.start(instance)
+    end_all(host.root)
+    assert service.state(instance).why == (
+        "unit hello.service is failed, Result=signal, ExecMainCode=2, ExecMainStatus=9, NRestarts=0"
+    )
+
+
+def test_drift_of_a_unit_is_told_and_put_right_by_start(host: Host) -> None:
+    """Masked, edited, deleted, disabled: each is named; start mends it and leaves the process alone."""
+    instance = host.instance()
+    service = host.service()
+    service.start(instance)
+    pid = service.state(instance).pid
+    unit, drop_in = host.units / "hello.service", host.units / "hello.service.d" / "50-towpath.conf"
+
+    def mask() -> None:
+        unit.unlink()
+        unit.symlink_to("/dev/null")
+
+    faults: list[tuple[Callable[[], object], str]] = [
+        (mask, "unit hello.service is masked"),
+        (lambda: unit.write_text("[Service]\nExecStart=/evil\n"), f"{unit} was changed"),
+        (unit.unlink, f"{unit} is gone"),
+        (lambda: drop_in.write_text(drop_in.read_text() + "Nice=3\n"), f"{drop_in} was changed"),
+        (
+            lambda: service._call("disable", "hello.service"),
+            "unit hello.service is disabled, its release wants it enabled",
+        ),
+    ]
+    for spoil, said in faults:
+        assert service.drift(instance) == ""
+        spoil()
+        assert service.drift(instance) == said
+        assert not service.start(instance)
+    assert (service.drift(instance), service.state(instance).pid) == ("", pid)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1min 30s", 90.0), ("2h 5min 1.5s", 7501.5), ("500ms", 0.5), ("1d", 86400.0), ("infinity", 900.0), ("", 900.0)],
+)
+def test_spans_are_read_as_systemd_prints_them(text: str, seconds: float) -> None:
+    """A unit may start for as long as it asks for; without end means the longest that we wait."""
+    assert _span_s(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("command", ["daemon-reload", "enable", "start", "stop"])

@@ -1,10 +1,12 @@
 """check_release: one rule for lint, server and host."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from towpath.errors import InputError
+from towpath.handover import MAX_DRAIN_MS, Handover
 from towpath.parameters import Parameter
 from towpath.release import (
     HOOK_POINTS,
@@ -19,9 +21,10 @@ from towpath.release import (
     Release,
     Run,
     check_release,
+    fill_parameters,
 )
 
-PORT = Parameter("port", "port", 8080)
+PORT, OTHER = Parameter("port", "port", 8080), Parameter("other", "port", 8081)
 MINIMAL = Release("hello", "1.0.0", 1, Artifact(bytes(32), 0, 0), Install("tree"), Run("none"))
 FULL = Release(
     app="hello",
@@ -30,7 +33,12 @@ FULL = Release(
     rollback_floor=7,
     artifact=Artifact(bytes(32), 100, 1000),
     install=Install("tree", {"shared": ("data/",)}),
-    run=Run("process", command=("bin/serve", "--port", "${port}"), env={"PORT": "${port}"}),
+    run=Run(
+        "process",
+        command=("bin/serve", "--port", "${port}"),
+        env={"PORT": "${port}"},
+        handover=Handover(("port", "other"), MAX_DRAIN_MS),
+    ),
     hooks=tuple(Hook(point, ("bin/hook", "${port}"), MAX_HOOK_TIMEOUT_MS) for point in HOOK_POINTS),
     probes=(
         Probe("http", {"url": "http://127.0.0.1:${port}/"}),
@@ -38,9 +46,9 @@ FULL = Release(
         Probe("exec", {"command": ("bin/check", "${port}")}, interval_ms=1, timeout_ms=1, successes=1, failures=1),
     ),
     health=HealthPolicy(0, 1),
-    parameters=(PORT,),
+    parameters=(PORT, OTHER),
     environments=("dev",),
-    critical=("tree-index-1",),
+    critical=("tree-index-1", "handover-1"),
 )
 
 
@@ -58,6 +66,12 @@ def test_hook_finds_the_hook_of_a_point() -> None:
 
 PROCESS = Run("process", command=("bin/serve",))
 HTTP = Probe("http", {"url": "http://x/"})
+
+
+def _handed(**fields: Any) -> Release:
+    return replace(FULL, run=replace(FULL.run, **fields))
+
+
 BAD: dict[str, tuple[Release, str]] = {
     "app": (replace(MINIMAL, app="Hello"), "an app name"),
     "version": (replace(MINIMAL, version=".."), "a version"),
@@ -100,6 +114,28 @@ BAD: dict[str, tuple[Release, str]] = {
     "words of the command": (replace(MINIMAL, run=Run("process", command=("a",) * 257)), "257 words, at most 256"),
     "words of a hook": (replace(MINIMAL, hooks=(Hook("prepare", ("a",) * 257),)), "257 words, at most 256"),
     "program by parameter": (replace(FULL, run=Run("process", command=("${port}",))), "may not be a parameter"),
+    "handover of another kind": (_handed(kind="none", command=()), "needs run kind 'process' and install kind 'tree'"),
+    "handover of a file": (replace(FULL, install=Install("file", {"path": "/x"})), "and install kind 'tree'"),
+    "handover with one port": (_handed(handover=Handover(("port",))), "two different parameters of type port"),
+    "handover with one port twice": (_handed(handover=Handover(("port", "port"))), "two different parameters"),
+    "handover with three ports": (_handed(handover=Handover(("port", "other", "x"))), "two different parameters"),
+    "handover with no port": (
+        replace(FULL, parameters=(PORT, Parameter("other", "int", 1))),
+        "two different parameters of type port",
+    ),
+    "handover that drains for ever": (_handed(handover=Handover(("port", "other"), MAX_DRAIN_MS + 1)), "1h at most"),
+    "handover that drains back": (_handed(handover=Handover(("port", "other"), -1)), "1h at most"),
+    "handover without hook": (replace(FULL, hooks=()), "needs a hook 'handover'"),
+    "handover without its port": (
+        _handed(command=("bin/serve", "${other}"), env={}),
+        "neither its command nor its env has ${port}",
+    ),
+    "handover that is not critical": (replace(FULL, critical=()), "needs the critical feature handover-1"),
+    "handover with one default": (
+        replace(FULL, parameters=(PORT, replace(OTHER, default=8080))),
+        "port and other have the same default",
+    ),
+    "hook without handover": (_handed(handover=None), "hook 'handover' never runs without run: {handover: ...}"),
     "hook by parameter": (replace(FULL, hooks=(Hook("prepare", ("bin/${port}",)),)), "may not be a parameter"),
 }
 
@@ -138,3 +174,19 @@ def test_what_a_publisher_does_not_say_has_these_values() -> None:
 def test_an_install_path_may_hold_a_declared_parameter() -> None:
     """Options of the installer are filled like those of probes."""
     check_release(replace(MINIMAL, install=Install("file", {"path": "/etc/hello-${port}"}), parameters=(PORT,)))
+
+
+def test_a_handover_finds_its_port_in_the_environment_too() -> None:
+    """Where a program reads its port from a variable, the command need not hold it; ports without default are fine."""
+    free = (Parameter("port", "port"), Parameter("other", "port"))
+    check_release(replace(_handed(command=("bin/serve",)), parameters=free))
+    assert Handover(("port", "other")).drain_ms == 5_000
+
+
+def test_parameters_that_make_both_slots_one_port_are_refused() -> None:
+    """What an operator sets is checked with what the release declares, by server and host alike."""
+    assert fill_parameters(FULL, {"other": 9}) == {"port": 8080, "other": 9}
+    with pytest.raises(InputError, match="cannot hand over between port and other: both are 8080; set one of them"):
+        fill_parameters(FULL, {"other": 8080})
+    alone = replace(_handed(handover=None), hooks=())
+    assert fill_parameters(alone, {"other": 8080}) == {"port": 8080, "other": 8080}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from towpath.dsse import MAX_ENVELOPE_BYTES, Envelope, Signature
 from towpath.errors import InputError, Refusal
+from towpath.handover import Handover
 from towpath.index import MAX_INDEX_BYTES, Entry, EntryType
 from towpath.manifest import DesiredApp, Manifest
 from towpath.parameters import Parameter, Value
@@ -44,7 +45,15 @@ RELEASES = st.builds(
     counter=U64,
     artifact=st.builds(Artifact, BYTES, U64, U64),
     install=st.builds(Install, TEXT, OPTIONS, U32),
-    run=st.builds(Run, TEXT, OPTIONS, TEXTS, st.dictionaries(TEXT, TEXT, max_size=3), U64),
+    run=st.builds(
+        Run,
+        TEXT,
+        OPTIONS,
+        TEXTS,
+        st.dictionaries(TEXT, TEXT, max_size=3),
+        U64,
+        st.none() | st.builds(Handover, TEXTS, U64),
+    ),
     rollback_floor=U64,
     hooks=st.lists(st.builds(Hook, TEXT, TEXTS, U64), max_size=3).map(tuple),
     probes=st.lists(st.builds(Probe, TEXT, OPTIONS, U64, U64, U32, U32), max_size=3).map(tuple),
@@ -96,10 +105,21 @@ def test_what_is_encoded_comes_back_equal(kind: str, data: st.DataObject) -> Non
     assert encode(decode(encoded)) == encoded
 
 
-@pytest.mark.parametrize("cls", [Release, Manifest, DesiredApp, Entry, Hook, Probe, Parameter, Run, Install])
+@pytest.mark.parametrize("cls", [Release, Manifest, DesiredApp, Entry, Hook, Probe, Parameter, Run, Handover, Install])
 def test_the_generated_values_cover_every_field(cls: type) -> None:
     """A new field must be added to the strategies above: this count reminds."""
-    counts = {Release: 16, Manifest: 10, DesiredApp: 8, Entry: 6, Hook: 3, Probe: 6, Parameter: 4, Run: 5, Install: 3}
+    counts = {
+        Release: 16,
+        Manifest: 10,
+        DesiredApp: 8,
+        Entry: 6,
+        Hook: 3,
+        Probe: 6,
+        Parameter: 4,
+        Run: 6,
+        Handover: 2,
+        Install: 3,
+    }
     assert len(fields(cls)) == counts[cls]
 
 
