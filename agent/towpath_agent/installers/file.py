@@ -68,9 +68,9 @@ class FileInstaller:
             return True
         return is_file(self._files, path, mode=_mode(plan), size=entry.size, sha256=entry.sha256)
 
-    def prune(self, app_dir: Path, keep: int) -> list[str]:
-        """Delete the oldest releases beyond `keep`, never current or previous."""
-        return self._tree.prune(app_dir, keep)
+    def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
+        """Delete the oldest releases beyond `keep` and `keep_bytes`, never current or previous."""
+        return self._tree.prune(app_dir, keep, keep_bytes)
 
     def _put(self, source: Path, path: Path, mode: int, app: str) -> None:
         """Copy and rename. The temporary name is fixed, so that after a crash it is found in a folder not ours."""

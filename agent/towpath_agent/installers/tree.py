@@ -76,9 +76,9 @@ class TreeInstaller:
         check_entries(plan.entries)
         return self._whole(plan)
 
-    def prune(self, app_dir: Path, keep: int) -> list[str]:
-        """Delete the oldest releases beyond `keep`, never current or previous."""
-        return base.prune(app_dir, keep, self._files)
+    def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
+        """Delete the oldest releases beyond `keep` and `keep_bytes`, never current or previous."""
+        return base.prune(app_dir, keep, self._files, keep_bytes)
 
     def _point(self, link: Path, release_id: str) -> None:
         target = base.link_target(release_id)

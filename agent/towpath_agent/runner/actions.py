@@ -90,7 +90,7 @@ class Actions:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
             code = error.code if isinstance(error, TowpathError) else "os-error"
-            return Result(Outcome.FAILED, f"{action}: {error}", code)
+            return Result(Outcome.FAILED, f"{action}: {error}", code, evidence=getattr(error, "evidence", ""))
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
             return Result(Outcome.FAILED, f"{action}: {type(error).__name__}: {error}", "driver-bug")
 
