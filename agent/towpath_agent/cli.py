@@ -24,6 +24,7 @@ from towpath.quantity import parse_duration_ms
 from towpath.reports import AppState, Event
 from towpath.settings import check_settings
 from towpath_agent import identity
+from towpath_agent.drivertest.cli import driver
 from towpath_agent.system.files import Files
 
 DEFAULT_DIR = "/var/lib/towpath"
@@ -67,6 +68,9 @@ output_option = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
     """Enrol this host, run its agent, look at what it did."""
+
+
+group.add_command(driver)
 
 
 @group.command()
