@@ -82,6 +82,7 @@ class SimulatedHost:
         self.facts = HostFacts("host-1", b"k" * 32, "dev", "linux/amd64")
         self.wishes: list[tuple[Release, int, Mapping[str, Value]]] = []
         self.ill: set[str] = set()  # versions whose probes fail
+        self.file_versions: set[str] = set()  # versions of kind `file`, for tests that look at what they placed
         self.fails_from: dict[str, float] = {}  # version -> seconds after its start at which its probes begin to fail
         self.ready_after: dict[str, float] = {}  # version -> seconds after its start until its probes pass
         self.chains: list[tuple[str, str]] = []

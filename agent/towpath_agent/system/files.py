@@ -285,6 +285,20 @@ class Files:
             finally:
                 os.close(descriptor)
 
+    def set_owner(self, path: Path, owner: int, group: int) -> None:
+        """Give the file or link to a user and a group, by number; set-user bits go with it."""
+        with self._change("change the owner of", path):
+            os.chown(path, owner, group, follow_symlinks=False)
+
+    def may_give(self, owner: int, group: int) -> bool:
+        """Return whether this process could make a file that belongs to that user and group."""
+        return os.geteuid() == 0 or (owner == os.geteuid() and group in {os.getegid(), *os.getgroups()})
+
+    def set_changed(self, path: Path, unix_ns: int) -> None:
+        """Set the times of the last change and of the last access."""
+        with self._change("change the times of", path):
+            os.utime(path, ns=(unix_ns, unix_ns), follow_symlinks=False)
+
     def sweep(self, folder: Path) -> None:
         """Remove what crashed operations of this class left in `folder`."""
         for name in self.listdir(folder):
