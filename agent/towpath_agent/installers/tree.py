@@ -33,6 +33,7 @@ class TreeInstaller:
         entries = check_entries(plan.entries)
         paths = shared.shared_paths(plan)
         files = self._files
+        shared.check_places(files, plan, paths)
         for folder in (plan.app_dir, plan.app_dir / RELEASES):
             files.make_dirs(folder, FOLDER_MODE)
             files.sweep(folder)
@@ -95,9 +96,8 @@ class TreeInstaller:
         if not files.is_dir(plan.folder):
             return False
         paths = shared.shared_paths(plan)
-        for path in paths:
-            if files.read_link(plan.folder / path.path) != shared.target(plan, path):
-                return False
+        if not all(shared.in_place(files, plan, path) for path in paths):
+            return False
         return all(_matches(files, plan.folder / entry.path, entry) for entry in shared.own_entries(plan, paths))
 
 
