@@ -20,7 +20,7 @@ import click
 
 from towpath import __version__
 from towpath.errors import InputError, TowpathError
-from towpath.quantity import parse_duration_ms
+from towpath.quantity import parse_duration_ms, parse_size
 from towpath.reports import AppState, Event
 from towpath.settings import check_settings
 from towpath_agent import identity
@@ -30,7 +30,7 @@ from towpath_agent.system.files import Files
 DEFAULT_DIR = "/var/lib/towpath"
 SETTINGS = "agent.toml"
 JOURNAL = "state.db"
-KNOWN_SETTINGS = ("name", "server", "sync_interval", "token_file")
+KNOWN_SETTINGS = ("max_release_bytes", "name", "server", "sync_interval", "token_file")
 MAX_SETTINGS_BYTES = 64 * 1024
 MAX_TOKEN_BYTES = 4096
 MAX_CELL = 120
@@ -104,13 +104,20 @@ def enroll(folder: Path, server: str, token: str | None, token_file: Path | None
 @group.command()
 @folder_option
 @click.option("--sync-interval", envvar="TOWPATH_AGENT_SYNC_INTERVAL", help="How often to ask unprompted, such as 60s.")
-def run(folder: Path, sync_interval: str | None) -> None:
+@click.option(
+    "--max-release-bytes",
+    envvar="TOWPATH_AGENT_MAX_RELEASE_BYTES",
+    help="What the releases of one app may take on disk, such as 2GiB; the running one and its previous always stay.",
+)
+def run(folder: Path, sync_interval: str | None, max_release_bytes: str | None) -> None:
     """Run the agent until it is stopped. Apps go on running without it."""
     identity.read_record(folder, Files())
     # -P: a folder that happens to be the current one must not offer modules to the agent.
     arguments = [sys.executable, "-P", "-m", "towpath_agent.daemon", "--dir", str(folder)]
     if sync_interval is not None:
         arguments += ["--sync-interval-ms", str(parse_duration_ms(sync_interval))]
+    if max_release_bytes is not None:
+        arguments += ["--max-release-bytes", str(parse_size(max_release_bytes))]
     sys.stdout.flush()
     sys.stderr.flush()
     # One arena for all threads: what a change took goes back to the system, and the idle agent stays small.

@@ -319,6 +319,8 @@ class Agent:
             if tx.retry_after_s is not None:
                 retry = self._clock.now_unix_ms() + round(tx.retry_after_s * 1000)
             self._journal.remember_failure(Failure(tx.wish, tx.reason, tx.verdict, retry))
+        self._actions.settle_reverted(tx)
+        self._say_notes()
         self._end(tx)
 
     def _end(self, tx: Transaction) -> None:
