@@ -11,7 +11,7 @@ import click
 from towpath.errors import InputError, Refusal
 from towpath.kinds import check_options
 from towpath.quantity import parse_duration_ms
-from towpath_agent.system.files import Files
+from towpath_agent.system.files import Files, absolute
 
 _SEED_BITS = 32
 _MARKS = {"passed": "ok", "failed": "FAILED", "not run": "-"}
@@ -65,7 +65,7 @@ def test(  # noqa: PLR0917  (click hands them over by name)
         raise InputError(f"cannot test case {unknown[0]!r}: known are {', '.join(suite.names())}")
     seed = secrets.randbits(_SEED_BITS) if seed is None else seed
     warning = ""
-    program = path.absolute()
+    program = absolute(path)
     try:
         program = check_program(path, Files())
     except Refusal as refusal:
