@@ -115,7 +115,7 @@ def prune(app_dir: Path, keep: int, files: Files, keep_bytes: int = 0) -> list[s
     for name in newest_first:
         if name in kept:
             continue
-        if len(kept) < keep and not doomed:
+        if len(kept) < keep:
             taken += files.tree_bytes(releases / name) if keep_bytes else 0
             if not keep_bytes or taken <= keep_bytes:
                 kept.add(name)

@@ -217,6 +217,15 @@ def test_a_first_driver_that_cannot_take_its_things_away_stops_the_switch(host: 
     assert [verb for verb, _ in host.calls()][-2:] == ["unswitch", "switch"]
 
 
+def test_a_driver_that_failed_half_way_is_asked_to_clear_up(host: Host) -> None:
+    """What it may have put in place before it failed is on record already, so that a reverted install leaves nothing."""
+    host.driver('[ "$1" != switch ] || exit 1')
+    with pytest.raises(DriverError, match="cannot switch"):
+        host.go()
+    host.installer().unswitch(host.plan()[0])
+    assert [verb for verb, _ in host.calls()] == ["check", "switch", "unswitch"]
+
+
 def test_nothing_is_asked_of_a_driver_that_placed_nothing(host: Host) -> None:
     """A removal of what never went live works also where the driver is gone from the host."""
     path = host.driver("")

@@ -242,3 +242,17 @@ def test_shared_path_that_changes_its_kind_is_refused(tmp_path: Path, before: st
         TreeInstaller(Files()).stage(second, other.materialise(Files()))
     assert caught.value.code == "shared-kind"
     assert snapshot(tmp_path) == seen
+
+
+def test_a_small_old_release_does_not_outlive_a_big_newer_one(tmp_path: Path) -> None:
+    """Going back means to the newest that is left: where one does not fit, all that are older go as well."""
+    plans = []
+    for number, size in enumerate((10, 1000, 10, 10)):
+        tree = Tree({"data": bytes([number]) * size})
+        plan = make_plan(tmp_path, tree, str(number))
+        TreeInstaller(Files()).stage(plan, tree.materialise(Files()))
+        os.utime(plan.folder, (number, number))
+        plans.append(plan)
+    TreeInstaller(Files()).switch(plans[3], plans[2].release_id)
+    gone = TreeInstaller(Files()).prune(plans[0].app_dir, 9, 100)
+    assert gone == [plans[0].release_id, plans[1].release_id]
