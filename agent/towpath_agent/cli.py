@@ -17,9 +17,10 @@ import click
 
 from towpath import __version__
 from towpath.errors import InputError, TowpathError
-from towpath.quantity import parse_duration_ms
+from towpath.quantity import parse_duration_ms, parse_size
 from towpath.reports import AppState, Event
 from towpath_agent import control_cli, identity
+from towpath_agent.drivertest.cli import driver
 from towpath_agent.options import folder_option, output_option
 from towpath_agent.output import echo_json, echo_table, printable, time_text
 from towpath_agent.system.files import Files
@@ -31,6 +32,9 @@ MAX_TOKEN_BYTES = 4096
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
     """Enrol this host, run its agent, look at what it did."""
+
+
+group.add_command(driver)
 
 
 @group.command()
@@ -67,7 +71,12 @@ def enroll(folder: Path, server: str, token: str | None, token_file: Path | None
 @click.option(
     "--control-group", envvar="TOWPATH_AGENT_CONTROL_GROUP", help="Let this group of users control the agent."
 )
-def run(folder: Path, sync_interval: str | None, control_group: str | None) -> None:
+@click.option(
+    "--max-release-bytes",
+    envvar="TOWPATH_AGENT_MAX_RELEASE_BYTES",
+    help="What the releases of one app may take on disk, such as 2GiB; the running one and its previous always stay.",
+)
+def run(folder: Path, sync_interval: str | None, control_group: str | None, max_release_bytes: str | None) -> None:
     """Run the agent until it is stopped. Apps go on running without it."""
     identity.read_record(folder, Files())
     # -P: a folder that happens to be the current one must not offer modules to the agent.
@@ -76,6 +85,8 @@ def run(folder: Path, sync_interval: str | None, control_group: str | None) -> N
         arguments += ["--sync-interval-ms", str(parse_duration_ms(sync_interval))]
     if control_group:
         arguments += ["--control-group", control_group]
+    if max_release_bytes is not None:
+        arguments += ["--max-release-bytes", str(parse_size(max_release_bytes))]
     sys.stdout.flush()
     sys.stderr.flush()
     # One arena for all threads: what a change took goes back to the system, and the idle agent stays small.

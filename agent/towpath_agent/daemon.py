@@ -51,10 +51,12 @@ MAX_ROOT_BYTES = 1 * 2**20
 class Daemon:
     """One agent in one folder."""
 
-    def __init__(self, folder: Path, sync_interval_s: float, control_group: str = "") -> None:
+    def __init__(
+        self, folder: Path, sync_interval_s: float, *, control_group: str = "", max_release_bytes: int = 0
+    ) -> None:
         """Open everything below `folder`; the folder is locked, so that no second agent works in it.
 
-        Members of `control_group` may control the agent through its socket.
+        Members of `control_group` may control the agent through its socket. `max_release_bytes`: of one app, 0: no limit.
         """
         self._folder = folder
         self._files, self._clock = Files(), SystemClock()
@@ -90,7 +92,13 @@ class Daemon:
             journal=self._journal,
             desired=self._desired,
             floors=floors,
-            actions=Actions(site=site, drivers=drivers, journal=self._journal, clock=self._clock),
+            actions=Actions(
+                site=site,
+                drivers=drivers,
+                journal=self._journal,
+                clock=self._clock,
+                max_release_bytes=max_release_bytes,
+            ),
             steady=Steady(site, drivers, self._clock),
             clock=self._clock,
             chance=Chance(random.random, lambda: uuid.uuid4().hex),
@@ -232,9 +240,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, required=True, help="the agent's folder")
     parser.add_argument("--sync-interval-ms", type=int, default=round(pacing.SYNC_INTERVAL_S * 1000))
     parser.add_argument("--control-group", default="", help="a group whose members may control the agent")
+    parser.add_argument(
+        "--max-release-bytes", type=int, default=0, help="what one app's releases may take; 0: no limit"
+    )
     options = parser.parse_args(arguments)
     try:
-        daemon = Daemon(absolute(options.dir), options.sync_interval_ms / 1000, options.control_group)
+        daemon = Daemon(
+            absolute(options.dir),
+            options.sync_interval_ms / 1000,
+            control_group=options.control_group,
+            max_release_bytes=options.max_release_bytes,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             # In a thread: setting an Event from inside a handler can deadlock with the wait that it interrupts.
             signal.signal(number, lambda _number, _frame: threading.Thread(target=daemon.agent.stop).start())

@@ -4,7 +4,10 @@ towpath.errors.Broken
 ├── DiskError         the machine: a file operation failed (EIO, EROFS, EACCES ...)
 │   └── DiskFull      the operator: free some space; retryable
 ├── StartError        the publisher: a program is missing, not executable, or of a wrong format
-└── ServiceError      the publisher or the machine: the running unit could not be started or stopped
+├── ServiceError      the publisher or the machine: the running unit could not be started or stopped
+└── DriverError       the driver's author: an installer's executable failed; `evidence` is what it said
+towpath.errors.Unavailable
+└── DriverBusy        wait: the executable asked to be called again later
 """
 
 import errno
@@ -12,7 +15,7 @@ from os import strerror
 from pathlib import Path
 from typing import ClassVar
 
-from towpath.errors import Broken
+from towpath.errors import Broken, Unavailable
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -41,6 +44,28 @@ class ServiceError(Broken):
 
     code = "service"
     evidence = ""
+
+
+class DriverError(Broken):
+    """An executable of kind `exec` failed, hung or did not speak the protocol."""
+
+    code = "driver"
+
+    def __init__(self, message: str, *, code: str | None = None, evidence: str = "") -> None:
+        """Keep `evidence`: the last of what the driver wrote to stderr, for the report."""
+        super().__init__(message, code=code)
+        self.evidence = evidence
+
+
+class DriverBusy(Unavailable):
+    """An executable of kind `exec` could not work now and asked for another try."""
+
+    code = "driver-busy"
+
+    def __init__(self, message: str, *, evidence: str = "") -> None:
+        """Keep `evidence`, as a DriverError does."""
+        super().__init__(message)
+        self.evidence = evidence
 
 
 def disk_error(verb: str, path: Path, error: OSError) -> DiskError:

@@ -11,7 +11,7 @@ from towpath_agent.system.files import Files
 
 DEFAULT_DIR = "/var/lib/towpath"
 SETTINGS = "agent.toml"
-KNOWN_SETTINGS = ("control_group", "name", "server", "sync_interval", "token_file")
+KNOWN_SETTINGS = ("control_group", "max_release_bytes", "name", "server", "sync_interval", "token_file")
 MAX_SETTINGS_BYTES = 64 * 1024
 
 

@@ -6,7 +6,7 @@ A field, not YAML, says what a scalar is. Errors are raised as pydantic's own so
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -87,6 +87,23 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(scalar(item, "a text") for item in value)
 
 
+def _pairs(value: object) -> tuple[str, ...]:
+    if not isinstance(value, Mapping):
+        raise fault(f"a mapping of names and values is expected, not {shown(value)}")
+    return tuple(f"{name}={scalar(item, f'the value of {name}')}" for name, item in sorted(value.items()))
+
+
+def choice(words: Sequence[str]) -> Any:
+    """Return the type of a value that is one of `words`."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise InputError(f"one of {', '.join(words)} is expected, not {text[:60]!r}")
+        return text
+
+    return Annotated[str, BeforeValidator(_asked(read, "a text")), WithJsonSchema({"enum": list(words)})]
+
+
 def _command(value: object) -> tuple[str, ...]:
     if isinstance(value, list):
         words = _texts(value)
@@ -146,6 +163,11 @@ Truth = Annotated[bool, BeforeValidator(_asked(_truth, "true or false")), WithJs
 DurationMs = Annotated[int, BeforeValidator(_asked(parse_duration_ms, "a duration")), WithJsonSchema(_DURATION_SCHEMA)]
 Size = Annotated[int, BeforeValidator(_asked(parse_size, "a size")), WithJsonSchema(_SIZE_SCHEMA)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), WithJsonSchema(_TEXTS_SCHEMA)]
+Pairs = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_pairs),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
+]
 Environments = Annotated[tuple[str, ...], BeforeValidator(_environments), WithJsonSchema(_TEXTS_SCHEMA)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_command), WithJsonSchema(_COMMAND_SCHEMA)]
 Env = Annotated[

@@ -68,7 +68,12 @@ class ReleaseFile:
             version=check_version(number),
             counter=counter,
             artifact=artifact,
-            install=Install(install, _options(section.install, INSTALLERS[install]), section.install.keep),
+            install=Install(
+                install,
+                _options(section.install, INSTALLERS[install]),
+                section.install.keep,
+                section.install.keep_bytes,
+            ),
             run=Run(
                 kind=run,
                 options=_options(section.run, SERVICES[run]),
@@ -207,7 +212,7 @@ def _parameters(document: Document, section: ReleaseSection) -> tuple[list[Param
 def _strangers(document: Document, declared: set[str]) -> Iterator[str]:
     """Yield a problem for each `${name}` that is no declared parameter, with its line."""
     for path, text in _texts(document.data, ()):
-        if path[0] in ("run", "hooks", "probes"):
+        if path[0] in ("install", "run", "hooks", "probes"):
             for name in sorted(placeholders(text) - declared):
                 yield document.error(path, f"${{{name}}} is no declared parameter; declare it under parameters")
 

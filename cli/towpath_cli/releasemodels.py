@@ -34,11 +34,13 @@ from towpath_cli.releasefields import (
     FileMode,
     Number,
     NumberOrHole,
+    Pairs,
     PlainText,
     Size,
     Texts,
     Truth,
     Version,
+    choice,
     fault,
     shown,
 )
@@ -47,6 +49,7 @@ from towpath_cli.yamlfile import Text
 OPTION_TYPES: Mapping[OptionSpec, Any] = {
     "text": PlainText,
     "texts": Texts,
+    "pairs": Pairs,
     "int": NumberOrHole,
     "port": NumberOrHole,
     "bool": Truth,
@@ -99,7 +102,8 @@ def _again(details: ErrorDetails) -> InitErrorDetails:
 
 def _options_model(name: str, specs: Mapping[str, OptionSpec], base: type[Section], **fields: Any) -> type[Section]:
     for option, spec in specs.items():
-        kind = NAMED_TYPES.get(option, OPTION_TYPES[spec.rstrip("!")])
+        bare = spec.rstrip("!")
+        kind = choice(bare.split("|")) if "|" in bare else NAMED_TYPES.get(option, OPTION_TYPES[bare])
         fields[option] = (kind, ...) if spec.endswith("!") else (kind | None, None)
     return create_model(name, __base__=base, **fields)
 
@@ -108,6 +112,7 @@ class InstallSection(Section):
     """What every installer takes."""
 
     keep: Annotated[Number, Field(ge=0, le=1000)] = Install("").keep
+    keep_bytes: Size = Install("").keep_bytes
 
 
 class RunSection(Section):

@@ -1,8 +1,9 @@
 """The kinds of installers, services and probes, and the options that each takes.
 
 One row here and one file in the agent add a kind. The rows stand here, not in the agent, because a publisher's lint
-must know them without the agent (import rule 1). Option types: text, texts, int, bool, duration (ms), size (bytes),
-port. A type with a trailing `!` is required. `port` and `int` also take a `${parameter}`.
+must know them without the agent (import rule 1). Option types: text, texts, pairs (texts NAME=VALUE, each name once),
+int, bool, duration (ms), size (bytes), port; or the words to choose from, as `one|other`. A type with a trailing `!` is
+required. `port` and `int` also take a `${parameter}`.
 """
 
 import re
@@ -15,7 +16,8 @@ OptionSpec = str
 
 INSTALLERS: Mapping[str, Mapping[str, OptionSpec]] = {
     "tree": {"shared": "texts"},
-    "file": {"path": "text!", "mode": "int"},
+    "file": {"path": "text!", "mode": "int", "existing": "refuse|overwrite|keep"},
+    "exec": {"driver": "text!", "options": "pairs", "timeout": "duration", "shared": "texts"},
 }
 
 SERVICES: Mapping[str, Mapping[str, OptionSpec]] = {
@@ -32,9 +34,12 @@ PROBES: Mapping[str, Mapping[str, OptionSpec]] = {
 }
 
 _HOLE = re.compile(r"\$\{[^{}]+\}")
+_PAIR_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_DRIVER_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "text": (str,),
     "texts": (tuple,),
+    "pairs": (tuple,),
     "int": (int, str),
     "port": (int, str),
     "bool": (bool,),
@@ -50,10 +55,43 @@ def check_options(where: str, specs: Mapping[str, OptionSpec], options: Mapping[
             known = ", ".join(sorted(specs)) or "none"
             raise InputError(f"cannot use {where}: unknown option {name!r}; known are {known}")
         spec = specs[name].rstrip("!")
+        if "|" in spec:
+            _check_choice(where, name, spec.split("|"), value)
+            continue
         if not isinstance(value, _PYTHON_TYPES[spec]) or (isinstance(value, bool) and spec != "bool"):
             raise InputError(f"cannot use {where}: option {name!r} must be of type {spec}, not {value!r}")
         if spec in ("int", "port") and isinstance(value, str) and _HOLE.fullmatch(value) is None:
             raise InputError(f"cannot use {where}: option {name!r} must be a number or a ${{parameter}}, not {value!r}")
+        if spec == "pairs" and isinstance(value, tuple):
+            _check_pairs(where, name, value)
     for name, spec in specs.items():
         if spec.endswith("!") and name not in options:
             raise InputError(f"cannot use {where}: option {name!r} is missing")
+
+
+def _check_choice(where: str, name: str, words: list[str], value: Value) -> None:
+    if value not in words:
+        raise InputError(f"cannot use {where}: option {name!r} must be one of {', '.join(words)}, not {value!r}")
+
+
+def _check_pairs(where: str, name: str, pairs: tuple[str, ...]) -> None:
+    names = [pair.partition("=")[0] for pair in pairs]
+    for pair, left in zip(pairs, names, strict=True):
+        if "=" not in pair or _PAIR_NAME.fullmatch(left) is None or names.count(left) > 1:
+            raise InputError(
+                f"cannot use {where}: option {name!r} must hold NAME=VALUE, each name once and of lower-case letters, "
+                f"digits and '_', not {pair[:80]!r}"
+            )
+
+
+def check_driver(where: str, driver: str) -> None:
+    """Raise InputError unless `driver` is a driver's name, or `./PATH` inside the release's tree (kind `exec`)."""
+    inside = driver.removeprefix("./")
+    parts = inside.split("/")
+    if inside != driver and inside.isprintable() and not {"", ".", ".."} & set(parts) and "$" not in inside:
+        return
+    if _DRIVER_NAME.fullmatch(driver) is None:
+        raise InputError(
+            f"cannot use {where}: driver {driver[:80]!r} must be the name of a driver of the host, or a program of the "
+            "release as ./PATH; it may not be a parameter"
+        )

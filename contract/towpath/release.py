@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from towpath.errors import InputError
 from towpath.handover import FEATURE, HOOK_POINT, Handover, check_handover, check_ports
-from towpath.kinds import INSTALLERS, PROBES, SERVICES, OptionSpec, check_options
+from towpath.kinds import INSTALLERS, PROBES, SERVICES, OptionSpec, check_driver, check_options
 from towpath.names import check_app, check_environment, check_version
 from towpath.parameters import Parameter, Value, check_declarations, fill, placeholders
 
@@ -32,11 +32,16 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """Which installer puts the bits in place, and its options."""
+    """Which installer puts the bits in place, and its options.
+
+    `keep` releases stay on the host in all, and no more than fit in `keep_bytes` (0: no limit); current and previous
+    always stay.
+    """
 
     kind: str
     options: Mapping[str, Value] = field(default_factory=dict)
     keep: int = 3
+    keep_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ def check_release(release: Release) -> Release:
         check_environment(environment)
     check_declarations(release.parameters)
     _check_kind(where, "install", release.install.kind, INSTALLERS, release.install.options)
+    _check_exec(where, release.install)
     _check_kind(where, "run", release.run.kind, SERVICES, release.run.options)
     if release.run.kind == "process" and not release.run.command:
         raise InputError(f"cannot use {where}: run kind 'process' needs a command")
@@ -162,6 +168,15 @@ def _check_kind(
             f"cannot use {where}: {section} kind {kind!r} is unknown; known are {', '.join(sorted(known))}"
         )
     check_options(f"{where}: {section} {kind}", known[kind], options)
+
+
+def _check_exec(where: str, install: Install) -> None:
+    if install.kind != "exec":
+        return
+    check_driver(where, str(install.options["driver"]))
+    timeout_ms = install.options.get("timeout", 1)
+    if not isinstance(timeout_ms, int) or not 1 <= timeout_ms <= MAX_HOOK_TIMEOUT_MS:
+        raise InputError(f"cannot use {where}: install kind 'exec' needs a timeout above zero, up to 1h")
 
 
 def _check_placeholders(where: str, release: Release) -> None:

@@ -268,6 +268,20 @@ class InstallerSuite:
         assert installer.prune(plan.app_dir, 0) == []
         assert subject.make(Files()).verify(plan)
 
+    def test_pruning_by_bytes_lets_the_oldest_go(self, subject: Subject) -> None:
+        """With a limit of bytes the oldest go until the rest fits; current and previous stay though they do not fit."""
+        ids = [subject.stage(version).release_id for version in "12345"]
+        installer = subject.make(Files())
+        plan = subject.plan("1")[0]
+        installer.switch(plan, ids[1])
+        sizes = [Files().tree_bytes(plan.app_dir / "releases" / release) for release in ids]
+        assert installer.prune(plan.app_dir, 5, sum(sizes)) == []
+        assert installer.prune(plan.app_dir, 5, sum(sizes) - 1) == ids[2:3]
+        assert installer.prune(plan.app_dir, 5, sizes[0] + sizes[1] + sizes[4]) == ids[3:4]
+        assert installer.prune(plan.app_dir, 5, 1) == ids[4:]
+        assert installer.prune(plan.app_dir, 5, 1) == []
+        assert subject.make(Files()).verify(plan)
+
     @pytest.mark.parametrize("target", [None, "releases/gone", "elsewhere/x", "releases/../..", "/abs", "releases/"])
     def test_pruning_deletes_nothing_where_current_is_unknown(self, subject: Subject, target: str | None) -> None:
         """A missing, dangling or strange `current` means that nothing is known, so nothing is deleted."""

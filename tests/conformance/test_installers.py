@@ -9,7 +9,12 @@ from fakes.trees import Tree, make_plan
 from towpath.kinds import INSTALLERS as KNOWN
 from towpath.release import Install
 from towpath_agent.installers import INSTALLERS
-from towpath_agent.installers.base import InstallPlan
+from towpath_agent.installers.base import Installer, InstallPlan
+from towpath_agent.installers.exec import ExecInstaller
+from towpath_agent.system.clock import SystemClock
+from towpath_agent.system.files import Files
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "drivers"
 
 
 def test_every_known_kind_has_its_driver() -> None:
@@ -38,6 +43,27 @@ class TestTree(InstallerSuite):
             return make_plan(subject.root, tree, version, Install("tree", {"shared": ("data/", "conf/app.toml")})), tree
 
         subject = Subject(INSTALLERS["tree"], plan, tmp_path / "root", tmp_path / "outside")
+        subject.wipe(subject.root, subject.outside)
+        return subject
+
+
+class TestExec(InstallerSuite):
+    """The suite, on installer `exec` with the example driver."""
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> Subject:
+        """Return plans of a small site, of which version 2 also moves to another link."""
+
+        def plan(version: str) -> tuple[InstallPlan, Tree]:
+            tree = Tree({"index.html": f"version {version}".encode(), "css/site.css": b"same"}, {"css": 0o750})
+            options = ("root=${where}", f"name={'other' if version == '2' else 'site'}")
+            install = Install("exec", {"driver": "webroot", "options": options})
+            return make_plan(subject.root, tree, version, install, where=str(subject.outside)), tree
+
+        def make(files: Files) -> Installer:
+            return ExecInstaller(files, SystemClock(), system_drivers=EXAMPLES)
+
+        subject = Subject(make, plan, tmp_path / "root", tmp_path / "outside")
         subject.wipe(subject.root, subject.outside)
         return subject
 

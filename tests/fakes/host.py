@@ -95,7 +95,9 @@ class SimulatedHost:
         self.world = World()
         self.facts = HostFacts("host-1", b"k" * 32, "dev", "linux/amd64")
         self.wishes: list[tuple[Release, int, Mapping[str, Value]]] = []
+        self.max_release_bytes = 0
         self.ill: set[str] = set()  # versions whose probes fail
+        self.file_versions: set[str] = set()  # versions of kind `file`, for tests that look at what they placed
         self.fails_from: dict[str, float] = {}  # version -> seconds after its start at which its probes begin to fail
         self.ready_after: dict[str, float] = {}  # version -> seconds after its start until its probes pass
         self.chains: list[tuple[str, str]] = []
@@ -106,6 +108,7 @@ class SimulatedHost:
         self.boots = 0
         self._counter = 0
         self.agent: Agent
+        self.site: Site
         self.journal: Journal
 
     # -- publisher and operator
@@ -155,7 +158,7 @@ class SimulatedHost:
         """Start an agent on what is on disk."""
         self.boots += 1
         files = Files(self._change)
-        site = Site(self.folder, files, Store(self.folder / "store", files))
+        site = self.site = Site(self.folder, files, Store(self.folder / "store", files))
         for name in ("trust", "apps", "staging"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         opened, self.mended = recover(site, self.clock.now_unix_ms())
@@ -188,7 +191,13 @@ class SimulatedHost:
             journal=self.journal,
             desired=desired,
             floors=floors,
-            actions=Actions(site=site, drivers=drivers, journal=self.journal, clock=self.clock),
+            actions=Actions(
+                site=site,
+                drivers=drivers,
+                journal=self.journal,
+                clock=self.clock,
+                max_release_bytes=self.max_release_bytes,
+            ),
             steady=Steady(site, drivers, self.clock),
             clock=self.clock,
             chance=Chance(lambda: 0.5, lambda: f"id-{self.boots}-{next(ids)}"),

@@ -13,6 +13,7 @@ import pytest
 
 from fakes.host import Killed, SimulatedHost
 from towpath.errors import TowpathError
+from towpath.release import Install, Release, Run
 from towpath.status import Health, State
 
 Scene = Callable[[SimulatedHost], str]
@@ -39,17 +40,47 @@ def _new_parameter(host: SimulatedHost) -> str:
     return "1.0.0"
 
 
+def _file(host: SimulatedHost, version: str) -> Release:
+    """Publish a release of kind `file` that overwrites what somebody else put at its path."""
+    host.file_versions.add(version)
+    options = {"path": str(_conf(host)), "existing": "overwrite"}
+    return host.publish(version, install=Install("file", options), run=Run("none"))
+
+
+def _overwrite(host: SimulatedHost) -> str:
+    host.assign(_file(host, "2.0.0"), generation=2)
+    return "2.0.0"
+
+
+def _bad_overwrite(host: SimulatedHost) -> str:
+    host.ill.add("2.0.0")
+    host.assign(_file(host, "2.0.0"), generation=2)
+    return "1.0.0"
+
+
 SCENES: dict[str, Scene] = {
     "upgrade": _upgrade,
     "bad upgrade": _bad_upgrade,
     "removal": _removal,
     "new parameter": _new_parameter,
+    "bad overwriting file": _bad_overwrite,
+    "upgrade of a file": _overwrite,
+    "removal of a file": _removal,
 }
+# Where 1.0.0 is a file that overwrote another's already.
+FILE_FIRST = ("upgrade of a file", "removal of a file")
+ORIGINAL = b"somebody's own"
 
 
-def _ready(folder: Path) -> SimulatedHost:
+def _conf(host: SimulatedHost) -> Path:
+    return host.folder.with_name(f"{host.folder.name}-etc") / "app.conf"
+
+
+def _ready(folder: Path, name: str = "") -> SimulatedHost:
     host = SimulatedHost(folder)
-    host.assign(host.publish("1.0.0"))
+    _conf(host).parent.mkdir()
+    _conf(host).write_bytes(ORIGINAL)
+    host.assign(_file(host, "1.0.0") if name in FILE_FIRST else host.publish("1.0.0"))
     host.boot()
     host.settle()
     host.run(120)  # past probation
@@ -73,15 +104,22 @@ def _start(host: SimulatedHost) -> None:
     host.agent.hint()
 
 
-def _points(tmp_path: Path, scene: Scene) -> int:
-    host = _ready(tmp_path / "count")
+def _points(tmp_path: Path, name: str) -> int:
+    host = _ready(tmp_path / "count", name)
     before = host.changes
-    scene(host)
+    SCENES[name](host)
     host.settle()
     return host.changes - before
 
 
+def _check_outside(host: SimulatedHost, where: str) -> None:
+    """Outside the agent's folder lies the live release's file, or what was there before it, and nothing else."""
+    content = f"hello {host.live()}".encode() if host.live() in host.file_versions else ORIGINAL
+    assert {path.name: path.read_bytes() for path in _conf(host).parent.iterdir()} == {"app.conf": content}, where
+
+
 def _check(host: SimulatedHost, expected: str, where: str) -> None:
+    _check_outside(host, where)
     assert (host.live(), host.serving()) == (expected, expected), where
     if expected:
         state = host.state()
@@ -98,10 +136,10 @@ def _check(host: SimulatedHost, expected: str, where: str) -> None:
 def test_killed_once_at_any_change_the_host_ends_as_if_it_had_not_been(tmp_path: Path, name: str) -> None:
     """Every point of every scene ends in the same place, with what runs, what is linked and what is told agreeing."""
     scene = SCENES[name]
-    points = _points(tmp_path, scene)
+    points = _points(tmp_path, name)
     assert points > 20  # a scene that does nothing proves nothing
     for point in range(1, points + 1):
-        host = _ready(tmp_path / f"{point}")
+        host = _ready(tmp_path / f"{point}", name)
         expected = scene(host)
         host.kill_at = host.changes + point
         _survive(host)
@@ -119,8 +157,8 @@ def test_killed_once_at_any_change_the_host_ends_as_if_it_had_not_been(tmp_path:
 def test_an_io_error_at_any_change_ends_in_the_old_or_the_new_and_never_between(tmp_path: Path, name: str) -> None:
     """EIO once at any write, commit, start or stop: the host ends with one release linked, running and reported."""
     scene = SCENES[name]
-    for point in range(1, _points(tmp_path, scene) + 1):
-        host = _ready(tmp_path / f"{point}")
+    for point in range(1, _points(tmp_path, name) + 1):
+        host = _ready(tmp_path / f"{point}", name)
         wanted = scene(host)
         fault = Fault(host.changes + point, host)
         host.extra_change = fault
@@ -136,6 +174,7 @@ def test_an_io_error_at_any_change_ends_in_the_old_or_the_new_and_never_between(
         assert fault.hit, where
         assert host.live() == host.serving(), where
         assert host.live() in (wanted, "1.0.0"), where
+        _check_outside(host, where)
         if host.live():
             assert host.state().current_version == host.live(), where
             assert host.state().health is Health.HEALTHY, where

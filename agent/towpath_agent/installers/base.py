@@ -66,8 +66,8 @@ class Installer(Protocol):
         """Return whether what is on disk is what was signed, down to the last byte."""
         ...
 
-    def prune(self, app_dir: Path, keep: int) -> list[str]:
-        """Delete the oldest releases beyond `keep`; return their ids."""
+    def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
+        """Delete the oldest releases beyond `keep` or `keep_bytes` (0: no limit) in all; return their ids."""
         ...
 
 
@@ -96,25 +96,33 @@ def _linked(app_dir: Path, link: str, files: Files) -> str | None:
     return name
 
 
-def prune(app_dir: Path, keep: int, files: Files) -> list[str]:
-    """Delete all releases but current, previous and the newest up to `keep` in all; return the ids of the deleted."""
+def prune(app_dir: Path, keep: int, files: Files, keep_bytes: int = 0) -> list[str]:
+    """Delete all releases but current, previous and the newest up to `keep` in all; return the ids of the deleted.
+
+    With `keep_bytes` no more stay than fit in it, current and previous counted but never deleted: the oldest go until
+    the rest fits, also where a small old one would have fitted beside a big new one.
+    """
     current = current_release(app_dir, files)
     if current is None:
         return []
     releases = app_dir / RELEASES
     files.sweep(releases)
     kept = {current, previous_release(app_dir, files) or current}
+    taken = sum(files.tree_bytes(releases / name) for name in kept) if keep_bytes else 0
     names = [name for name in files.listdir(releases) if files.is_dir(releases / name)]
     newest_first = sorted(names, key=lambda name: (files.stat(releases / name).st_mtime_ns, name), reverse=True)
-    deleted = []
+    doomed: list[str] = []
     for name in newest_first:
         if name in kept:
             continue
         if len(kept) < keep:
-            kept.add(name)
-            continue
+            taken += files.tree_bytes(releases / name) if keep_bytes else 0
+            if not keep_bytes or taken <= keep_bytes:
+                kept.add(name)
+                continue
+        doomed.append(name)
+    for name in reversed(doomed):
         aside = temporary(releases / name)
         files.rename(releases / name, aside)
         files.remove_tree(aside)
-        deleted.append(name)
-    return sorted(deleted)
+    return sorted(doomed)

@@ -1,25 +1,25 @@
 """Installer `file`: the artifact holds one file, put at an absolute path of the host: a configuration, a binary.
 
 Rules: it is staged like a tree, so that previous versions and their digests are there; `switch` then puts the file at
-the option `path` in one step. What this installer placed is on record (`file.json`, written ahead), and only that is
-ever replaced or removed: a file that somebody else put there is refused before anything changes. A revert is a switch
-to the previous release, which brings its bytes back; without one, `unswitch` removes what was placed.
-Options: `path` (may hold `${parameter}`), `mode` (default: the entry's).
+the option `path` in one step. What this installer placed is on record (`installers.placed`, written ahead), and only
+that is ever replaced or removed. A revert is a switch to the previous release, which brings its bytes back; without
+one, `unswitch` removes what was placed and gives back what was there before.
+Options: `path` (may hold `${parameter}`), `mode` (default: the entry's), `existing`: what to do about a file that
+somebody else put there. `refuse` (default): nothing changes. `overwrite`: it is kept safe and comes back when the
+release goes. `keep`: it stays as it is, and counts as installed. A link, a folder or anything special is refused.
 """
 
-import json
 import os
+import stat
 from pathlib import Path
 
 from towpath.errors import Broken, InputError, Refusal
 from towpath.index import Entry, EntryType, check_entries
 from towpath.parameters import Value, render
 from towpath_agent.installers.base import InstallPlan, Materialise
+from towpath_agent.installers.placed import Placed, Record, temp_of
 from towpath_agent.installers.tree import TreeInstaller, is_file
 from towpath_agent.system.files import Files
-
-RECORD = "file.json"
-_MAX_RECORD_BYTES = 2**16
 
 
 class FileInstaller:
@@ -38,65 +38,95 @@ class FileInstaller:
         self._tree.stage(plan, materialise)
 
     def switch(self, plan: InstallPlan, previous_id: str | None) -> None:
-        """Make the release live and put its file in place."""
-        files, entry, path = self._files, _only_file(plan), self._path(plan)
+        """Make the release live and put its file in place; what was there before is safe before it is replaced."""
+        path = self._path(plan)
         self._check_place(plan)
-        owned = self._owned(plan.app_dir)
-        self._record(plan.app_dir, owned | {str(path)})
+        placed = Placed(self._files, plan.app_dir, plan.app)
+        before = placed.read()
+        stays = self._stays(plan, path, before)
+        if stays:
+            during, after = before.leaving(str(path)), Record(left=frozenset({str(path)}))
+        else:
+            during = before.placing(str(path), None if str(path) in before.ours else placed.save(path))
+            after = during.only(str(path))
+        placed.write(during)
         self._tree.switch(plan, previous_id)
-        if not is_file(files, path, mode=_mode(plan), size=entry.size, sha256=entry.sha256):
-            self._put(plan.folder / entry.path, path, _mode(plan), plan.app)
-        for old in sorted(owned - {str(path)}):
-            self._take_away(Path(old), plan.app)
-        self._record(plan.app_dir, {str(path)})
+        if not stays:
+            self._put(plan, path)
+        for old in sorted(during.ours - after.ours):
+            placed.take_away(Path(old), during)
+        placed.write(after)
 
     def unswitch(self, plan: InstallPlan) -> None:
-        """Remove what was placed, then the links."""
-        for path in sorted(self._owned(plan.app_dir)):
-            self._take_away(Path(path), plan.app)
+        """Take away what was placed and give back what was there, then remove the links."""
+        placed = Placed(self._files, plan.app_dir, plan.app)
+        record = placed.read()
+        for path in sorted(record.ours):
+            placed.take_away(Path(path), record)
         self._tree.unswitch(plan)
-        if self._files.exists(plan.app_dir / RECORD):
-            self._files.remove(plan.app_dir / RECORD)
-            self._files.sync_dir(plan.app_dir)
+        placed.clear()
 
     def verify(self, plan: InstallPlan) -> bool:
-        """Compare the staged tree with the index, and, where something was placed, the file at its path too."""
+        """Compare the staged tree with the index, and, where something was placed, the file at its path too.
+
+        A file that was kept (`existing: keep`) is its owner's: it must be there, whatever it holds.
+        """
         if not self._tree.verify(plan):
             return False
         entry, path = _only_file(plan), self._path(plan)
-        if str(path) not in self._owned(plan.app_dir):
+        record = Placed(self._files, plan.app_dir, plan.app).read()
+        if str(path) in record.left:
+            return self._is_plain(path)
+        if str(path) not in record.ours:
             return True
         return is_file(self._files, path, mode=_mode(plan), size=entry.size, sha256=entry.sha256)
 
-    def prune(self, app_dir: Path, keep: int) -> list[str]:
-        """Delete the oldest releases beyond `keep`, never current or previous."""
-        return self._tree.prune(app_dir, keep)
+    def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
+        """Delete the oldest releases beyond `keep` and `keep_bytes`, never current or previous."""
+        return self._tree.prune(app_dir, keep, keep_bytes)
 
-    def _put(self, source: Path, path: Path, mode: int, app: str) -> None:
+    def _put(self, plan: InstallPlan, path: Path) -> None:
         """Copy and rename. The temporary name is fixed, so that after a crash it is found in a folder not ours."""
-        files, temp = self._files, _temp(path, app)
+        files, entry, mode, temp = self._files, _only_file(plan), _mode(plan), temp_of(path, plan.app)
         files.remove(temp)
-        files.copy(source, temp, mode)
+        if is_file(files, path, mode=mode, size=entry.size, sha256=entry.sha256):
+            return
+        files.copy(plan.folder / entry.path, temp, mode)
         files.sync_file(temp)
         files.rename(temp, path)
 
-    def _take_away(self, path: Path, app: str) -> None:
-        self._files.remove(_temp(path, app))
-        if self._files.exists(path):
-            self._files.remove(path)
-            self._files.sync_dir(path.parent)
+    def _stays(self, plan: InstallPlan, path: Path, record: Record) -> bool:
+        """Return whether a file of somebody else's is to stay at `path`, or to come back there."""
+        if _existing(plan) != "keep":
+            return False
+        return str(path) in record.saved or (str(path) not in record.ours and self._files.exists(path))
+
+    def _is_plain(self, path: Path) -> bool:
+        try:
+            return stat.S_ISREG(self._files.stat(path).st_mode)
+        except FileNotFoundError:
+            return False
 
     def _check_place(self, plan: InstallPlan) -> None:
         path = self._path(plan)
         if not self._files.is_dir(path.parent):
             raise InputError(f"cannot install {plan.app} at {path}: there is no folder {path.parent}; make it first")
-        if str(path) in self._owned(plan.app_dir):
+        if str(path) in Placed(self._files, plan.app_dir, plan.app).read().ours:
             if self._files.is_dir(path):
                 raise InputError(f"cannot install {plan.app} at {path}: a folder is there; move it away")
             return
-        if self._files.exists(path):
+        if not self._files.exists(path):
+            return
+        if _existing(plan) == "refuse":
             raise InputError(
-                f"cannot install {plan.app} at {path}: a file is there that this app did not put there; move it away",
+                f"cannot install {plan.app} at {path}: a file is there that this app did not put there; move it away, "
+                "or let the release say existing: overwrite or keep",
+                code="unmanaged-file",
+            )
+        if not self._is_plain(path):
+            raise InputError(
+                f"cannot install {plan.app} at {path}: a link, a folder or something special is there that this app "
+                "did not put there; move it away",
                 code="unmanaged-file",
             )
 
@@ -107,23 +137,6 @@ class FileInstaller:
             reason = "that is the agent's own folder"
             raise Refusal(f"cannot install {plan.app} at {path}: {reason}", code="path-traversal")
         return path
-
-    def _owned(self, app_dir: Path) -> set[str]:
-        """Return the paths on record. A garbled record owns nothing: better refuse than delete what is not ours."""
-        try:
-            raw = json.loads(self._files.read(app_dir / RECORD, _MAX_RECORD_BYTES))
-        except (FileNotFoundError, ValueError):
-            return set()
-        paths = raw.get("paths") if isinstance(raw, dict) else None
-        return {path for path in paths if isinstance(path, str)} if isinstance(paths, list) else set()
-
-    def _record(self, app_dir: Path, paths: set[str]) -> None:
-        if paths != self._owned(app_dir):
-            self._files.write_atomic(app_dir / RECORD, json.dumps({"paths": sorted(paths)}).encode())
-
-
-def _temp(path: Path, app: str) -> Path:
-    return path.parent / f".towpath-{app}.tmp"
 
 
 def _only_file(plan: InstallPlan) -> Entry:
@@ -154,6 +167,10 @@ def _mode(plan: InstallPlan) -> int:
     if mode < 0 or mode & ~0o777:
         raise Refusal(f"cannot install {plan.app} with mode {value}: only permission bits are allowed", code="setuid")
     return mode
+
+
+def _existing(plan: InstallPlan) -> str:
+    return str(plan.release.install.options.get("existing", "refuse"))
 
 
 def _rendered(plan: InstallPlan, option: str) -> Value | None:

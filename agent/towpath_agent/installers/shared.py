@@ -1,14 +1,18 @@
 """Shared paths: what an app keeps from release to release, such as its data and its edited configuration.
 
 A shared path lies in the app's `shared/` folder; the release's tree holds a relative link to it. At the first install
-it is seeded from the release's own copy, and never written by us again: it belongs to the app and its operator.
+it is seeded from the release's own copy, and never written by us again: it belongs to the app and its operator, who may
+put a link in its place (to a larger disk). A shared folder that is gone is made again, empty or seeded; a shared file
+that the app removed is not. Nothing shared is ever deleted or reverted by us, also not when the app goes.
+Not handled here: data that an older release cannot read after a revert; the app's own hooks must see to that.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from towpath.errors import Refusal
+from towpath.errors import InputError, Refusal
 from towpath.index import Entry, EntryType
 from towpath_agent.installers.base import FOLDER_MODE, SHARED, InstallPlan
 from towpath_agent.system.files import Files, temporary
@@ -48,6 +52,26 @@ def shared_paths(plan: InstallPlan) -> tuple[SharedPath, ...]:
     return tuple(result)
 
 
+def check_places(files: Files, plan: InstallPlan, paths: tuple[SharedPath, ...]) -> None:
+    """Refuse a release that shares as a folder what is a file on this host, or the reverse: its app would break."""
+    for shared in paths:
+        place = files.real(plan.app_dir / SHARED / shared.path)
+        if files.exists(place) and files.is_dir(place) != shared.folder:
+            there, wanted = ("a file", "a folder") if shared.folder else ("a folder", "a file")
+            raise InputError(
+                f"cannot share {shared.path!r} as {wanted}: {there} is at {place}, from an earlier release; "
+                "move it away",
+                code="shared-kind",
+            )
+
+
+def in_place(files: Files, plan: InstallPlan, shared: SharedPath) -> bool:
+    """Return whether the tree's link is right, and what a shared folder leads to is there."""
+    if files.read_link(plan.folder / shared.path) != target(plan, shared):
+        return False
+    return not shared.folder or files.is_dir(files.real(plan.app_dir / SHARED / shared.path))
+
+
 def _check_kind(shared: SharedPath, kinds: dict[str, EntryType]) -> None:
     own = kinds.get(shared.path)
     wanted = EntryType.DIRECTORY if shared.folder else EntryType.FILE
@@ -77,7 +101,7 @@ def seed(files: Files, plan: InstallPlan, tree: Path, shared: SharedPath) -> Non
         if files.exists(own):
             # Copied and renamed: a crash leaves no half-seeded data that the next try would take for the app's.
             fresh = temporary(place)
-            _copy(files, own, fresh)
+            _copy(files, own, fresh, {entry.path: entry.mode for entry in plan.entries}, shared.path)
             files.sync_tree(fresh)
             files.rename(fresh, place)
         elif shared.folder:
@@ -87,18 +111,18 @@ def seed(files: Files, plan: InstallPlan, tree: Path, shared: SharedPath) -> Non
     files.make_link(own, target(plan, shared))
 
 
-def _copy(files: Files, source: Path, destination: Path) -> None:
-    mode = files.stat(source).st_mode & 0o777
+def _copy(files: Files, source: Path, destination: Path, modes: Mapping[str, int], path: str) -> None:
+    """Copy with the signed modes: those of folders in staging are still open to their owner alone."""
     link = files.read_link(source)
     if link is not None:
         files.make_link(destination, link)
     elif files.is_dir(source):
         files.make_dir(destination)
         for name in files.listdir(source):
-            _copy(files, source / name, destination / name)
-        files.set_mode(destination, mode)
+            _copy(files, source / name, destination / name, modes, f"{path}/{name}")
+        files.set_mode(destination, modes[path])
     else:
-        files.copy(source, destination, mode)
+        files.copy(source, destination, modes[path])
 
 
 def own_entries(plan: InstallPlan, paths: tuple[SharedPath, ...]) -> list[Entry]:

@@ -33,6 +33,7 @@ class TreeInstaller:
         entries = check_entries(plan.entries)
         paths = shared.shared_paths(plan)
         files = self._files
+        shared.check_places(files, plan, paths)
         for folder in (plan.app_dir, plan.app_dir / RELEASES):
             files.make_dirs(folder, FOLDER_MODE)
             files.sweep(folder)
@@ -76,9 +77,9 @@ class TreeInstaller:
         check_entries(plan.entries)
         return self._whole(plan)
 
-    def prune(self, app_dir: Path, keep: int) -> list[str]:
-        """Delete the oldest releases beyond `keep`, never current or previous."""
-        return base.prune(app_dir, keep, self._files)
+    def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
+        """Delete the oldest releases beyond `keep` and `keep_bytes`, never current or previous."""
+        return base.prune(app_dir, keep, self._files, keep_bytes)
 
     def _point(self, link: Path, release_id: str) -> None:
         target = base.link_target(release_id)
@@ -95,9 +96,8 @@ class TreeInstaller:
         if not files.is_dir(plan.folder):
             return False
         paths = shared.shared_paths(plan)
-        for path in paths:
-            if files.read_link(plan.folder / path.path) != shared.target(plan, path):
-                return False
+        if not all(shared.in_place(files, plan, path) for path in paths):
+            return False
         return all(_matches(files, plan.folder / entry.path, entry) for entry in shared.own_entries(plan, paths))
 
 

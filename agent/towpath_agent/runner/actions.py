@@ -15,7 +15,6 @@ from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.planning import disk_needed, may_switch
 from towpath_agent.engine.table import Action, Outcome
-from towpath_agent.errors import ServiceError
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Server
@@ -38,8 +37,14 @@ LOG_TAIL_BYTES = 2048
 class Actions:
     """Performs the actions of transactions. Holds only what may be lost in a crash: watches and counts of tries."""
 
-    def __init__(self, *, site: Site, drivers: Drivers, journal: Journal, clock: Clock) -> None:
-        """Take what actions act on; `server` is handed to each call because a renewed identity replaces it."""
+    def __init__(
+        self, *, site: Site, drivers: Drivers, journal: Journal, clock: Clock, max_release_bytes: int = 0
+    ) -> None:
+        """Take what actions act on; `server` is handed to each call because a renewed identity replaces it.
+
+        `max_release_bytes` is the host's own limit on what the releases of one app may take; 0: none.
+        """
+        self._max_release_bytes = max_release_bytes
         self._site, self._drivers, self._journal, self._clock = site, drivers, journal, clock
         self._watches: dict[str, HealthWatch] = {}
         self._fetch_tries: dict[str, int] = {}
@@ -78,8 +83,7 @@ class Actions:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
             code = error.code if isinstance(error, TowpathError) else "os-error"
-            evidence = error.evidence if isinstance(error, ServiceError) else ""
-            return Result(Outcome.FAILED, f"{action}: {error}", code, evidence)
+            return Result(Outcome.FAILED, f"{action}: {error}", code, evidence=getattr(error, "evidence", ""))
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
             return Result(Outcome.FAILED, f"{action}: {type(error).__name__}: {error}", "driver-bug")
 
@@ -235,7 +239,21 @@ class Actions:
         failed = self._run_hook("post_confirm", new)
         if failed is not None:
             self.notes.append((tx, failed.code, failed.reason, failed.evidence))
-        cleanup.prune_releases(self._site, tx.app, decode_release(tx.release).install.keep)
+        self._prune(tx.app, decode_release(tx.release))
+
+    def settle_reverted(self, tx: Transaction) -> None:
+        """Tidy up after Reverted: failing releases must not fill the disk. Trouble here is said, never decisive."""
+        try:
+            if tx.wish.sha256 and tx.verdict is not Verdict.SUPERSEDED:
+                cleanup.remember_failed(self._site, tx.app, id_of(_new(tx)))
+            if tx.old is not None:  # without it nothing is live, so nothing may be deleted
+                self._prune(tx.app, decode_release(tx.old.release))
+        except (TowpathError, OSError) as error:
+            self.notes.append((tx, "cleanup", f"cannot clean up: {error}", ""))
+
+    def _prune(self, app: str, release: Release) -> None:
+        limits = [limit for limit in (release.install.keep_bytes, self._max_release_bytes) if limit]
+        cleanup.prune_releases(self._site, app, release.install.keep, min(limits, default=0))
 
     def prune_store(self) -> None:
         """Drop objects that no release on this host names; called only while nothing is being fetched."""

@@ -356,6 +356,8 @@ class Agent:
             wish = next((it.wish for it in self._journal.desired() or [] if it.wish.app == tx.app), None)
             if to_remember(failure, self._journal.failures().get(tx.app), wish, self._clock.now_unix_ms()):
                 self._journal.remember_failure(failure)
+        self._actions.settle_reverted(tx)
+        self._say_notes()
         self._end(tx)
 
     def _end(self, tx: Transaction) -> None:

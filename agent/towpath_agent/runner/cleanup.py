@@ -1,24 +1,73 @@
-"""Clean-up after a confirm: old trees, their records and logs, and objects that nothing names.
+"""Clean-up after a confirm or a revert: old trees, their records and logs, and objects that nothing names.
 
 Never current or previous; nothing at all where current or a record is unknown (elastic-agent #14699: clean-up deleted
-the running version).
+the running version). The log of the release that failed last stays, whatever else goes: `logs/last-failed` names it,
+because the journal forgets a failure once something else runs well.
 """
+
+from pathlib import Path
 
 from towpath.errors import TowpathError
 from towpath.index import objects
 from towpath.wire import decode_release
-from towpath_agent.installers.base import prune
+from towpath_agent.installers.base import current_release, prune
 from towpath_agent.runner.site import Site
 
+# Logs of releases that are gone: the newest that are at most so many and so large together.
+OLD_LOGS = 10
+OLD_LOG_BYTES = 64 * 2**20
+LAST_FAILED = "last-failed"
+_LOG_NAMES = (".log", ".log.1")
+_MAX_ID_BYTES = 256
 
-def prune_releases(site: Site, app: str, keep: int) -> None:
-    """Remove trees beyond `keep`, and the records of trees that are gone. Logs stay: the last few by name."""
+
+def remember_failed(site: Site, app: str, release_id: str) -> None:
+    """Let the log of this release stay until another fails; one that never ran has none, and changes nothing."""
+    folder = site.app_dir(app) / "logs"
+    known = any(site.files.exists(folder / f"{release_id}{end}") for end in _LOG_NAMES)
+    if known and _last_failed(site, folder) != release_id:
+        site.files.write_atomic(folder / LAST_FAILED, release_id.encode())
+
+
+def _last_failed(site: Site, folder: Path) -> str:
+    try:
+        return site.files.read(folder / LAST_FAILED, _MAX_ID_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def prune_releases(site: Site, app: str, keep: int, keep_bytes: int = 0) -> None:
+    """Remove trees beyond `keep` and `keep_bytes` (0: no limit), the records of trees that are gone, and old logs."""
     folder = site.app_dir(app)
-    prune(folder, keep, site.files)
+    if current_release(folder, site.files) is None:
+        return
+    prune(folder, keep, site.files, keep_bytes)
     kept = set(site.files.listdir(folder / "releases"))
     for name in site.files.listdir(folder / "records"):
         if name.rpartition(".")[0] not in kept:
             site.files.remove(folder / "records" / name)
+    _prune_logs(site, folder / "logs", kept | {_last_failed(site, folder / "logs")})
+
+
+def _prune_logs(site: Site, folder: Path, needed: set[str]) -> None:
+    """Remove logs of releases that are not `needed`, the oldest first, until the rest is within its bounds."""
+    files = site.files
+    names = [name for name in files.listdir(folder) if name != LAST_FAILED]
+    old = [name for name in names if _release_of(name) not in needed]
+    newest_first = sorted(old, key=lambda name: (files.stat(folder / name).st_mtime_ns, name), reverse=True)
+    total = 0
+    doomed: list[str] = []
+    for count, name in enumerate(newest_first, 1):
+        total += files.disk_bytes(folder / name)
+        if count > OLD_LOGS or total > OLD_LOG_BYTES:
+            doomed.append(name)
+    for name in reversed(doomed):
+        files.remove(folder / name)
+
+
+def _release_of(log: str) -> str:
+    """Return the id of the release that a log is of; a stranger's name stands for itself and is an old one."""
+    return next((log.removesuffix(end) for end in _LOG_NAMES if log.endswith(end)), log)
 
 
 def prune_store(site: Site) -> None:

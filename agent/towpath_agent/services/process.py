@@ -6,18 +6,21 @@ from the markers in the environment of what runs, so a running app is never touc
 started, what is left of an earlier run of the app is ended. Programs must stay in the foreground.
 Copies in the two slots of an app (a handover) have a record each and TOWPATH_SLOT in their environment, and do not see
 one another. A copy without a slot never runs beside one with a slot: it may hold what there is only one of.
-Not handled here: starting again an app that ended (runner), resource limits and log rotation while it runs.
+The log is bounded: at a start it is renamed when it is long, and while the app runs the disk space of its old part is
+given back (`forget_head`), which neither loses a line nor needs the app's help, as copying and a pipe would.
+Not handled here: starting again an app that ended (runner), resource limits, log files that the app itself opens.
 """
 
 import hashlib
 import json
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from towpath.handover import SLOTS
-from towpath_agent.errors import ServiceError
+from towpath_agent.errors import DiskError, ServiceError
 from towpath_agent.instance import APP_DIR_VARIABLE, SLOT_VARIABLE, Instance, ServiceState, app_environment
 from towpath_agent.services.base import STOPPED
 from towpath_agent.system import process as processes
@@ -28,6 +31,7 @@ from towpath_agent.system.process import ProcessId
 RUN_VARIABLE = "TOWPATH_RUN"
 _MAX_RECORD_BYTES = 2**16
 _MAX_LOG_BYTES = 16 * 2**20
+_KEPT_LOG_BYTES = 8 * 2**20
 # One that forks while it is being stopped leaves a child that only the next look finds.
 _MAX_SWEEPS = 20
 _LOG_FOLDER_MODE = 0o700
@@ -91,6 +95,7 @@ class ProcessService:
 
     def state(self, instance: Instance) -> ServiceState:
         """Return whether this very release runs."""
+        self._trim_log(instance)
         record = self._running(instance, [instance.slot]).get(instance.slot)
         wanted = (instance.release_id, _fingerprint(instance))
         if record is None or (record.release_id, record.fingerprint) != wanted:
@@ -162,6 +167,11 @@ class ProcessService:
         files.make_dirs(log.parent, _LOG_FOLDER_MODE)
         if files.exists(log) and files.size(log) > _MAX_LOG_BYTES:
             files.rename(log, log.with_name(f"{log.name}.1"))
+
+    def _trim_log(self, instance: Instance) -> None:
+        """Keep the log of what runs short. Trouble with it makes no app ill; the next look tries again."""
+        with suppress(DiskError):
+            self._files.forget_head(instance.log, _KEPT_LOG_BYTES, _MAX_LOG_BYTES)
 
     def _read(self, instance: Instance, slot: int | None) -> _Record | None:
         try:

@@ -1,4 +1,4 @@
-"""Linux calls that Python's `os` does not offer: syncfs, atomic exchange, reflinks.
+"""Linux calls that Python's `os` does not offer: syncfs, atomic exchange, reflinks, holes.
 
 Each says what it does where the kernel or the filesystem cannot: the caller falls back.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_KEEP_SIZE = 1
+_PUNCH_HOLE = 2
 _FICLONE = 0x40049409
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV, errno.ENOTTY})
 
@@ -35,6 +37,19 @@ def exchange(first: Path, second: Path) -> bool:
     if call is None:
         return False
     if call(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def punch(descriptor: int, length: int) -> bool:
+    """Give the first `length` bytes of a file back to the disk, which read as zeros then; False where it cannot."""
+    call = getattr(_LIBC, "fallocate64", None) or getattr(_LIBC, "fallocate", None)
+    if call is None:
+        return False
+    if call(descriptor, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(length)) == 0:
         return True
     number = ctypes.get_errno()
     if number in _UNSUPPORTED:

@@ -28,6 +28,7 @@ TEMP_PREFIX = ".tmp-"
 _TEMP_RANDOM_BYTES = 8
 _TEMP_LENGTH = len(TEMP_PREFIX) + 2 * _TEMP_RANDOM_BYTES
 _BUFFER_BYTES = 2**20
+_BLOCK_UNIT = 512  # of st_blocks, whatever the filesystem's own block is
 
 
 def _nothing(_verb: str, _path: Path) -> None:
@@ -127,6 +128,24 @@ class Files:
             return []
         except OSError as error:
             raise disk_error("list", path, error) from error
+
+    def disk_bytes(self, path: Path) -> int:
+        """Return what a file takes on disk, freed parts not counted; 0 where it is missing."""
+        try:
+            return self.stat(path).st_blocks * _BLOCK_UNIT
+        except FileNotFoundError:
+            return 0
+
+    def tree_bytes(self, path: Path) -> int:
+        """Return the sizes of all files below `path` together, links not followed; what vanishes meanwhile is none."""
+        total = 0
+        for folder, _folders, names in os.walk(path):
+            for name in names:
+                try:
+                    total += Path(folder, name).lstat().st_size
+                except FileNotFoundError:
+                    continue
+        return total
 
     def read_link(self, path: Path) -> str | None:
         """Return where the link at `path` points; None where there is no link."""
@@ -273,6 +292,43 @@ class Files:
                 os.fchmod(descriptor, mode)
             finally:
                 os.close(descriptor)
+
+    def forget_head(self, path: Path, keep: int, limit: int) -> bool:
+        """Free all but about the last `keep` bytes of a log that takes more than `limit` on disk; say whether it did.
+
+        For a file that a program appends to all the time: nothing is copied or moved, so nothing that it writes
+        meanwhile is lost and it need not be told. The size stays, the freed part reads as zeros. A filesystem that
+        cannot do this has the file emptied: the program must append (O_APPEND), as what we start does.
+        """
+        try:
+            facts = self.stat(path)
+        except FileNotFoundError:
+            return False
+        plain = stat.S_ISREG(facts.st_mode) and facts.st_size > keep
+        if not plain or facts.st_blocks * _BLOCK_UNIT <= limit:
+            return False
+        with self._change("shorten", path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if not disk.punch(descriptor, facts.st_size - keep):
+                    os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)
+        return True
+
+    def set_owner(self, path: Path, owner: int, group: int) -> None:
+        """Give the file or link to a user and a group, by number; set-user bits go with it."""
+        with self._change("change the owner of", path):
+            os.chown(path, owner, group, follow_symlinks=False)
+
+    def may_give(self, owner: int, group: int) -> bool:
+        """Return whether this process could make a file that belongs to that user and group."""
+        return os.geteuid() == 0 or (owner == os.geteuid() and group in {os.getegid(), *os.getgroups()})
+
+    def set_changed(self, path: Path, unix_ns: int) -> None:
+        """Set the times of the last change and of the last access."""
+        with self._change("change the times of", path):
+            os.utime(path, ns=(unix_ns, unix_ns), follow_symlinks=False)
 
     def sweep(self, folder: Path) -> None:
         """Remove what crashed operations of this class left in `folder`."""

@@ -37,12 +37,12 @@ class HookResult:
         return self.status == 0 and not self.timed_out
 
 
-class _Tail:
+class Tail:
     """The last bytes of what a program writes."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
         self.descriptor = descriptor
-        self._limit = limit
+        self.limit = limit
         self._data = b""
         self.open = True
 
@@ -57,7 +57,11 @@ class _Tail:
                 return
             if not part:
                 self.open = False
-            self._data = (self._data + part)[-self._limit :]
+            self.take(part)
+
+    def take(self, part: bytes) -> None:
+        """Keep the last bytes."""
+        self._data = (self._data + part)[-self.limit :]
 
     def text(self) -> str:
         """Return what was kept; bytes that are no text are shown as such."""
@@ -102,20 +106,29 @@ def run_hook(
         finally:
             os.close(write_end)
         os.set_blocking(read_end, False)
-        tail = _Tail(read_end, log_limit)
-        timed_out = not _wait(process.pid, tail, deadline)
-        if timed_out:
-            _signal_group(process.pid, signal.SIGTERM)
-            _signal_group(process.pid, signal.SIGCONT)
-            _wait(process.pid, tail, Deadline(clock, kill_grace_s))
-        # Before the leader is reaped: until then its zombie keeps the group's number from being used again.
-        _signal_group(process.pid, signal.SIGKILL)
-        _wait(process.pid, tail, Deadline(clock, _UNKILLABLE_S))
-        status = process.poll()
-        tail.drain(_LAST_CHUNKS)
-        return HookResult(status, timed_out, tail.text())
+        tail = Tail(read_end, log_limit)
+        timed_out = end_group(process.pid, [tail], deadline, clock, kill_grace_s)
+        return HookResult(process.poll(), timed_out, tail.text())
     finally:
         os.close(read_end)
+
+
+def end_group(pid: int, tails: Sequence[Tail], deadline: Deadline, clock: Clock, kill_grace_s: float) -> bool:
+    """Drain `tails` until the child `pid` ends, or end it at `deadline` (True); kill what it leaves of its group.
+
+    At the deadline comes TERM, after `kill_grace_s` KILL; KILL at once where that is 0. The child is not reaped.
+    """
+    timed_out = not _wait(pid, tails, deadline)
+    if timed_out and kill_grace_s > 0:
+        _signal_group(pid, signal.SIGTERM)
+        _signal_group(pid, signal.SIGCONT)
+        _wait(pid, tails, Deadline(clock, kill_grace_s))
+    # Before the leader is reaped: until then its zombie keeps the group's number from being used again.
+    _signal_group(pid, signal.SIGKILL)
+    _wait(pid, tails, Deadline(clock, _UNKILLABLE_S))
+    for tail in tails:
+        tail.drain(_LAST_CHUNKS)
+    return timed_out
 
 
 def _ended(pid: int) -> bool:
@@ -123,7 +136,7 @@ def _ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _wait(pid: int, tail: _Tail, deadline: Deadline) -> bool:
+def _wait(pid: int, tails: Sequence[Tail], deadline: Deadline) -> bool:
     """Drain output until the child has ended (True) or the deadline has passed."""
     try:
         ending = os.pidfd_open(pid)
@@ -133,8 +146,8 @@ def _wait(pid: int, tail: _Tail, deadline: Deadline) -> bool:
         poll = select.poll()
         if ending >= 0:
             poll.register(ending, select.POLLIN)
-        watched = tail.open
-        if watched:
+        watched = [tail for tail in tails if tail.open]
+        for tail in watched:
             poll.register(tail.descriptor, select.POLLIN | select.POLLHUP)
         while not _ended(pid):
             left = deadline.remaining()
@@ -142,10 +155,11 @@ def _wait(pid: int, tail: _Tail, deadline: Deadline) -> bool:
                 return False
             slice_s = min(left, _SLICE_S if ending >= 0 else _SLICE_S / 5)
             poll.poll(slice_s * 1000)
-            tail.drain(_LAST_CHUNKS)
-            if watched and not tail.open:
-                poll.unregister(tail.descriptor)
-                watched = False
+            for tail in list(watched):
+                tail.drain(_LAST_CHUNKS)
+                if not tail.open:
+                    poll.unregister(tail.descriptor)
+                    watched.remove(tail)
         return True
     finally:
         if ending >= 0:

@@ -88,14 +88,16 @@ class Entry(_message.Message):
     def __init__(self, path: _Optional[str] = ..., type: _Optional[_Union[Entry.Type, str]] = ..., mode: _Optional[int] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., target: _Optional[str] = ...) -> None: ...
 
 class Install(_message.Message):
-    __slots__ = ("kind", "options", "keep")
+    __slots__ = ("kind", "options", "keep", "keep_bytes")
     KIND_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    KEEP_BYTES_FIELD_NUMBER: _ClassVar[int]
     kind: str
     options: _containers.RepeatedCompositeFieldContainer[Option]
     keep: int
-    def __init__(self, kind: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ..., keep: _Optional[int] = ...) -> None: ...
+    keep_bytes: int
+    def __init__(self, kind: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ..., keep: _Optional[int] = ..., keep_bytes: _Optional[int] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("kind", "options", "command", "env", "stop_timeout_ms", "handover")

@@ -88,7 +88,10 @@ def encode_release(release: Release) -> bytes:
             tree_size=release.artifact.tree_size,
         ),
         install=pb.Install(
-            kind=release.install.kind, options=_to_options(release.install.options), keep=release.install.keep
+            kind=release.install.kind,
+            options=_to_options(release.install.options),
+            keep=release.install.keep,
+            keep_bytes=release.install.keep_bytes,
         ),
         run=pb.Run(
             kind=release.run.kind,
@@ -155,7 +158,7 @@ def _release(m: pb.Release) -> Release:
         counter=m.counter,
         rollback_floor=m.rollback_floor,
         artifact=Artifact(m.artifact.index_sha256, m.artifact.index_size, m.artifact.tree_size),
-        install=Install(m.install.kind, _from_options(m.install.options), m.install.keep),
+        install=Install(m.install.kind, _from_options(m.install.options), m.install.keep, m.install.keep_bytes),
         run=Run(
             kind=m.run.kind,
             options=_from_options(m.run.options),

@@ -93,7 +93,7 @@ def test_version(run: Run) -> None:
     ("text", "message"),
     [
         ('srever = "a:1"', "unknown key 'srever'; did you mean 'server'?"),
-        ('frob = "a:1"', "known are control_group, name, server, sync_interval, token_file"),
+        ('frob = "a:1"', "known are control_group, max_release_bytes, name, server, sync_interval, token_file"),
         ("name = [1]", "'name' must be one text"),
         ("name = ", "it is no TOML"),
     ],
@@ -217,3 +217,12 @@ def test_an_unusable_interval_is_one_line(run: Run, folder: Path) -> None:
     code, _, err = run("run", "--sync-interval", "60", "--dir", folder)
     assert code == 1
     assert "such as 90s" in one_line(err)
+
+
+def test_a_limit_of_bytes_that_is_no_size_stops_the_agent_from_starting(run: Run, folder: Path) -> None:
+    """The host's own limit is read from agent.toml too; a limit that nobody can read is not taken for none."""
+    code, _, err = run("run", "--max-release-bytes", "much", "--dir", folder)
+    assert code == 1
+    assert "cannot read 'much' as a size" in one_line(err)
+    (folder / "agent.toml").write_text('max_release_bytes = "plenty"')
+    assert "cannot read 'plenty' as a size" in run("run", "--dir", folder)[2]

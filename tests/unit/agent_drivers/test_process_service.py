@@ -260,3 +260,26 @@ def test_full_disk_starts_nothing_that_is_not_on_record(tmp_path: Path) -> None:
     assert not (instance.folder / "ran").exists()
     assert service().start(instance)
     until((instance.folder / "ran").exists, "the app never ran")
+
+
+def test_log_of_a_running_app_is_kept_short(tmp_path: Path) -> None:
+    """An app that never stops printing cannot fill the disk: the old part is freed, no line printed meanwhile is lost."""
+    loop = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done"
+    instance = make_instance(tmp_path, run=Run("process", command=("sh", "-c", loop)))
+    runs = service()
+    runs.start(instance)
+    until(lambda: b"line 2\n" in instance.log.read_bytes(), "the app printed nothing")
+    with instance.log.open("ab") as log:
+        log.write(b"old\n" * (5 * 2**20))
+    assert instance.log.stat().st_blocks * 512 > 16 * 2**20
+    assert runs.state(instance).running
+    assert instance.log.stat().st_blocks * 512 < 10 * 2**20
+    seen = instance.log.read_bytes().count(b"line ")
+    until(lambda: instance.log.read_bytes().count(b"line ") > seen, "the app prints no more")
+    tail = instance.log.read_bytes().rpartition(b"old\n")[2].split(b"\n")[:-1]
+    numbers = [int(line.removeprefix(b"line ")) for line in tail if line.startswith(b"line ")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    size = instance.log.stat().st_blocks
+    runs.state(instance)
+    assert instance.log.stat().st_blocks >= size  # short enough: left alone
+    runs.stop(instance)

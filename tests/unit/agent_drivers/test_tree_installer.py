@@ -1,12 +1,13 @@
 """Installer `tree`: what is shared, modes, links and strangers."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from fakes.trees import Crash, CrashAt, Tree, make_plan, snapshot
-from towpath.errors import Refusal
+from towpath.errors import InputError, Refusal
 from towpath.release import Install
 from towpath_agent.installers.base import InstallPlan
 from towpath_agent.installers.tree import TreeInstaller
@@ -185,3 +186,73 @@ def test_objects_are_not_copied_again_where_the_release_is_whole(tmp_path: Path)
         raise AssertionError("an object was put in place again")
 
     TreeInstaller(Files()).stage(plan, refuse)
+
+
+def test_seeded_folders_have_their_signed_modes(tmp_path: Path) -> None:
+    """A shared folder that others may read is made so, although its copy in staging was still closed to them."""
+    tree = Tree(
+        {"data/open/seed": b"seed", "data/closed": None}, {"data": 0o755, "data/open": 0o750, "data/closed": 0o700}
+    )
+    plan = make_plan(tmp_path, tree, "1", Install("tree", {"shared": ("data/",)}))
+    TreeInstaller(Files()).stage(plan, tree.materialise(Files()))
+    modes = {path: mode for path, (mode, _) in snapshot(plan.app_dir / "shared").items()}
+    assert modes == {"data": 0o755, "data/open": 0o750, "data/open/seed": 0o644, "data/closed": 0o700}
+
+
+def test_shared_folder_that_is_gone_is_found_and_made_again(tmp_path: Path) -> None:
+    """Without its folder an app would not start: `verify` says so, and staging makes it again from the seed."""
+    tree = Tree({"data/seed": b"seed", "bin/run": b"x"})
+    plan = make_plan(tmp_path, tree, "1", Install("tree", {"shared": ("data/", "conf.toml")}))
+    installer = TreeInstaller(Files())
+    installer.stage(plan, tree.materialise(Files()))
+    assert installer.verify(plan)  # the shared file is the app's to write, it need not be there
+    shutil.rmtree(plan.app_dir / "shared" / "data")
+    assert not installer.verify(plan)
+    installer.stage(plan, tree.materialise(Files()))
+    assert installer.verify(plan)
+    assert (plan.folder / "data" / "seed").read_bytes() == b"seed"
+
+
+def test_operator_may_put_a_link_in_place_of_a_shared_folder(tmp_path: Path) -> None:
+    """Data that was moved to a larger disk is followed there, and never replaced."""
+    first = Tree({"data/seed": b"seed"})
+    plan = make_plan(tmp_path / "agent", first, "1", Install("tree", {"shared": ("data/",)}))
+    installer = TreeInstaller(Files())
+    installer.stage(plan, first.materialise(Files()))
+    (plan.app_dir / "shared" / "data").rename(tmp_path / "disk")
+    (plan.app_dir / "shared" / "data").symlink_to(tmp_path / "disk")
+    assert installer.verify(plan)
+    second = make_plan(tmp_path / "agent", first, "2", Install("tree", {"shared": ("data/",)}))
+    installer.stage(second, first.materialise(Files()))
+    assert (second.folder / "data").resolve() == tmp_path / "disk"
+    assert (plan.app_dir / "shared" / "data").is_symlink()
+
+
+@pytest.mark.parametrize(("before", "after", "there"), [("data/", "data", "a folder"), ("data", "data/", "a file")])
+def test_shared_path_that_changes_its_kind_is_refused(tmp_path: Path, before: str, after: str, there: str) -> None:
+    """What an earlier release shared as a folder is no file for the next one: said before anything changes."""
+    content: dict[str, bytes | str | None] = {"data/seed": b"x"} if before.endswith("/") else {"data": b"x"}
+    tree = Tree(content)
+    first = make_plan(tmp_path, tree, "1", Install("tree", {"shared": (before,)}))
+    TreeInstaller(Files()).stage(first, tree.materialise(Files()))
+    seen = snapshot(tmp_path)
+    other = Tree({"bin": b""})
+    second = make_plan(tmp_path, other, "2", Install("tree", {"shared": (after,)}))
+    with pytest.raises(InputError, match=f"{there} is at .*, from an earlier release; move it away") as caught:
+        TreeInstaller(Files()).stage(second, other.materialise(Files()))
+    assert caught.value.code == "shared-kind"
+    assert snapshot(tmp_path) == seen
+
+
+def test_a_small_old_release_does_not_outlive_a_big_newer_one(tmp_path: Path) -> None:
+    """Going back means to the newest that is left: where one does not fit, all that are older go as well."""
+    plans = []
+    for number, size in enumerate((10, 1000, 10, 10)):
+        tree = Tree({"data": bytes([number]) * size})
+        plan = make_plan(tmp_path, tree, str(number))
+        TreeInstaller(Files()).stage(plan, tree.materialise(Files()))
+        os.utime(plan.folder, (number, number))
+        plans.append(plan)
+    TreeInstaller(Files()).switch(plans[3], plans[2].release_id)
+    gone = TreeInstaller(Files()).prune(plans[0].app_dir, 9, 100)
+    assert gone == [plans[0].release_id, plans[1].release_id]

@@ -160,6 +160,18 @@ def test_unknown_keys_name_line_and_nearest_key(text: str, line: int, words: lis
         (SMALL.replace("kind: tree", "kind: tree, keep: -1"), 3, ["install.keep", "at least 0"]),
         (SMALL.replace("kind: tree", "kind: tree, shared: data"), 3, ["install.shared", "list"]),
         (SMALL.replace("kind: tree", "kind: file, path: x, mode: 4755"), 3, ["install.mode", "octal"]),
+        (
+            SMALL.replace("kind: tree", "kind: file, path: x, existing: kep"),
+            3,
+            ["install.existing", "one of refuse", "'kep'"],
+        ),
+        (SMALL.replace("kind: tree", "kind: exec, driver: d, options: [a]"), 3, ["install.options", "a mapping"]),
+        (
+            SMALL.replace("kind: tree", "kind: exec, driver: d, options: {a: '${x}'}"),
+            3,
+            ["${x}", "no declared parameter"],
+        ),
+        (SMALL.replace("kind: tree", "kind: tree, keep_bytes: much"), 3, ["install.keep_bytes", "'much'"]),
         (SMALL.replace("port}", "prt}"), 4, ["${prt}", "parameters"]),
         (SMALL.replace("command:", "env: {TOWPATH_APP: x}, command:"), 4, ["TOWPATH_"]),
         (SMALL.replace("command:", "env: {'a b': x}, command:"), 4, ["'a b'"]),
@@ -192,6 +204,19 @@ def test_wrong_values_name_their_line(text: str, line: int, words: list[str]) ->
     problem = problems(text)[0]
     assert f"apps/towpath.yaml, line {line}:" in problem, problem
     assert all(word in problem for word in words), problem
+
+
+def test_a_driver_takes_options_of_its_own() -> None:
+    """What a driver of the host wants to know is a mapping; what the kind itself takes stands beside it."""
+    text = SMALL.replace("kind: tree", "kind: exec, driver: webroot, options: {root: /srv, depth: 2}, timeout: 5s")
+    wanted = {"driver": "webroot", "options": ("depth=2", "root=/srv"), "timeout": 5000}
+    assert release(text).install.options == wanted
+
+
+def test_releases_on_a_host_are_limited_by_number_and_bytes() -> None:
+    """`keep` counts releases, `keep_bytes` their bytes; neither is an option of a driver."""
+    install = release(SMALL.replace("kind: tree", "kind: tree, keep: 9, keep_bytes: 2MiB")).install
+    assert (install.keep, install.keep_bytes, install.options) == (9, 2 * 2**20, {})
 
 
 def test_all_problems_are_found_at_once() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from towpath.errors import InputError
-from towpath.kinds import INSTALLERS, PROBES, SERVICES, Value, check_options
+from towpath.kinds import INSTALLERS, PROBES, SERVICES, Value, check_driver, check_options
 
 SPECS = {
     "text": "text",
@@ -13,6 +13,8 @@ SPECS = {
     "bool": "bool",
     "duration": "duration",
     "size": "size",
+    "pairs": "pairs",
+    "choice": "one|other",
 }
 GOOD: dict[str, list[Value]] = {
     "text": ["", "a"],
@@ -22,6 +24,8 @@ GOOD: dict[str, list[Value]] = {
     "bool": [True, False],
     "duration": [0, 10],
     "size": [0, 2**40],
+    "pairs": [(), ("a=1", "b_2=x=y", "c=")],
+    "choice": ["one", "other"],
 }
 BAD: dict[str, list[Value]] = {
     "text": [1, True, ("a",)],
@@ -31,6 +35,8 @@ BAD: dict[str, list[Value]] = {
     "bool": [1, 0, "true"],
     "duration": ["10s", True],
     "size": ["1MiB", False],
+    "pairs": ["a=1", ("a",), ("=1",), ("A=1",), ("a=1", "a=2"), ("${p}=1",), 1],
+    "choice": ["", "One", "one|other", 1, True, ("one",)],
 }
 
 
@@ -43,7 +49,7 @@ def test_an_option_of_its_type_passes(option: str, value: Value) -> None:
 @pytest.mark.parametrize(("option", "value"), [(option, value) for option in BAD for value in BAD[option]])
 def test_an_option_of_another_type_is_refused(option: str, value: Value) -> None:
     """True is no number, a text is no number, and a hole that does not close would only fail on the host."""
-    with pytest.raises(InputError, match=f"^cannot use release x: option '{option}' must be"):
+    with pytest.raises(InputError, match=f"^cannot use release x: option '{option}' must"):
         check_options("release x", SPECS, {option: value})
 
 
@@ -65,7 +71,7 @@ def test_a_required_option_that_is_missing_is_named() -> None:
 
 def test_the_kinds_of_this_version() -> None:
     """These kinds and required options are promised to publishers; a kind that vanishes breaks signed releases."""
-    assert (set(INSTALLERS), set(SERVICES)) == ({"tree", "file"}, {"systemd", "process", "none"})
+    assert (set(INSTALLERS), set(SERVICES)) == ({"tree", "file", "exec"}, {"systemd", "process", "none"})
     assert set(PROBES) == {"http", "tcp", "exec", "process"}
     required = {
         f"{kind}.{option}"
@@ -74,4 +80,20 @@ def test_the_kinds_of_this_version() -> None:
         for option, spec in specs.items()
         if spec.endswith("!")
     }
-    assert required == {"file.path", "systemd.unit", "http.url", "tcp.port", "exec.command"}
+    assert required == {"file.path", "systemd.unit", "http.url", "tcp.port", "exec.command", "exec.driver"}
+
+
+@pytest.mark.parametrize("driver", ["webroot", "a.b-c_d", "0", "./install", "./bin/install driver"])
+def test_a_driver_is_a_name_of_the_host_or_a_path_of_the_release(driver: str) -> None:
+    """A bare name is looked up on the host; `./` begins a program of the signed tree."""
+    check_driver("release x", driver)
+
+
+@pytest.mark.parametrize(
+    "driver",
+    ["", ".", "..", "a/b", "/usr/bin/install", "../x", "./", "./../x", "./a//b", "./a/..", "./a/.", "./a\nb", "A", "${d}", "./${d}"],
+)  # fmt: skip
+def test_a_driver_elsewhere_or_named_by_a_parameter_is_refused(driver: str) -> None:
+    """No path of the host, nothing outside the tree, and never what an operator fills in."""
+    with pytest.raises(InputError, match="^cannot use release x: driver"):
+        check_driver("release x", driver)

@@ -82,8 +82,22 @@ BAD: dict[str, tuple[Release, str]] = {
     "critical": (replace(MINIMAL, critical=("zz", "warp")), "it needs warp, zz, which this version does not know"),
     "environment": (replace(MINIMAL, environments=("dev", "Dev!")), "an environment"),
     "parameter": (replace(MINIMAL, parameters=(PORT, PORT)), "declared twice"),
-    "install kind": (replace(MINIMAL, install=Install("rpm")), "install kind 'rpm' is unknown; known are file, tree"),
+    "install kind": (
+        replace(MINIMAL, install=Install("rpm")),
+        "install kind 'rpm' is unknown; known are exec, file, tree",
+    ),
     "install option": (replace(MINIMAL, install=Install("file")), "install file: option 'path' is missing"),
+    "driver": (
+        replace(MINIMAL, install=Install("exec", {"driver": "/bin/sh"})),
+        "release hello 1.0.0: driver '/bin/sh' must be",
+    ),
+    **{
+        f"driver timeout {value}": (
+            replace(MINIMAL, install=Install("exec", {"driver": "d", "timeout": value})),
+            "install kind 'exec' needs a timeout above zero, up to 1h",
+        )
+        for value in (0, MAX_HOOK_TIMEOUT_MS + 1)
+    },
     "run kind": (replace(MINIMAL, run=Run("docker")), "run kind 'docker' is unknown"),
     "run option": (replace(MINIMAL, run=Run("none", {"a": 1})), "run none: unknown option 'a'"),
     "process without command": (replace(MINIMAL, run=Run("process")), "run kind 'process' needs a command"),
@@ -174,6 +188,8 @@ def test_what_a_publisher_does_not_say_has_these_values() -> None:
 def test_an_install_path_may_hold_a_declared_parameter() -> None:
     """Options of the installer are filled like those of probes."""
     check_release(replace(MINIMAL, install=Install("file", {"path": "/etc/hello-${port}"}), parameters=(PORT,)))
+    driver = Install("exec", {"driver": "./d", "options": ("port=${port}",), "timeout": MAX_HOOK_TIMEOUT_MS})
+    check_release(replace(MINIMAL, install=driver, parameters=(PORT,)))
 
 
 def test_a_handover_finds_its_port_in_the_environment_too() -> None:

@@ -44,7 +44,7 @@ RELEASES = st.builds(
     version=TEXT,
     counter=U64,
     artifact=st.builds(Artifact, BYTES, U64, U64),
-    install=st.builds(Install, TEXT, OPTIONS, U32),
+    install=st.builds(Install, TEXT, OPTIONS, U32, U64),
     run=st.builds(
         Run,
         TEXT,
@@ -118,7 +118,7 @@ def test_the_generated_values_cover_every_field(cls: type) -> None:
         Parameter: 4,
         Run: 6,
         Handover: 2,
-        Install: 3,
+        Install: 4,
     }
     assert len(fields(cls)) == counts[cls]
 
