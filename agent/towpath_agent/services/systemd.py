@@ -20,7 +20,8 @@ from towpath_agent.instance import SEARCH_PATH, Instance, ServiceState
 from towpath_agent.services.base import STOPPED
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
-from towpath_agent.system.process import HookResult, run_hook
+from towpath_agent.system.process import HookResult
+from towpath_agent.system.systemctl import RUNNING, Systemctl, number, properties
 
 UNIT_DIR = Path("/etc/systemd/system")
 DROP_IN = "50-towpath.conf"
@@ -32,7 +33,6 @@ _FILE_MODE = 0o644
 _FOLDER_MODE = 0o755
 _CALL_TIMEOUT_S = 30.0
 _START_TIMEOUT_S = 120.0
-_RUNNING = frozenset({"active", "reloading"})
 # Everything else (activating, deactivating, waiting for its next restart) still may run a process.
 _ENDED = frozenset({"inactive", "failed"})
 
@@ -54,8 +54,7 @@ class SystemdService:
     ) -> None:
         """Install units in `unit_dir` and talk to the manager by `systemctl`."""
         self._files = files
-        self._clock = clock
-        self._systemctl = systemctl
+        self._systemctl = Systemctl(clock, search_path=SEARCH_PATH, program=systemctl)
         self._unit_dir = unit_dir
 
     def start(self, instance: Instance) -> bool:
@@ -66,7 +65,7 @@ class SystemdService:
         for name, mark in owned.items():
             state = self._show(name).get("ActiveState")
             if (name, mark) == (unit, wanted):
-                if state in _RUNNING:
+                if state in RUNNING:
                     self._install(instance, unit, text)
                     return False
             elif state not in _ENDED:
@@ -105,10 +104,10 @@ class SystemdService:
             if mark != _mark(instance):
                 continue
             facts = self._show(unit)
-            restarts = _number(facts.get("NRestarts"))
-            if facts.get("ActiveState") not in _RUNNING:
+            restarts = number(facts.get("NRestarts"))
+            if facts.get("ActiveState") not in RUNNING:
                 return ServiceState(running=False, pid=0, restarts=restarts, rss_bytes=0)
-            return ServiceState(True, _number(facts.get("MainPID")), restarts, _number(facts.get("MemoryCurrent")))
+            return ServiceState(True, number(facts.get("MainPID")), restarts, number(facts.get("MemoryCurrent")))
         return STOPPED
 
     def _unit(self, instance: Instance) -> tuple[str, str]:
@@ -191,8 +190,7 @@ class SystemdService:
 
     def _show(self, unit: str) -> dict[str, str]:
         names = "ActiveState,LoadState,FragmentPath,NeedDaemonReload,MainPID,NRestarts,MemoryCurrent"
-        lines = self._call("show", f"--property={names}", unit).output.splitlines()
-        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+        return properties(self._call("show", f"--property={names}", unit).output)
 
     def _must(self, instance: Instance, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> None:
         result = self._call(*words, timeout_s=timeout_s)
@@ -201,13 +199,7 @@ class SystemdService:
             raise ServiceError(f"cannot {' '.join(words)} for {instance.app}: {why or f'status {result.status}'}")
 
     def _call(self, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> HookResult:
-        return run_hook(
-            [*self._systemctl, "--no-pager", *words],
-            cwd=Path("/"),
-            env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8"},
-            timeout_s=timeout_s,
-            clock=self._clock,
-        )
+        return self._systemctl.call(*words, timeout_s=timeout_s)
 
 
 def _mark(instance: Instance) -> _Mark:
@@ -241,8 +233,3 @@ def _quoted(text: str) -> str:
     plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     words = (c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in c.encode()) for c in plain)
     return f'"{"".join(words)}"'
-
-
-def _number(text: str | None) -> int:
-    """Return a property's number; `[not set]` and the like are 0."""
-    return int(text) if text is not None and text.isdecimal() and int(text) < 2**63 else 0
