@@ -62,7 +62,7 @@ class Daemon:
         drivers = Drivers(
             installers={kind: make(self._files) for kind, make in INSTALLERS.items()},
             services={kind: make(self._files, self._clock) for kind, make in SERVICES.items()},
-            probes={kind: make(self._clock) for kind, make in PROBES.items()},
+            probes={kind: make(self._files, self._clock) for kind, make in PROBES.items()},
             hooks=HookRunner(self._clock),
         )
         self._server = self._connect(self._identity)

@@ -18,6 +18,7 @@ from fakes.drivers import FakeProbe, FakeService, World
 from fakes.repository import RepositorySimulator
 from fakes.server import FakeServer
 from towpath.index import Entry, EntryType, check_entries
+from towpath.kinds import PROBES
 from towpath.manifest import HostFacts
 from towpath.parameters import Parameter, Value
 from towpath.release import Artifact, HealthPolicy, Install, Probe, Release, Run
@@ -152,7 +153,7 @@ class SimulatedHost:
         drivers = Drivers(
             installers={kind: make(files) for kind, make in INSTALLERS.items()},
             services=services,
-            probes={kind: FakeProbe(self._judge) for kind in ("http", "tcp", "exec", "process")},
+            probes={kind: FakeProbe(self._judge) for kind in PROBES},
             hooks=HookRunner(self.clock),
         )
         desired = Desired(

@@ -123,6 +123,8 @@ class Manager:
             "MainPID": str(pid),
             "NRestarts": "0",
             "MemoryCurrent": "4096000" if pid else "[not set]",
+            "SubState": "running" if pid else "failed" if unit in self.state["pids"] else "dead",
+            "Result": "exit-code" if not pid and unit in self.state["pids"] else "success",
         }
         for name in names:
             print(f"{name}={values[name]}")

@@ -13,6 +13,7 @@ SPECS = {
     "bool": "bool",
     "duration": "duration",
     "size": "size",
+    "number": "number",
 }
 GOOD: dict[str, list[Value]] = {
     "text": ["", "a"],
@@ -22,15 +23,17 @@ GOOD: dict[str, list[Value]] = {
     "bool": [True, False],
     "duration": [0, 10],
     "size": [0, 2**40],
+    "number": [0, -1, "0.5", "-1e3", "${n}"],
 }
 BAD: dict[str, list[Value]] = {
     "text": [1, True, ("a",)],
     "texts": ["a", 1, True],
     "int": ["5", "$n", "", "${n", "${n}0", "x${n}", "${a}${b}", "${}", True, ("a",)],
-    "port": ["80", "${port", "http", False],
+    "port": ["80", "${port", "http", False, 0, 65536],
     "bool": [1, 0, "true"],
     "duration": ["10s", True],
     "size": ["1MiB", False],
+    "number": ["", "x", "1,5", "NaN", "${n", True, ("1",)],
 }
 
 
@@ -66,7 +69,9 @@ def test_a_required_option_that_is_missing_is_named() -> None:
 def test_the_kinds_of_this_version() -> None:
     """These kinds and required options are promised to publishers; a kind that vanishes breaks signed releases."""
     assert (set(INSTALLERS), set(SERVICES)) == ({"tree", "file"}, {"systemd", "process", "none"})
-    assert set(PROBES) == {"http", "tcp", "exec", "process"}
+    assert set(PROBES) == set(
+        "http tcp grpc exec process unit log fresh disk memory prometheus".split()  # one word each, in no order
+    )
     required = {
         f"{kind}.{option}"
         for table in (INSTALLERS, SERVICES, PROBES)
@@ -74,4 +79,18 @@ def test_the_kinds_of_this_version() -> None:
         for option, spec in specs.items()
         if spec.endswith("!")
     }
-    assert required == {"file.path", "systemd.unit", "http.url", "tcp.port", "exec.command"}
+    assert required == {
+        "file.path",
+        "systemd.unit",
+        "http.url",
+        "tcp.port",
+        "grpc.port",
+        "exec.command",
+        "unit.unit",
+        "fresh.path",
+        "fresh.max_age",
+        "disk.free",
+        "memory.available",
+        "prometheus.url",
+        "prometheus.metric",
+    }
