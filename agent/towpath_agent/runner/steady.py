@@ -12,6 +12,7 @@ from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.health import HealthVerdict
 from towpath_agent.journal import Deployed
+from towpath_agent.runner import logmarks
 from towpath_agent.runner.health import HealthWatch
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.system.clock import Clock
@@ -90,7 +91,7 @@ class Steady:
         deployed = kept.watch.deployed
         release = decode_release(deployed.release)
         evidence = self._site.tail(self._site.log(deployed), 2048)
-        self._drivers.services[release.run.kind].start(self._site.instance(deployed))
+        logmarks.start(self._site, self._drivers.services[release.run.kind], deployed)
         kept.restarts += 1
         kept.last_restart_s = now
         kept.restart_at_s = now + pacing.backoff_s(kept.restarts, pacing.RESTART_RETRY_S, pacing.MAX_RESTART_RETRY_S)

@@ -18,6 +18,8 @@ from towpath_server.services.context import Context
 from towpath_server.services.deploying import find_host
 
 SHOWN_EVENTS = 50
+# How far back the last failure of an app is looked for; other apps of the host may have much to say meanwhile.
+SEARCHED_EVENTS = 500
 DEFAULT_AUDIT = 100
 MAX_AUDIT = 10_000
 
@@ -164,6 +166,11 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
         owned = _standings(context, tx, place, app).get(found.id)
         runs = place.runs(found).get(app) if here else None
         reported = place.reported.get((found.id, app))
+        events = [
+            one
+            for one in tx.events(found.id, SEARCHED_EVENTS)
+            if (one.app, one.kind) == (app, "transition") and one.evidence
+        ]
         return why.chain(
             why.Facts(
                 host=found,
@@ -176,6 +183,7 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 runs=runs,
                 parameters=texts_of(found, app),
                 reported=reported.state if reported is not None else None,
+                failure=events[-1] if events else None,
             )
         )
 
