@@ -6,7 +6,7 @@ fails. NaN lies within no limits. Without limits it is enough that there is a sa
 Not handled here: rates and sums; a page is one moment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from towpath.errors import TowpathError
 from towpath.kinds import is_number
@@ -44,7 +44,7 @@ class PrometheusProbe:
                 return result(False, f"GET {url}: status {answer.status} {took}: {page[:_SHOWN_CHARS]}")
             if not answer.complete:
                 return result(False, f"GET {url}: the page is cut off or longer than {MAX_PAGE_BYTES} bytes {took}")
-            found = [one for one in samples_of(page, metric) if _fits(one, labels)]
+            found = list(_found(page, metric, labels, deadline))
         except (OSError, TowpathError, ValueError) as error:
             return result(False, f"GET {url}: {web.reason_of(error)} after {deadline.elapsed_ms()} ms")
         if not found:
@@ -60,6 +60,16 @@ class PrometheusProbe:
         return result(True, f"GET {url}: {found[0].line}{more} {took}")
 
 
+def _found(page: str, metric: str, labels: Mapping[str, str], deadline: Deadline) -> Iterator[Sample]:
+    """Yield the samples that fit; TimeoutError where there are more of them than can be read in time."""
+    for sample in samples_of(page, metric):
+        if deadline.expired:
+            raise TimeoutError("timed out")
+        # A label that is missing is empty, as Prometheus has it.
+        if all(sample.labels.get(name, "") == value for name, value in labels.items()):
+            yield sample
+
+
 def _limit(options: Mapping[str, Value], name: str) -> float | None:
     value = options.get(name)
     if value is None:
@@ -71,8 +81,3 @@ def _limit(options: Mapping[str, Value], name: str) -> float | None:
 
 def _labels(value: Value) -> dict[str, str]:
     return dict(split_label(text) for text in (value if isinstance(value, tuple) else (str(value),)))
-
-
-def _fits(sample: Sample, labels: Mapping[str, str]) -> bool:
-    """Return whether a sample has all of the labels; one that is missing is empty, as Prometheus has it."""
-    return all(sample.labels.get(name, "") == value for name, value in labels.items())

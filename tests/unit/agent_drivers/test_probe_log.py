@@ -89,7 +89,7 @@ def test_a_log_that_was_replaced_or_cut_since_the_start_counts_whole(log: Log) -
     log.write("x" * 1000 + "\n")
     log.start()
     log.path.rename(log.path.with_suffix(".1"))
-    log.write("ready one\n")
+    log.write("ready one\n" + "x" * 2000 + "\n")
     assert log.check().evidence.endswith("ready one")
     log.write("y" * 2000)
     log.start()

@@ -90,3 +90,13 @@ def test_a_page_behind_tls_is_scraped(tmp_path: Path) -> None:
         options = {"url": f"https://127.0.0.1:{port}/", "metric": "up", "min": 1}
         assert check("prometheus", {**options, "ca": str(ca)}, tmp_path).ok
         assert not check("prometheus", options, tmp_path).ok
+
+
+def test_a_page_with_more_samples_than_can_be_read_in_time_times_out(tmp_path: Path) -> None:
+    """The timeout is for reading the page too, not only for its transfer."""
+    page = "".join(f'up{{instance="{number}"}} 1\n' for number in range(MAX_PAGE_BYTES // 30))
+    with serving(answer(200, page.encode())) as port:
+        options = {"url": f"http://127.0.0.1:{port}/", "metric": "up"}
+        seen = check("prometheus", options, tmp_path, timeout_s=0.3)
+    assert not seen.ok
+    assert "timed out" in seen.evidence
