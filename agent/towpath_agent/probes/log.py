@@ -107,7 +107,8 @@ class LogProbe:
                 scan.feed_end(rest, budget)
                 return 0
             if not done:
-                scan.feed_piece(piece.data, budget)
+                if not scan.feed_piece(piece.data, budget):
+                    break
                 reading.offset += len(piece.data)
         return behind
 

@@ -42,14 +42,20 @@ class Scan:
     def feed_end(self, rest: bytes, budget: CpuBudget) -> None:
         """Search the last line, which has no end yet, where it is as it was at the call before."""
         if rest and rest == self._tail:
-            with budget.spend():
-                self._search(rest)
+            self.feed_piece(rest, budget)
         self._tail = rest
 
-    def feed_piece(self, data: bytes, budget: CpuBudget) -> None:
-        """Search a piece of a line that is too long to wait for its end."""
-        with budget.spend():
-            self._search(data)
+    def feed_piece(self, data: bytes, budget: CpuBudget) -> bool:
+        """Search a piece of a line that is too long to wait for its end; False where it is for the next time."""
+        untouched = budget.untouched
+        try:
+            with budget.spend():
+                self._search(data)
+        except OutOfTime:
+            if untouched:
+                raise
+            return False
+        return True
 
     def _search(self, line: bytes) -> None:
         text = line[:MAX_LINE_BYTES].decode("utf-8", "replace")

@@ -16,6 +16,7 @@ from towpath.weburl import WebUrl, parse_web_url
 from towpath_agent.instance import Instance
 from towpath_agent.probes import sockets
 from towpath_agent.probes.base import place
+from towpath_agent.system import beside
 from towpath_agent.system.clock import Deadline
 from towpath_agent.system.files import Files
 
@@ -44,7 +45,8 @@ def get(
     if not verify and not url.loopback:
         raise InputError(f"cannot ask {url.host} unverified: only loopback may be asked so")
     if "ca" in options and verify:
-        ca = files.read(place(options["ca"], instance), MAX_CA_BYTES)
+        path = place(options["ca"], instance)
+        ca = beside.ask(str(path), lambda: files.read(path, MAX_CA_BYTES), deadline)
     connection = sockets.connect(url.host, url.port, deadline)
     if url.scheme == "https":
         from towpath_agent.probes import tls  # noqa: PLC0415 - an agent whose probes ask plainly needs no TLS here

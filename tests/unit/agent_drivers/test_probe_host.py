@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -79,6 +80,17 @@ def test_what_is_no_unit_is_never_given_to_the_manager(tmp_path: Path) -> None:
     """A parameter cannot become an option of the command."""
     probe = UnitProbe(Files(), SystemClock(), systemctl=("/bin/echo",))
     assert "it is no unit" in check(probe, {"unit": "--host=elsewhere"}, tmp_path).evidence
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="systemctl is not on this machine")
+def test_the_real_manager_is_asked_where_there_is_one(tmp_path: Path) -> None:
+    """On a host that systemd has booted its basic target is active; elsewhere systemctl's own words are the evidence."""
+    booted = Path("/run/systemd/system").is_dir()
+    seen = check("unit", {"unit": "basic.target"}, tmp_path)
+    assert seen.ok is booted, seen.evidence
+    assert seen.evidence.startswith(
+        "unit basic.target: active (active)" if booted else "unit basic.target: systemctl exited"
+    )
 
 
 def fresh(root: Path, clock: FakeClock, written_ms: int | None, **options: Value) -> ProbeResult:

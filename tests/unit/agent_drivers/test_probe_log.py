@@ -1,7 +1,9 @@
 """Probe `log`: what counts of a log, what it costs, and what is said of it."""
 
 import os
+import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ from fakes.probing import context_of
 from towpath.parameters import Value
 from towpath_agent.probes.base import FileMark, ProbeResult
 from towpath_agent.probes.log import MAX_BYTES, PIECE_BYTES, LogProbe
-from towpath_agent.probes.scan import MAX_LINE_BYTES
+from towpath_agent.probes.scan import MAX_LINE_BYTES, Scan
 from towpath_agent.system.clock import SystemClock
+from towpath_agent.system.cpu import CpuBudget, OutOfTime
 from towpath_agent.system.files import Files
 
 
@@ -182,3 +185,23 @@ def test_outside_of_the_main_thread_nothing_is_matched(log: Log) -> None:
     thread.start()
     thread.join()
     assert "main thread" in seen[0].evidence
+
+
+def test_what_a_budget_does_not_reach_is_for_the_next_time() -> None:
+    """Only a line that takes more than a whole budget is blamed; one that came when little was left is not."""
+    scan = Scan({"pattern": re.compile("(a+)+$")})
+    line = b"a" * 60 + b"b"
+    with pytest.raises(OutOfTime):
+        scan.feed(line + b"\n", CpuBudget(0.05))
+    with pytest.raises(OutOfTime):
+        scan.feed_piece(line, CpuBudget(0.05))
+    little = CpuBudget(0.1)
+    with little.spend():
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
+    assert not little.untouched
+    assert scan.feed(line + b"\n" + b"x\n", little) == 0
+    assert not scan.feed_piece(line, little)
+    assert scan.feed(b"aaa\n" * 3, CpuBudget(1.0)) == 12
+    assert scan.found == {"pattern": "aaa"}
