@@ -56,7 +56,8 @@ class Daemon:
     ) -> None:
         """Open everything below `folder`; the folder is locked, so that no second agent works in it.
 
-        Members of `control_group` may control the agent through its socket. `max_release_bytes`: of one app, 0: no limit.
+        Members of `control_group` may control the agent through its socket. `max_release_bytes`: what all releases of
+        one app may take on disk, 0: no limit.
         """
         self._folder = folder
         self._files, self._clock = Files(), SystemClock()
@@ -72,7 +73,7 @@ class Daemon:
         drivers = Drivers(
             installers={kind: make(self._files) for kind, make in INSTALLERS.items()},
             services={kind: make(self._files, self._clock) for kind, make in SERVICES.items()},
-            probes={kind: make(self._clock) for kind, make in PROBES.items()},
+            probes={kind: make(self._files, self._clock) for kind, make in PROBES.items()},
             hooks=HookRunner(self._clock),
         )
         self._server = self._connect(self._identity)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from towpath.errors import Broken
 from towpath.parameters import Value
-from towpath.reports import AppState, Event
+from towpath.reports import AppState, Event, fit
 from towpath.status import Health, State, Verdict
 from towpath_agent.engine.planning import Failure, Wish
 from towpath_agent.system.files import absolute
@@ -339,6 +339,7 @@ class Journal:
 
     @staticmethod
     def _put_event(cursor: sqlite3.Cursor, event: Event) -> None:
+        event = fit(event)
         raw = {f.name: getattr(event, f.name) for f in fields(event)}
         raw["release_sha256"] = event.release_sha256.hex()
         cursor.execute("INSERT OR IGNORE INTO event (id, body) VALUES (?, ?)", (event.id, json.dumps(raw)))

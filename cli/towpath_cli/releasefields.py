@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from towpath.errors import InputError
+from towpath.kinds import is_number
 from towpath.names import check_app, check_environment, check_version
 from towpath.quantity import parse_duration_ms, parse_size
 from towpath_cli.yamlfile import Text
@@ -63,6 +64,12 @@ def _number(text: str) -> int:
 
 def _number_or_hole(text: str) -> int | str:
     return text if _HOLE.fullmatch(text) else _number(text)
+
+
+def _decimal_or_hole(text: str) -> str:
+    if not is_number(text):
+        raise InputError(f"a number is expected, such as 0.95, or a ${{parameter}}, not {text[:60]!r}")
+    return text
 
 
 def _file_mode(text: str) -> int:
@@ -155,6 +162,11 @@ NumberOrHole = Annotated[
     int | str,
     BeforeValidator(_asked(_number_or_hole, "a number or a ${parameter}")),
     WithJsonSchema({"anyOf": [{"type": "integer"}, _HOLE_SCHEMA]}),
+]
+DecimalOrHole = Annotated[
+    str,
+    BeforeValidator(_asked(_decimal_or_hole, "a number or a ${parameter}")),
+    WithJsonSchema({"anyOf": [{"type": "number"}, _HOLE_SCHEMA]}),
 ]
 FileMode = Annotated[
     int, BeforeValidator(_asked(_file_mode, "a file mode")), WithJsonSchema({"type": ["string", "integer"]})

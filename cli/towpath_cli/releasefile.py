@@ -18,6 +18,8 @@ from towpath.errors import InputError
 from towpath.kinds import INSTALLERS, PROBES, SERVICES
 from towpath.names import check_app, check_version
 from towpath.parameters import Parameter, Value, placeholders
+from towpath.probes import clock_fault, probe_faults
+from towpath.quantity import format_duration
 from towpath.release import HOOK_POINTS, Artifact, HealthPolicy, Hook, Install, Probe, Release, Run, check_release
 from towpath_cli.releasemodels import ProbeItem, ReleaseSection, Section
 from towpath_cli.yamlfile import MAX_FILE_BYTES, Document, Text, parse_yaml
@@ -141,6 +143,7 @@ def parse_release_file(text: str, path: Path) -> ReleaseFile:
     parameters, problems = _parameters(document, section)
     problems.extend(_strangers(document, set(section.parameters)))
     problems.extend(_handover_faults(document, section, parameters))
+    problems.extend(_probe_problems(document, section, parameters))
     for name in section.requires.apps:
         try:
             check_app(name)
@@ -207,6 +210,28 @@ def _parameters(document: Document, section: ReleaseSection) -> tuple[list[Param
             problems.append(document.error(("parameters", name), str(error)))
             parameters.append(Parameter(name, "string"))
     return parameters, problems
+
+
+def _probe_problems(document: Document, section: ReleaseSection, parameters: Sequence[Parameter]) -> Iterator[str]:
+    """Yield a problem for each probe that can never pass, or whose check may outlast the deadline that judges it."""
+    health = section.health
+    for number, item in enumerate(section.probes):
+        probe = _probe(item)
+        faults = list(probe_faults(probe.kind, probe.options, parameters, section.run.kind))
+        clocks = clock_fault(
+            interval_ms=probe.interval_ms,
+            successes=probe.successes,
+            healthy_for_ms=health.healthy_for,
+            deadline_ms=health.deadline,
+        )
+        if clocks:
+            faults.append(("successes", clocks))
+        if probe.timeout_ms > health.deadline:
+            long, short = format_duration(probe.timeout_ms), format_duration(health.deadline)
+            faults.append(("timeout", f"a check may take {long}, longer than the health deadline of {short}"))
+        for option, reason in faults:
+            where = ("probes", number, probe.kind, option)
+            yield document.error(where, f"{_label(document, where)}{reason}")
 
 
 def _strangers(document: Document, declared: set[str]) -> Iterator[str]:

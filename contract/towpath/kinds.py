@@ -2,8 +2,8 @@
 
 One row here and one file in the agent add a kind. The rows stand here, not in the agent, because a publisher's lint
 must know them without the agent (import rule 1). Option types: text, texts, pairs (texts NAME=VALUE, each name once),
-int, bool, duration (ms), size (bytes), port; or the words to choose from, as `one|other`. A type with a trailing `!` is
-required. `port` and `int` also take a `${parameter}`.
+int, bool, duration (ms), size (bytes), port, number (a decimal as text); or the words to choose from, as `one|other`. A
+type with a trailing `!` is required. `port`, `int` and `number` also take a `${parameter}`.
 """
 
 import re
@@ -27,12 +27,31 @@ SERVICES: Mapping[str, Mapping[str, OptionSpec]] = {
 }
 
 PROBES: Mapping[str, Mapping[str, OptionSpec]] = {
-    "http": {"url": "text!", "status": "int", "body": "text"},
+    "http": {"url": "text!", "status": "int", "body": "text", "ca": "text", "verify": "bool"},
     "tcp": {"host": "text", "port": "port!"},
+    "grpc": {"host": "text", "port": "port!", "service": "text"},
     "exec": {"command": "texts!"},
     "process": {"max_rss": "size", "max_restarts": "int"},
+    "unit": {"unit": "text!"},
+    "log": {"pattern": "text", "forbid": "text", "path": "text"},
+    "fresh": {"path": "text!", "max_age": "duration!", "min_size": "size"},
+    "disk": {"free": "size!", "path": "text"},
+    "memory": {"available": "size!"},
+    "prometheus": {
+        "url": "text!",
+        "metric": "text!",
+        "labels": "texts",
+        "min": "number",
+        "max": "number",
+        "ca": "text",
+        "verify": "bool",
+    },
 }
 
+# Services whose app writes to the log that the agent keeps of each release.
+LOGGED_SERVICES = frozenset({"process"})
+
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 _HOLE = re.compile(r"\$\{[^{}]+\}")
 _PAIR_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _DRIVER_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -42,10 +61,16 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "pairs": (tuple,),
     "int": (int, str),
     "port": (int, str),
+    "number": (int, str),
     "bool": (bool,),
     "duration": (int,),
     "size": (int,),
 }
+
+
+def is_number(text: str) -> bool:
+    """Return whether an option of type `number` may be that text: a decimal, or one whole `${parameter}`."""
+    return _DECIMAL.fullmatch(text) is not None or _HOLE.fullmatch(text) is not None
 
 
 def check_options(where: str, specs: Mapping[str, OptionSpec], options: Mapping[str, Value]) -> None:
@@ -64,6 +89,10 @@ def check_options(where: str, specs: Mapping[str, OptionSpec], options: Mapping[
             raise InputError(f"cannot use {where}: option {name!r} must be a number or a ${{parameter}}, not {value!r}")
         if spec == "pairs" and isinstance(value, tuple):
             _check_pairs(where, name, value)
+        if spec == "port" and isinstance(value, int) and not 1 <= value <= 65535:
+            raise InputError(f"cannot use {where}: option {name!r} must be a port, 1 to 65535, not {value}")
+        if spec == "number" and isinstance(value, str) and not is_number(value):
+            raise InputError(f"cannot use {where}: option {name!r} must be a number or a ${{parameter}}, not {value!r}")
     for name, spec in specs.items():
         if spec.endswith("!") and name not in options:
             raise InputError(f"cannot use {where}: option {name!r} is missing")

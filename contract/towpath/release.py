@@ -4,7 +4,7 @@ The dataclasses mirror `towpath.v1.Release`; `towpath.wire` converts. Durations 
 `check_release` is run by lint, by the server at publish and by the host before it stages: three parties, one rule.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from towpath.errors import InputError
@@ -12,6 +12,7 @@ from towpath.handover import FEATURE, HOOK_POINT, Handover, check_handover, chec
 from towpath.kinds import INSTALLERS, PROBES, SERVICES, OptionSpec, check_driver, check_options
 from towpath.names import check_app, check_environment, check_version
 from towpath.parameters import Parameter, Value, check_declarations, fill, placeholders
+from towpath.probes import clock_fault, probe_faults
 
 HOOK_POINTS = ("prepare", "post_start", "post_confirm", "pre_stop", "post_revert", HOOK_POINT)
 MAX_HOOK_TIMEOUT_MS = 3_600_000
@@ -140,17 +141,31 @@ def check_release(release: Release) -> Release:
             raise InputError(f"cannot use {where}: hook {hook.point!r} is unknown or there twice")
         if not hook.command or not 1 <= hook.timeout_ms <= MAX_HOOK_TIMEOUT_MS:
             raise InputError(f"cannot use {where}: hook {hook.point!r} needs a command and a timeout up to 1h")
+    if release.health.healthy_for_ms >= release.health.deadline_ms:
+        raise InputError(f"cannot use {where}: healthy_for must be shorter than the health deadline")
     if len(release.probes) > MAX_PROBES:
         raise InputError(f"cannot use {where}: {len(release.probes)} probes, at most {MAX_PROBES} are allowed")
     for probe in release.probes:
         _check_kind(where, "probes", probe.kind, PROBES, probe.options)
         if min(probe.interval_ms, probe.timeout_ms, probe.successes, probe.failures) < 1:
             raise InputError(f"cannot use {where}: probe {probe.kind!r} needs interval, timeout and counts above zero")
-    if release.health.healthy_for_ms >= release.health.deadline_ms:
-        raise InputError(f"cannot use {where}: healthy_for must be shorter than the health deadline")
+        for _option, reason in _faults(release, probe):
+            raise InputError(f"cannot use {where}: probes {probe.kind}: {reason}")
     _check_placeholders(where, release)
     check_handover(where, release)
     return release
+
+
+def _faults(release: Release, probe: Probe) -> Iterator[tuple[str, str]]:
+    yield from probe_faults(probe.kind, probe.options, release.parameters, release.run.kind)
+    clocks = clock_fault(
+        interval_ms=probe.interval_ms,
+        successes=probe.successes,
+        healthy_for_ms=release.health.healthy_for_ms,
+        deadline_ms=release.health.deadline_ms,
+    )
+    if clocks:
+        yield "successes", clocks
 
 
 def fill_parameters(release: Release, given: Mapping[str, Value]) -> dict[str, Value]:

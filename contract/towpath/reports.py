@@ -5,7 +5,7 @@ report never leaves a server believing something that is no longer so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from towpath.parameters import Value
 from towpath.status import Health, State, Verdict
@@ -13,6 +13,15 @@ from towpath.status import Health, State, Verdict
 MAX_EVIDENCE_CHARS = 4096
 MAX_REASON_CHARS = 1024
 MAX_EVENTS_PER_REPORT = 200
+_GAP = "\n[...]\n"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return `text` in at most `limit` characters: its beginning and its end, where causes stand, around a gap."""
+    if len(text) <= limit:
+        return text
+    head = (limit - len(_GAP)) // 2
+    return text[:head] + _GAP + text[len(text) - (limit - len(_GAP) - head) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +59,10 @@ class Event:
     reason: str = ""
     code: str = ""
     evidence: str = ""
+
+
+def fit(event: Event) -> Event:
+    """Return `event` with reason and evidence as long as a journal keeps and a report carries."""
+    if len(event.reason) <= MAX_REASON_CHARS and len(event.evidence) <= MAX_EVIDENCE_CHARS:
+        return event
+    return replace(event, reason=event.reason[:MAX_REASON_CHARS], evidence=shorten(event.evidence, MAX_EVIDENCE_CHARS))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shlex
 import socket
 import sys
@@ -148,6 +149,15 @@ def test_the_tour_works_as_typed(shell: Shell) -> None:
     (row,) = shell.type("towpath status -o json").json()
     assert (row["current"], row["state"], row["health"]) == ("1.0.0", "Reverted", "healthy")
     assert agent.running
+    events = shell.type("towpath-agent history --dir ./h1 -o json").json()
+    (seen,) = [event["evidence"] for event in events if (event["version"], event["state"]) == ("1.2.0", "Reverting")]
+    reported = shell.type("towpath host show h1 -o json").json()["events"]
+    assert seen in [event["evidence"] for event in reported]
+    why = shell.type("towpath host why h1 hello").out
+    for words in (r"http failed \d+ times in a row, last in \d+ ms: GET http://\S+/healthz: status 500 after \d+ ms: \S",
+                  r"process passed \d+ times in a row, last in \d+ ms: process \d+, .* MiB resident, 0 restarts"):  # fmt: skip
+        assert re.search(words, seen), seen
+        assert re.search(words, why), why
 
 
 def test_each_mistake_is_one_line_that_says_what_to_do_and_changes_nothing(shell: Shell) -> None:

@@ -18,6 +18,7 @@ from fakes.drivers import FakeProbe, FakeService, World
 from fakes.repository import RepositorySimulator
 from fakes.server import FakeServer
 from towpath.index import Entry, EntryType, check_entries
+from towpath.kinds import PROBES
 from towpath.manifest import HostFacts
 from towpath.parameters import Parameter, Value
 from towpath.release import Artifact, HealthPolicy, Hook, Install, Probe, Release, Run
@@ -29,6 +30,7 @@ from towpath_agent.installers import INSTALLERS
 from towpath_agent.installers.base import current_release
 from towpath_agent.instance import Instance
 from towpath_agent.journal import Journal
+from towpath_agent.probes.base import Probe as ProbeDriver
 from towpath_agent.runner.actions import Actions
 from towpath_agent.runner.agent import Agent, Chance
 from towpath_agent.runner.desired import Desired
@@ -36,7 +38,9 @@ from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.recovery import recover
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.runner.steady import Steady
+from towpath_agent.services.base import Service
 from towpath_agent.store import Store
+from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 from towpath_agent.system.process import HookResult
 from towpath_agent.trust.model import Fetch, VerifyRequest, VerifyResult
@@ -85,11 +89,16 @@ class _Journal(Journal):
 class SimulatedHost:
     """One host and its server."""
 
-    def __init__(self, folder: Path, *, kill_at: int | None = None) -> None:
-        """Keep the host's files below `folder`; die at the `kill_at`-th change of disk, journal or process."""
+    def __init__(
+        self, folder: Path, *, kill_at: int | None = None, clock: FakeClock | SystemClock | None = None
+    ) -> None:
+        """Keep the host's files below `folder`; die at the `kill_at`-th change of disk, journal or process.
+
+        `clock` may be the machine's own, for apps that are real processes.
+        """
         self.folder = folder
         # The TUF library reads the real clock and cannot be told otherwise; simulated time starts there.
-        self.clock = FakeClock(int(time.time() * 1000))
+        self.clock: Any = clock or FakeClock(int(time.time() * 1000))
         self.sim = RepositorySimulator(self.clock.now_unix_ms())
         self.server = FakeServer(metadata=self.sim.served, targets=self.sim.releases, answer=self._answer)
         self.world = World()
@@ -165,13 +174,12 @@ class SimulatedHost:
         self.journal = _Journal(opened._db)
         self.journal.tell = self._change
         floors = FloorsFile(self.folder / "trust" / "floors.json", files)
-        services = {kind: FakeService(self.world, self._service_change) for kind in ("process", "none", "systemd")}
         hooks = _Hooks(self.clock)
         hooks.tell = self._change
         drivers = Drivers(
             installers={kind: make(files) for kind, make in INSTALLERS.items()},
-            services=services,
-            probes={kind: FakeProbe(self._judge) for kind in ("http", "tcp", "exec", "process")},
+            services=self.services(files),
+            probes=self.probes(files),
             hooks=hooks,
         )
         desired = Desired(
@@ -203,6 +211,14 @@ class SimulatedHost:
             chance=Chance(lambda: 0.5, lambda: f"id-{self.boots}-{next(ids)}"),
             log=self.log.append,
         )
+
+    def services(self, _files: Files) -> dict[str, Service]:
+        """Return the services of this host; a test may have others."""
+        return {kind: FakeService(self.world, self._service_change) for kind in ("process", "none", "systemd")}
+
+    def probes(self, _files: Files) -> dict[str, ProbeDriver]:
+        """Return the probes of this host; a test may have others."""
+        return {kind: FakeProbe(self._judge) for kind in PROBES}
 
     def _change(self, verb: str, path: Path) -> None:
         self.changes += 1

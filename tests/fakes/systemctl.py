@@ -128,6 +128,7 @@ class Manager:
             "ExecMainCode": "0" if pid or unit not in self.state["pids"] else "2",
             "ExecMainStatus": "0" if pid or unit not in self.state["pids"] else "9",
             "TimeoutStartUSec": "1min 30s",
+            "SubState": "running" if pid else "failed" if unit in self.state["pids"] else "dead",
         }
         for name in names:
             print(f"{name}={values[name]}")

@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from towpath.release import HealthPolicy, Probe
 from towpath.status import Health
 
+# What all probes together may say in a report; the end of the app's log needs as much again. A line is cut to no less
+# than its kind and the beginning of what was seen.
+MAX_EVIDENCE_CHARS = 2048
+MIN_LINE_CHARS = 60
+
 
 @dataclass(slots=True)
 class _Track:
@@ -22,7 +27,14 @@ class _Track:
     passing: bool = False
     ever_passed: bool = False
     evidence: str = "not run yet"
+    took_ms: int = 0
     due: float = 0.0
+
+    @property
+    def in_a_row(self) -> str:
+        """Return what the last checks were, in words."""
+        count, verb = (self.failed, "failed") if self.failed else (self.passed, "passed")
+        return f"{verb} {count} times in a row, last in {self.took_ms} ms: " if count else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +68,12 @@ class HealthTracker:
         """Return when the next probe is due, or None where there is no probe."""
         return min((track.due for track in self._tracks), default=None)
 
-    def observe(self, number: int, *, ok: bool, evidence: str, now_s: float, slow_s: float = 0.0) -> None:
+    def observe(
+        self, number: int, *, ok: bool, evidence: str, now_s: float, slow_s: float = 0.0, took_ms: int = 0
+    ) -> None:
         """Take one result; the probe is due again after its interval, or `slow_s` where that is longer."""
         probe, track = self._probes[number], self._tracks[number]
-        track.evidence = evidence
+        track.evidence, track.took_ms = evidence, took_ms
         track.due = now_s + max(probe.interval_ms / 1000, slow_s)
         if ok:
             track.passed, track.failed = track.passed + 1, 0
@@ -111,6 +125,14 @@ class HealthTracker:
         return min((time for time in times if time > now_s), default=None)
 
     def _all_evidence(self) -> str:
-        return "\n".join(
-            f"{probe.kind}: {track.evidence}" for probe, track in zip(self._probes, self._tracks, strict=True)
-        )
+        """Return a line for each probe, those that fail first: of them a person must see all that there is room for."""
+        pairs = sorted(zip(self._probes, self._tracks, strict=True), key=lambda pair: not pair[1].failed)
+        lines = [f"{probe.kind} {track.in_a_row}{track.evidence}" for probe, track in pairs]
+        room = MAX_EVIDENCE_CHARS
+        shown: list[str] = []
+        for number, line in enumerate(lines):
+            later = len(lines) - number - 1
+            most = max(MIN_LINE_CHARS, room - later * (MIN_LINE_CHARS + 1))
+            shown.append(line if len(line) <= most else f"{line[: most - 3]}...")
+            room -= len(shown[-1]) + 1
+        return "\n".join(shown)

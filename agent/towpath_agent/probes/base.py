@@ -4,7 +4,8 @@ A probe never raises for a check that fails, and never waits longer than its tim
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from towpath.parameters import Value
@@ -14,12 +15,21 @@ MAX_EVIDENCE_CHARS = 512
 
 
 @dataclass(frozen=True, slots=True)
+class FileMark:
+    """How long a file was, in bytes, when a release was started; `inode` tells whether it is the same file still."""
+
+    inode: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeContext:
-    """What a probe may look at besides its options."""
+    """What a probe may look at besides its options. `marks` are of the logs that the release's probes read, by path."""
 
     instance: Instance
     service_state: ServiceState
     timeout_s: float
+    marks: Mapping[str, FileMark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +59,16 @@ def number(value: Value | None, default: int) -> int:
     if value is None:
         return default
     return int(value if isinstance(value, int) else str(value))
+
+
+def port_number(value: Value | None) -> int:
+    """Return an option as a port; ValueError where it is none."""
+    port = number(value, 0)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port {port} is none; a port is 1 to 65535")
+    return port
+
+
+def place(path: Value, instance: Instance) -> Path:
+    """Return where a probe's path lies: a relative one in the release's folder."""
+    return Path(instance.folder, str(path))

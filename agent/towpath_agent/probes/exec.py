@@ -11,6 +11,7 @@ from towpath_agent.errors import StartError
 from towpath_agent.instance import app_environment
 from towpath_agent.probes.base import MAX_EVIDENCE_CHARS, ProbeContext, ProbeResult, result
 from towpath_agent.system.clock import Clock
+from towpath_agent.system.files import Files
 from towpath_agent.system.process import find_program, run_hook
 
 _KILL_GRACE_S = 0.5
@@ -19,8 +20,9 @@ _KILL_GRACE_S = 0.5
 class ExecProbe:
     """See the module."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Count timeouts on `clock`."""
+    def __init__(self, files: Files, clock: Clock) -> None:
+        """Count timeouts on `clock`; no file is needed."""
+        del files
         self._clock = clock
 
     def check(self, options: Mapping[str, Value], context: ProbeContext) -> ProbeResult:

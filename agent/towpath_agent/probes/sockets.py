@@ -1,11 +1,10 @@
 """Sockets that keep one deadline over all that is done with them, and names that resolve within it."""
 
 import ipaddress
-import queue
 import socket
-import threading
 from typing import Any
 
+from towpath_agent.system import beside
 from towpath_agent.system.clock import Deadline
 
 _LOCAL = {"localhost": ("127.0.0.1", "::1")}
@@ -53,27 +52,18 @@ def connect(host: str, port: int, deadline: Deadline) -> DeadlineSocket:
 
 
 def _addresses(host: str, deadline: Deadline) -> tuple[str, ...]:
-    """Return the addresses of `host`. Resolvers know no deadline, so a name is looked up beside, in a thread."""
+    """Return the addresses of `host`."""
     if host in _LOCAL:
         return _LOCAL[host]
     try:
         return (str(ipaddress.ip_address(host)),)
     except ValueError:
-        answers: queue.Queue[tuple[str, ...] | OSError] = queue.Queue()
-    threading.Thread(target=_look_up, args=(host, answers), daemon=True, name="probe-resolver").start()
-    try:
-        answer = answers.get(timeout=deadline.remaining())
-    except queue.Empty:
-        raise TimeoutError(f"the name {host} did not resolve in time") from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
+        return beside.ask(f"the name {host}", lambda: _look_up(host), deadline)
 
 
-def _look_up(host: str, answers: "queue.Queue[tuple[str, ...] | OSError]") -> None:
+def _look_up(host: str) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        answers.put(error if isinstance(error, OSError) else OSError(str(error)))
-        return
-    answers.put(tuple(str(item[4][0]) for item in found))
+    except UnicodeError as error:
+        raise OSError(str(error)) from error
+    return tuple(str(item[4][0]) for item in found)

@@ -4,15 +4,17 @@ from collections.abc import Mapping
 
 from towpath.parameters import Value
 from towpath_agent.probes import sockets
-from towpath_agent.probes.base import ProbeContext, ProbeResult, number, result
+from towpath_agent.probes.base import ProbeContext, ProbeResult, port_number, result
 from towpath_agent.system.clock import Clock, Deadline
+from towpath_agent.system.files import Files
 
 
 class TcpProbe:
     """See the module."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Count timeouts on `clock`."""
+    def __init__(self, files: Files, clock: Clock) -> None:
+        """Count timeouts on `clock`; no file is needed."""
+        del files
         self._clock = clock
 
     def check(self, options: Mapping[str, Value], context: ProbeContext) -> ProbeResult:
@@ -20,9 +22,7 @@ class TcpProbe:
         host = str(options.get("host", "127.0.0.1"))
         deadline = Deadline(self._clock, context.timeout_s)
         try:
-            port = number(options.get("port"), 0)
-            if not 1 <= port <= 65535:
-                return result(False, f"cannot connect to {host}: port {port} is none; a port is 1 to 65535")
+            port = port_number(options.get("port"))
             sockets.connect(host, port, deadline).close()
         except (OSError, ValueError) as error:
             reason = "timed out" if isinstance(error, TimeoutError) else str(error)

@@ -13,12 +13,13 @@ from towpath.release import HealthPolicy, Hook, Release
 from towpath.status import Health, State, Verdict
 from towpath.wire import decode_release
 from towpath_agent.engine import pacing
+from towpath_agent.engine.health import HealthVerdict
 from towpath_agent.engine.planning import disk_needed, may_switch
 from towpath_agent.engine.table import Action, Outcome
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Server
-from towpath_agent.runner import cleanup
+from towpath_agent.runner import cleanup, logmarks
 from towpath_agent.runner.handover import Handovers, Steps
 from towpath_agent.runner.health import HealthWatch, is_ill
 from towpath_agent.runner.result import DONE, Result
@@ -200,7 +201,7 @@ class Actions:
             # Durable before the app starts: an app that takes the host down with it is not started for ever.
             attempts += 1
             self._journal.put_transaction(replace(tx, attempts=attempts))
-            service.start(instance)
+            logmarks.start(self._site, service, new)
         self._watches.pop(tx.id, None)
         return replace(self._run_hook("post_start", new) or DONE, attempts=attempts)
 
@@ -227,9 +228,13 @@ class Actions:
                 result, again_s=min(result.again_s, watch.next_due_s())
             )  # judged on while the old one drains
         if is_ill(verdict):
-            evidence = f"{verdict.evidence}\n{self._log_tail(new)}".strip()
-            return Result(Outcome.FAILED, verdict.reason, "unhealthy", evidence=evidence)
+            return Result(Outcome.FAILED, verdict.reason, "unhealthy", evidence=self.evidence(new, verdict))
         return Result(None, again_s=watch.next_due_s())
+
+    def evidence(self, deployed: Deployed, verdict: HealthVerdict) -> str:
+        """Return what a person needs to see why `deployed` is ill: what its probes saw, and the end of its log."""
+        tail = self._log_tail(deployed)
+        return "\n".join(part for part in (verdict.evidence, "its log ends:" if tail else "", tail) if part)
 
     def settle(self, tx: Transaction) -> None:
         """Tidy up after Confirmed: hook, then old trees. Trouble here is said, never decisive."""
@@ -293,7 +298,7 @@ class Actions:
             kept = self._journal.deployed("previous").get(tx.app)
             previous = id_of(kept) if kept is not None and kept.wish.sha256 != tx.old.wish.sha256 else None
             self._installer(old_release).switch(self._site.plan(tx.old, entries), previous)
-            self._service(old_release).start(self._site.instance(tx.old))
+            logmarks.start(self._site, self._service(old_release), tx.old)
         if not returning:
             self._after_revert(tx)
 
@@ -311,13 +316,14 @@ class Actions:
             watch = self._watches[tx.id] = HealthWatch(old, self._site, self._drivers, self._clock, policy)
         state = watch.service_state()
         if not state.running:
-            self._service(release).start(self._site.instance(old))
+            logmarks.start(self._site, self._service(release), old)
         verdict = watch.check(state)
         if verdict.health is Health.HEALTHY and state.running:
             return Result(Outcome.DONE, verdict=_verdict(tx, Verdict.FAILED))
         if is_ill(verdict):
             reason = f"{tx.reason}; the previous release {old.wish.version} fails its probes too: {verdict.reason}"
-            return Result(Outcome.DONE, reason, "inconclusive", verdict.evidence, _verdict(tx, Verdict.INCONCLUSIVE))
+            evidence = self.evidence(old, verdict)
+            return Result(Outcome.DONE, reason, "inconclusive", evidence, _verdict(tx, Verdict.INCONCLUSIVE))
         return Result(None, again_s=watch.next_due_s())
 
     # -- shared

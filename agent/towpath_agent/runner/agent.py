@@ -456,7 +456,8 @@ class Agent:
             # Without anything to go back to, an ill app is better than none.
             if verdict is not None and ill and tx.state is State.CONFIRMED and tx.old is not None:
                 reason = f"fell ill during probation: {verdict.reason}"
-                result = Result(Outcome.FAILED, reason, "probation", verdict.evidence)
+                evidence = self._actions.evidence(Deployed(tx.wish, tx.release), verdict)
+                result = Result(Outcome.FAILED, reason, "probation", evidence)
                 self._advance(tx, Action.GUARD, result)
                 self._drive(app)
 

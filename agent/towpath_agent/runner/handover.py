@@ -16,6 +16,7 @@ from towpath.handover import HOOK_POINT
 from towpath.wire import decode_release
 from towpath_agent.engine import slots
 from towpath_agent.journal import Deployed, Journal, Transaction
+from towpath_agent.runner import logmarks
 from towpath_agent.runner.result import DONE, Result
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.services.base import Service
@@ -72,7 +73,7 @@ class Handovers:
         with contextlib.suppress(TowpathError, OSError):
             if not self._runs(tx.old):
                 self._keep_at[tx.id] = now + KEEP_S
-                self._service(tx.old).start(self._site.instance(tx.old))
+                logmarks.start(self._site, self._service(tx.old), tx.old)
 
     def complete(self, tx: Transaction) -> Result:
         """Move traffic to the new release, which is proven; DONE once the old one has drained and is stopped."""

@@ -6,9 +6,10 @@ from towpath.wire import decode_release
 from towpath_agent.engine.health import HealthTracker, HealthVerdict
 from towpath_agent.journal import Deployed
 from towpath_agent.probes.base import ProbeContext
+from towpath_agent.runner import logmarks
 from towpath_agent.runner.site import Drivers, Site, render_options, values_of
 from towpath_agent.services.base import ServiceState
-from towpath_agent.system.clock import Clock
+from towpath_agent.system.clock import Clock, Deadline
 
 # After confirm an app is probed this often at most: an idle host must stay idle.
 STEADY_INTERVAL_S = 10.0
@@ -24,7 +25,7 @@ class HealthWatch:
         self.deployed = deployed
         self._release: Release = decode_release(deployed.release)
         self._instance = site.instance(deployed)
-        self._drivers, self._clock = drivers, clock
+        self._site, self._drivers, self._clock = site, drivers, clock
         self._steady = False
         self._judged_s = clock.monotonic()
         self._tracker = HealthTracker(self._release.probes, policy or self._release.health, self._judged_s)
@@ -42,8 +43,14 @@ class HealthWatch:
         now = self._clock.monotonic()
         for number in self._tracker.due(now):
             probe = self._release.probes[number]
-            context = ProbeContext(instance=self._instance, service_state=state, timeout_s=probe.timeout_ms / 1000)
+            context = ProbeContext(
+                instance=self._instance,
+                service_state=state,
+                timeout_s=probe.timeout_ms / 1000,
+                marks=logmarks.read(self._site, self.deployed) if probe.kind == "log" else {},
+            )
             options = render_options(probe.options, values_of(self.deployed))
+            timer = Deadline(self._clock, context.timeout_s)
             result = self._drivers.probes[probe.kind].check(options, context)
             self._tracker.observe(
                 number,
@@ -51,6 +58,7 @@ class HealthWatch:
                 evidence=result.evidence,
                 now_s=self._clock.monotonic(),
                 slow_s=STEADY_INTERVAL_S if self._steady else 0.0,
+                took_ms=timer.elapsed_ms(),
             )
         self._judged_s = self._clock.monotonic()
         return self._tracker.verdict(self._judged_s)

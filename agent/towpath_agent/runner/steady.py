@@ -12,6 +12,7 @@ from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.health import HealthVerdict
 from towpath_agent.journal import Deployed
+from towpath_agent.runner import logmarks
 from towpath_agent.runner.health import HealthWatch
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.system.clock import Clock
@@ -91,7 +92,7 @@ class Steady:
         release = decode_release(deployed.release)
         service, instance = self._drivers.services[release.run.kind], self._site.instance(deployed)
         evidence = f"{service.evidence(instance)}\n{self._site.tail(self._site.log(deployed), 2048)}".strip()
-        service.start(instance)
+        logmarks.start(self._site, service, deployed)
         kept.restarts += 1
         kept.last_restart_s = now
         kept.restart_at_s = now + pacing.backoff_s(kept.restarts, pacing.RESTART_RETRY_S, pacing.MAX_RESTART_RETRY_S)

@@ -23,7 +23,8 @@ from towpath_agent.services.base import STOPPED
 from towpath_agent.system import process as processes
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
-from towpath_agent.system.process import HookResult, run_hook
+from towpath_agent.system.process import HookResult
+from towpath_agent.system.systemctl import RUNNING, Systemctl, number, properties
 
 UNIT_DIR = Path("/etc/systemd/system")
 DROP_IN = "50-towpath.conf"
@@ -45,7 +46,6 @@ _FACTS = (
     "ActiveState,LoadState,FragmentPath,NeedDaemonReload,MainPID,NRestarts,MemoryCurrent,UnitFileState,Result,"
     "ExecMainCode,ExecMainStatus,TimeoutStartUSec"
 )
-_RUNNING = frozenset({"active", "reloading"})
 # Everything else (activating, deactivating, waiting for its next restart) still may run a process.
 _ENDED = frozenset({"inactive", "failed"})
 
@@ -73,9 +73,8 @@ class SystemdService:
     ) -> None:
         """Install units in `unit_dir`, talk to the manager by `systemctl`, read what they printed by `journalctl`."""
         self._files = files
-        self._clock = clock
-        self._systemctl = systemctl
-        self._journalctl = journalctl
+        self._systemctl = Systemctl(clock, search_path=SEARCH_PATH, program=systemctl)
+        self._journalctl = Systemctl(clock, search_path=SEARCH_PATH, program=journalctl)
         self._unit_dir = unit_dir
 
     def start(self, instance: Instance) -> bool:
@@ -86,7 +85,7 @@ class SystemdService:
         for name, mark in owned.items():
             state = self._show(name).get("ActiveState")
             if (name, mark) == (unit, wanted):
-                if state in _RUNNING:
+                if state in RUNNING:
                     self._install(instance, unit, text)
                     self._enable(instance, unit, text)
                     return False
@@ -131,13 +130,13 @@ class SystemdService:
             if mark != _mark(instance):
                 continue
             facts = self._show(unit)
-            restarts = _number(facts.get("NRestarts"))
-            if facts.get("ActiveState") not in _RUNNING:
+            restarts = number(facts.get("NRestarts"))
+            if facts.get("ActiveState") not in RUNNING:
                 why = _ended_how(unit, facts)
                 return ServiceState(running=False, pid=0, restarts=restarts, rss_bytes=0, why=why)
-            pid = _number(facts.get("MainPID"))
+            pid = number(facts.get("MainPID"))
             # Not every host accounts memory by unit (a container, an old systemd): then its processes are counted.
-            memory = _number(facts.get("MemoryCurrent")) or processes.memory_of(pid)
+            memory = number(facts.get("MemoryCurrent")) or processes.memory_of(pid)
             return ServiceState(True, pid, restarts, memory)
         return STOPPED
 
@@ -166,8 +165,8 @@ class SystemdService:
         for unit, mark in self._owned(instance).items():
             if mark == _mark(instance):
                 said.append(_ended_how(unit, self._show(unit)))
-                words = ["--no-pager", "--quiet", "--output=short-iso", f"--lines={_JOURNAL_LINES}", f"--unit={unit}"]
-                said.append(self._run([*self._journalctl, *words], _CALL_TIMEOUT_S).output.strip())
+                words = ["--quiet", "--output=short-iso", f"--lines={_JOURNAL_LINES}", f"--unit={unit}"]
+                said.append(self._journalctl.call(*words, timeout_s=_CALL_TIMEOUT_S).output.strip())
         return "\n".join(said)[-_MAX_EVIDENCE:].strip()
 
     def _unit(self, instance: Instance) -> tuple[str, str]:
@@ -255,8 +254,7 @@ class SystemdService:
         files.sync_dir(self._unit_dir)
 
     def _show(self, unit: str) -> dict[str, str]:
-        lines = self._call("show", f"--property={_FACTS}", unit).output.splitlines()
-        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+        return properties(self._call("show", f"--property={_FACTS}", unit).output)
 
     def _must(self, instance: Instance, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> None:
         result = self._call(*words, timeout_s=timeout_s)
@@ -265,16 +263,7 @@ class SystemdService:
             raise ServiceError(f"cannot {' '.join(words)} for {instance.app}: {why or f'status {result.status}'}")
 
     def _call(self, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> HookResult:
-        return self._run([*self._systemctl, "--no-pager", *words], timeout_s)
-
-    def _run(self, argv: list[str], timeout_s: float) -> HookResult:
-        return run_hook(
-            argv,
-            cwd=Path("/"),
-            env={"PATH": SEARCH_PATH, "LANG": "C.UTF-8"},
-            timeout_s=timeout_s,
-            clock=self._clock,
-        )
+        return self._systemctl.call(*words, timeout_s=timeout_s)
 
 
 def _mark(instance: Instance) -> _Mark:
@@ -325,8 +314,3 @@ def _span_s(text: str) -> float:
     """Return the seconds of a span such as `1min 30s`; without end or not readable: the longest we wait."""
     parts = _SPAN.findall(text)
     return sum(float(number) * _SPAN_S[unit] for number, unit in parts) if parts else _MAX_START_S
-
-
-def _number(text: str | None) -> int:
-    """Return a property's number; `[not set]` and the like are 0."""
-    return int(text) if text is not None and text.isdecimal() and int(text) < 2**63 else 0

@@ -1,7 +1,7 @@
 """Reports between dataclasses and messages."""
 
 from towpath.errors import InputError, Refusal
-from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event
+from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event, fit
 from towpath.status import Health, State, Verdict
 from towpath.v1 import types_pb2 as pb
 from towpath.wire.codec import from_value, to_value
@@ -52,6 +52,7 @@ def from_app_state(m: pb.AppState) -> AppState:
 
 def to_event(event: Event) -> pb.ReportEvent:
     """Return the message of one event."""
+    event = fit(event)
     return pb.ReportEvent(
         id=event.id,
         at_unix_ms=event.at_unix_ms,
@@ -62,9 +63,9 @@ def to_event(event: Event) -> pb.ReportEvent:
         version=event.version,
         release_sha256=event.release_sha256,
         verdict=event.verdict,
-        reason=event.reason[:MAX_REASON_CHARS],
+        reason=event.reason,
         code=event.code,
-        evidence=event.evidence[:MAX_EVIDENCE_CHARS],
+        evidence=event.evidence,
     )
 
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from towpath.holds import Hold
-from towpath.reports import AppState
+from towpath.reports import AppState, Event
+from towpath.status import Verdict
 from towpath_server.domain.assignment import matches
 from towpath_server.domain.model import Assignment, Host, HostStatus
 from towpath_server.domain.rolling import Phase, Standing
 
 _WORD_ANY = "every host"
+_FAILED = frozenset({Verdict.FAILED, Verdict.INCONCLUSIVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,13 @@ class Facts:
     parameters: Mapping[str, str] | None = None
     held: Hold | None = None
     reported: AppState | None = None
+    failure: Event | None = None  # the newest transition of the app with evidence
 
 
 def chain(facts: Facts) -> tuple[Reason, ...]:
     """Return the reasons, first cause first."""
-    return (*_host(facts), *_rules(facts), *_rollout(facts), *_manifest(facts), *_report(facts))
+    parts = (_host, _rules, _rollout, _manifest, _report, _evidence)
+    return tuple(reason for part in parts for reason in part(facts))
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -140,3 +144,13 @@ def _report(facts: Facts) -> list[Reason]:
             f"towpath host show {facts.host.name}",
         )
     ]
+
+
+def _evidence(facts: Facts) -> list[Reason]:
+    """Say what the host saw, line by line, where what it reports is a failure that this explains."""
+    state, event = facts.reported, facts.failure
+    if state is None or event is None or state.verdict not in _FAILED or event.version != state.desired_version:
+        return []
+    lines = [line for line in event.evidence.splitlines() if line.strip()]
+    what = f"when {event.version} went to {event.state} it saw:"
+    return [Reason(what, f"towpath host show {facts.host.name} -o json"), *(Reason(f"  {line}") for line in lines)]

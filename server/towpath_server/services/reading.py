@@ -20,6 +20,8 @@ from towpath_server.services.context import Context
 from towpath_server.services.deploying import find_host
 
 SHOWN_EVENTS = 50
+# How far back the last failure of an app is looked for; other apps of the host may have much to say meanwhile.
+SEARCHED_EVENTS = 500
 DEFAULT_AUDIT = 100
 MAX_AUDIT = 10_000
 
@@ -179,6 +181,11 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
         runs = place.runs(found).get(app) if here else None
         reported = place.reported.get((found.id, app))
         online = context.presence.online(found, place.now_unix_ms)
+        events = [
+            one
+            for one in tx.events(found.id, SEARCHED_EVENTS)
+            if (one.app, one.kind) == (app, "transition") and one.evidence
+        ]
         return why.chain(
             why.Facts(
                 host=found,
@@ -192,6 +199,7 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 parameters=texts_of(found, app),
                 reported=reported.state if reported is not None else None,
                 held=host_rules.held(found, app, online=online, now_unix_ms=place.now_unix_ms),
+                failure=events[-1] if events else None,
             )
         )
 

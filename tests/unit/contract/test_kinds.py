@@ -15,6 +15,7 @@ SPECS = {
     "size": "size",
     "pairs": "pairs",
     "choice": "one|other",
+    "number": "number",
 }
 GOOD: dict[str, list[Value]] = {
     "text": ["", "a"],
@@ -26,17 +27,19 @@ GOOD: dict[str, list[Value]] = {
     "size": [0, 2**40],
     "pairs": [(), ("a=1", "b_2=x=y", "c=")],
     "choice": ["one", "other"],
+    "number": [0, -1, "0.5", "-1e3", "${n}"],
 }
 BAD: dict[str, list[Value]] = {
     "text": [1, True, ("a",)],
     "texts": ["a", 1, True],
     "int": ["5", "$n", "", "${n", "${n}0", "x${n}", "${a}${b}", "${}", True, ("a",)],
-    "port": ["80", "${port", "http", False],
+    "port": ["80", "${port", "http", False, 0, 65536],
     "bool": [1, 0, "true"],
     "duration": ["10s", True],
     "size": ["1MiB", False],
     "pairs": ["a=1", ("a",), ("=1",), ("A=1",), ("a=1", "a=2"), ("${p}=1",), 1],
     "choice": ["", "One", "one|other", 1, True, ("one",)],
+    "number": ["", "x", "1,5", "NaN", "${n", True, ("1",)],
 }
 
 
@@ -72,7 +75,9 @@ def test_a_required_option_that_is_missing_is_named() -> None:
 def test_the_kinds_of_this_version() -> None:
     """These kinds and required options are promised to publishers; a kind that vanishes breaks signed releases."""
     assert (set(INSTALLERS), set(SERVICES)) == ({"tree", "file", "exec"}, {"systemd", "process", "none"})
-    assert set(PROBES) == {"http", "tcp", "exec", "process"}
+    assert set(PROBES) == set(
+        "http tcp grpc exec process unit log fresh disk memory prometheus".split()  # one word each, in no order
+    )
     required = {
         f"{kind}.{option}"
         for table in (INSTALLERS, SERVICES, PROBES)
@@ -80,7 +85,22 @@ def test_the_kinds_of_this_version() -> None:
         for option, spec in specs.items()
         if spec.endswith("!")
     }
-    assert required == {"file.path", "systemd.unit", "http.url", "tcp.port", "exec.command", "exec.driver"}
+    assert required == {
+        "file.path",
+        "systemd.unit",
+        "http.url",
+        "tcp.port",
+        "grpc.port",
+        "exec.command",
+        "exec.driver",
+        "unit.unit",
+        "fresh.path",
+        "fresh.max_age",
+        "disk.free",
+        "memory.available",
+        "prometheus.url",
+        "prometheus.metric",
+    }
 
 
 @pytest.mark.parametrize("driver", ["webroot", "a.b-c_d", "0", "./install", "./bin/install driver"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath.errors import Refusal
-from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event
+from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event, fit
 from towpath.status import Health, State, Verdict
 from towpath.v1 import types_pb2 as pb
 from towpath.wire.reports import MAX_ID_CHARS, from_app_state, from_event, to_app_state, to_event
@@ -71,9 +71,16 @@ def test_the_generated_reports_cover_every_field() -> None:
 
 
 def test_long_texts_are_cut_before_they_travel() -> None:
-    """A host sends at most so many characters of reason and evidence, the first ones."""
-    event = to_event(Event("1", 0, "k", reason="r" * 9000, evidence="e" * 9000))
-    assert (event.reason, event.evidence) == ("r" * MAX_REASON_CHARS, "e" * MAX_EVIDENCE_CHARS)
+    """A host sends at most so many characters: the first of a reason, the first and the last of the evidence."""
+    event = to_event(Event("1", 0, "k", reason="r" * 9000, evidence="first" + "e" * 9000 + "last"))
+    assert event.reason == "r" * MAX_REASON_CHARS
+    assert len(event.evidence) == MAX_EVIDENCE_CHARS
+    assert event.evidence.startswith("firste")
+    assert event.evidence.endswith("elast")
+    assert "e\n[...]\ne" in event.evidence
+    fits = Event("1", 0, "k", reason="r" * MAX_REASON_CHARS, evidence="e" * MAX_EVIDENCE_CHARS)
+    assert fit(fits) is fits
+    assert len(fit(Event("1", 0, "k", reason="r" * 9000, evidence="e")).reason) == MAX_REASON_CHARS
     assert to_app_state(AppState("a", reason="r" * 9000)).reason == "r" * MAX_REASON_CHARS
 
 

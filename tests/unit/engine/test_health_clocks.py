@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from towpath.release import HealthPolicy, Probe
 from towpath.status import Health
-from towpath_agent.engine.health import HealthTracker
+from towpath_agent.engine.health import MAX_EVIDENCE_CHARS, MIN_LINE_CHARS, HealthTracker
 
 POLICY = HealthPolicy(healthy_for_ms=10_000, deadline_ms=60_000)
 HTTP = Probe("http", interval_ms=1_000, successes=1, failures=3)
@@ -50,7 +50,7 @@ def test_an_app_that_is_healthy_for_nine_seconds_and_dies_is_ill_at_once() -> No
     assert run(it, [False] * 3, first_s=10) == [Health.STARTING, Health.STARTING, Health.UNHEALTHY]
     verdict = it.verdict(START + 12)
     assert verdict.reason == "probe http failed 3 times in a row: bad at 12"
-    assert verdict.evidence == "http: bad at 12"
+    assert verdict.evidence == "http failed 3 times in a row, last in 0 ms: bad at 12"
 
 
 def test_an_app_that_dies_in_the_tenth_second_was_never_healthy() -> None:
@@ -83,12 +83,14 @@ def test_an_app_that_never_answers_is_ill_at_the_deadline_with_evidence() -> Non
     """Starting until the deadline, then ill, with the first probe that does not pass and what all of them saw."""
     it = tracker(TCP, HTTP)
     it.observe(0, ok=True, evidence="connected", now_s=START)
-    it.observe(1, ok=False, evidence="503", now_s=START)
+    it.observe(1, ok=False, evidence="503", now_s=START, took_ms=7)
     assert health(it, 59.9) is Health.STARTING
     verdict = it.verdict(START + 60)
     assert verdict.health is Health.UNHEALTHY
     assert verdict.reason == "not healthy within the deadline of 60s: probe http does not pass: 503"
-    assert verdict.evidence == "tcp: connected\nhttp: 503"
+    assert verdict.evidence == (
+        "http failed 1 times in a row, last in 7 ms: 503\ntcp passed 1 times in a row, last in 0 ms: connected"
+    )
 
 
 def test_a_probe_that_was_never_run_is_said_so() -> None:
@@ -174,7 +176,31 @@ def test_all_probes_must_pass_and_the_first_ill_one_is_named() -> None:
     verdict = it.verdict(START + 5)
     assert verdict.health is Health.UNHEALTHY
     assert verdict.reason == "probe tcp failed 1 times in a row: refused"
-    assert verdict.evidence == "http: 200\ntcp: refused"
+    assert [line.partition(",")[0] for line in verdict.evidence.splitlines()] == [
+        "tcp failed 1 times in a row",
+        "http passed 1 times in a row",
+    ]
+
+
+def test_evidence_has_room_for_what_fails_and_a_line_for_every_probe() -> None:
+    """Those that fail come first and whole as far as they fit; of the others at least the beginning is there."""
+    probes = [Probe(f"kind{number}", failures=1) for number in range(32)]
+    it = tracker(*probes, policy=HealthPolicy(0, 1_000))
+    for number in range(30):
+        it.observe(number, ok=number not in (9, 20), evidence=f"{number} " + "x" * 510, now_s=START, took_ms=number)
+    lines = it.verdict(START + 1).evidence.splitlines()
+    assert sum(len(line) + 1 for line in lines) <= MAX_EVIDENCE_CHARS + 1
+    assert [line.split()[0] for line in lines] == [
+        f"kind{n}" for n in (9, 20, *(n for n in range(32) if n not in (9, 20)))
+    ]
+    assert lines[0].startswith("kind9 failed 1 times in a row, last in 9 ms: 9 xxx")
+    assert [len(line) for line in lines[1:3]] == [MIN_LINE_CHARS] * 2
+    assert lines[0].endswith("...")
+    assert lines[-1] == "kind31 not run yet"
+    few = tracker(*probes[:3], policy=HealthPolicy(0, 1_000))
+    for number in range(3):
+        few.observe(number, ok=number == 0, evidence="x" * 510, now_s=START)
+    assert [line.endswith("...") for line in few.verdict(START + 1).evidence.splitlines()] == [False, False, False]
 
 
 def test_without_probes_healthy_for_alone_counts() -> None:

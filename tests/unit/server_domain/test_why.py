@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from fakes.rows import OLD_DIGEST, REVERTED, assignment, host, reported
+from fakes.rows import NOW, OLD_DIGEST, REVERTED, assignment, host, reported
 from towpath.holds import Hold
+from towpath.reports import Event
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import HostStatus, RolloutState
 from towpath_server.domain.rolling import Phase, Standing
@@ -116,3 +117,24 @@ def test_commands_survive_a_shell() -> None:
     again = text(replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.FAILED, "x")))
     assert "--select 'rack=a b']" in again
     assert "--all-hosts" not in again
+
+
+def test_a_failure_is_shown_with_what_the_host_saw() -> None:
+    """The evidence of the release that failed, line by line; none of another release, and none where all is well."""
+    event = Event(
+        "e",
+        NOW,
+        "transition",
+        "hello",
+        state="Reverting",
+        version="2.0.0",
+        evidence="http failed: 503\n\nits log ends:",
+    )
+    failed = replace(REVERTED, desired_version="2.0.0")
+    said = text(replace(PLAIN, reported=failed, failure=event))
+    assert (
+        "when 2.0.0 went to Reverting it saw: [towpath host show h1 -o json]\n  http failed: 503 []\n  its log" in said
+    )
+    for reported_, failure in ((failed, None), (failed, replace(event, version="1.9.0")), (reported(), event)):
+        assert "it saw" not in text(replace(PLAIN, reported=reported_, failure=failure))
+    assert "it saw" not in text(replace(PLAIN, failure=event))
