@@ -17,7 +17,18 @@ from towpath.errors import InputError
 from towpath.kinds import INSTALLERS, PROBES, SERVICES
 from towpath.names import check_app, check_version
 from towpath.parameters import Parameter, Value, placeholders
-from towpath.release import HOOK_POINTS, Artifact, HealthPolicy, Hook, Install, Probe, Release, Run, check_release
+from towpath.release import (
+    HOOK_POINTS,
+    TOGETHER_FEATURE,
+    Artifact,
+    HealthPolicy,
+    Hook,
+    Install,
+    Probe,
+    Release,
+    Run,
+    check_release,
+)
 from towpath_cli.releasemodels import ProbeItem, ReleaseSection, Section
 from towpath_cli.yamlfile import MAX_FILE_BYTES, Document, Text, parse_yaml
 
@@ -82,8 +93,10 @@ class ReleaseFile:
             parameters=self.parameters,
             requires_disk_bytes=section.requires.disk,
             requires_apps=section.requires.apps,
+            together=section.requires.together,
             platforms=section.platforms,
             environments=section.environments,
+            critical=(TOGETHER_FEATURE,) if section.requires.together else (),
         )
         return check_release(release)
 
@@ -127,11 +140,12 @@ def parse_release_file(text: str, path: Path) -> ReleaseFile:
         raise ReleaseFileError(_in_order(document, error.errors(include_url=False))) from error
     parameters, problems = _parameters(document, section)
     problems.extend(_strangers(document, set(section.parameters)))
-    for name in section.requires.apps:
-        try:
-            check_app(name)
-        except InputError as error:
-            problems.append(document.error(("requires", "apps"), str(error)))
+    for key, names in (("apps", section.requires.apps), ("together", section.requires.together)):
+        for name in names:
+            try:
+                check_app(name)
+            except InputError as error:
+                problems.append(document.error(("requires", key), str(error)))
     if problems:
         raise ReleaseFileError(problems)
     return ReleaseFile(path, document, section, tuple(parameters))

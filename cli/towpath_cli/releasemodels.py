@@ -230,6 +230,7 @@ class RequiresSection(Section):
 
     disk: Size = 0
     apps: Texts = ()
+    together: Texts = ()
 
 
 class ReleaseSection(Section):

@@ -16,8 +16,10 @@ HOOK_POINTS = ("prepare", "post_start", "post_confirm", "pre_stop", "post_revert
 MAX_HOOK_TIMEOUT_MS = 3_600_000
 MAX_PROBES = 32
 MAX_COMMAND_WORDS = 256
+MAX_REQUIRED_APPS = 64
 # Features that a release may call critical and that this version knows how to honour.
-KNOWN_FEATURES: frozenset[str] = frozenset({"tree-index-1"})
+TOGETHER_FEATURE = "together-1"
+KNOWN_FEATURES: frozenset[str] = frozenset({"tree-index-1", TOGETHER_FEATURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Release:
     parameters: tuple[Parameter, ...] = ()
     requires_disk_bytes: int = 0
     requires_apps: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
     critical: tuple[str, ...] = ()
@@ -117,6 +120,7 @@ def check_release(release: Release) -> Release:
     unknown = sorted(set(release.critical) - KNOWN_FEATURES)
     if unknown:
         raise InputError(f"cannot use {where}: it needs {', '.join(unknown)}, which this version does not know")
+    _check_requires(where, release)
     for environment in release.environments:
         check_environment(environment)
     check_declarations(release.parameters)
@@ -142,6 +146,19 @@ def check_release(release: Release) -> Release:
         raise InputError(f"cannot use {where}: healthy_for must be shorter than the health deadline")
     _check_placeholders(where, release)
     return release
+
+
+def _check_requires(where: str, release: Release) -> None:
+    for section, names in (("requires", release.requires_apps), ("moves together with", release.together)):
+        if len(names) > MAX_REQUIRED_APPS or len(set(names)) < len(names):
+            raise InputError(f"cannot use {where}: it {section} an app twice, or more than {MAX_REQUIRED_APPS}")
+        for name in names:
+            check_app(name)
+        if release.app in names:
+            raise InputError(f"cannot use {where}: it {section} itself")
+    # An agent that does not know sets would move this one alone, so it must refuse.
+    if release.together and TOGETHER_FEATURE not in release.critical:
+        raise InputError(f"cannot use {where}: 'together' needs the critical feature {TOGETHER_FEATURE!r}")
 
 
 def _check_kind(
