@@ -83,7 +83,7 @@ class Daemon:
             desired=self._desired,
             floors=floors,
             actions=Actions(site=site, drivers=drivers, journal=self._journal, clock=self._clock),
-            steady=Steady(site, drivers, self._clock),
+            steady=Steady(site, drivers, self._clock, lambda objects: site.store.fetch(objects, self._desired.server)),
             clock=self._clock,
             chance=Chance(random.random, lambda: uuid.uuid4().hex),
             sync_interval_s=sync_interval_s,

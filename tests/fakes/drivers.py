@@ -38,6 +38,7 @@ class World:
     apps: dict[str, Running] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
     next_pid: int = 100
+    unit_flaws: dict[str, str] = field(default_factory=dict)  # app -> what somebody did to its unit
 
     def running(self, app: str) -> str | None:
         """Return the id of the release that runs of an app, or None."""
@@ -64,6 +65,7 @@ class FakeService:
     def start(self, instance: Instance) -> bool:
         """Start, or adopt exactly this."""
         self._before("start", instance)
+        self.world.unit_flaws.pop(instance.app, None)
         here = self.world.apps.get(instance.app)
         if here is not None and here.alive:
             if here.is_of(instance):
@@ -83,6 +85,10 @@ class FakeService:
         here = self.world.apps.pop(instance.app, None)
         if here is not None and here.alive:
             self.world.log.append(("stop", here.release_id))
+
+    def drift(self, instance: Instance) -> str:
+        """Return what a test did to the unit."""
+        return self.world.unit_flaws.get(instance.app, "")
 
     def state(self, instance: Instance) -> ServiceState:
         """Return what runs of exactly this."""

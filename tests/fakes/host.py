@@ -35,6 +35,7 @@ from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.recovery import recover
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.runner.steady import Steady
+from towpath_agent.services.base import Service
 from towpath_agent.store import Store
 from towpath_agent.system.files import Files
 from towpath_agent.trust.model import Fetch, VerifyRequest, VerifyResult
@@ -151,10 +152,12 @@ class SimulatedHost:
         for name in ("trust", "apps", "staging"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         opened, self.mended = recover(site, self.clock.now_unix_ms())
+        # No power is cut here, and half of the time of a scenario would go into syncing.
+        opened._db.execute("PRAGMA synchronous=OFF")
         self.journal = _Journal(opened._db)
         self.journal.tell = self._change
         floors = FloorsFile(self.folder / "trust" / "floors.json", files)
-        services = {kind: FakeService(self.world, self._service_change) for kind in ("process", "none", "systemd")}
+        services = self._services(files)
         drivers = Drivers(
             installers={kind: make(files) for kind, make in INSTALLERS.items()},
             services=services,
@@ -179,11 +182,14 @@ class SimulatedHost:
             desired=desired,
             floors=floors,
             actions=Actions(site=site, drivers=drivers, journal=self.journal, clock=self.clock),
-            steady=Steady(site, drivers, self.clock),
+            steady=Steady(site, drivers, self.clock, lambda objects: site.store.fetch(objects, self.server)),
             clock=self.clock,
             chance=Chance(lambda: 0.5, lambda: f"id-{self.boots}-{next(ids)}"),
             log=self.log.append,
         )
+
+    def _services(self, files: Files) -> Mapping[str, Service]:
+        return {kind: FakeService(self.world, self._service_change) for kind in ("process", "none", "systemd")}
 
     def _change(self, verb: str, path: Path) -> None:
         self.changes += 1

@@ -118,6 +118,7 @@ class Manager:
         values = {
             "ActiveState": "active" if pid else "failed" if unit in self.state["pids"] else "inactive",
             "LoadState": "loaded" if loaded else "not-found",
+            "UnitFileState": "enabled" if unit in self.state["enabled"] else "disabled",
             "FragmentPath": loaded["path"] if loaded else "",
             "NeedDaemonReload": "yes" if loaded and loaded != self.on_disk(unit) else "no",
             "MainPID": str(pid),

@@ -18,6 +18,7 @@ from towpath_agent.engine.table import Action, Outcome, action_of, next_state
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.runner.actions import Actions, Result
 from towpath_agent.runner.desired import Desired, refused_apps
+from towpath_agent.runner.drift import previous_ids
 from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.reporting import Reporter, app_states
 from towpath_agent.runner.sets import Sets
@@ -424,9 +425,10 @@ class Agent:
             for app, tx in self._transactions.items()
             if tx.state is not State.CONFIRMED and not tx.state.before_switch
         }
-        self._steady.keep({app: it for app, it in self._current.items() if app not in moving})
-        for app, reason, evidence in self._steady.take_notes():
-            self._log(f"{app}: {reason}")
+        previous = previous_ids(self._journal.deployed("previous"))
+        self._steady.keep({app: it for app, it in self._current.items() if app not in moving}, previous)
+        for app, note in self._steady.take_notes():
+            self._log(f"{app}: {note.reason}")
             it = self._current[app].wish
             self._add_event(
                 Event(
@@ -436,8 +438,9 @@ class Agent:
                     app=app,
                     version=it.version,
                     release_sha256=it.sha256,
-                    reason=reason,
-                    evidence=evidence,
+                    reason=note.reason,
+                    code=note.code,
+                    evidence=note.evidence,
                 )
             )
         for app in list(self._transactions):

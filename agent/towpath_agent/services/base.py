@@ -27,6 +27,13 @@ class Service(Protocol):
         """End whatever runs of the app, whichever release it is, strays included; nothing there is fine."""
         ...
 
+    def drift(self, instance: Instance) -> str:
+        """Return what of the unit of a release that was started is not as it was installed; "" where all is.
+
+        Whether it runs is not asked here. `start` puts right what is named.
+        """
+        ...
+
     def state(self, instance: Instance) -> ServiceState:
         """Return what runs of exactly this release with exactly this command and environment."""
         ...

@@ -20,6 +20,11 @@ class NoneService:
     def stop(self, instance: Instance) -> None:
         """Stop nothing."""
 
+    def drift(self, instance: Instance) -> str:
+        """Return nothing: there is no unit that could be changed."""
+        del instance
+        return ""
+
     def state(self, instance: Instance) -> ServiceState:
         """Return that all runs as it should."""
         del instance

@@ -85,6 +85,11 @@ class ProcessService:
             self._files.remove(instance.app_dir / RECORD)
             self._files.sync_dir(instance.app_dir)
 
+    def drift(self, instance: Instance) -> str:
+        """Return nothing: there is no unit that could be changed."""
+        del instance
+        return ""
+
     def state(self, instance: Instance) -> ServiceState:
         """Return whether this very release runs."""
         record = self._running(instance)

@@ -68,6 +68,8 @@ class SystemdService:
             if (name, mark) == (unit, wanted):
                 if state in _RUNNING:
                     self._install(instance, unit, text)
+                    if _is_enabled_at_boot(text):
+                        self._must(instance, "enable", unit)
                     return False
             elif state not in _ENDED:
                 raise ServiceError(
@@ -82,7 +84,7 @@ class SystemdService:
             self._refuse_strangers(instance, unit)
         self._install(instance, unit, text)
         self._call("reset-failed", unit)
-        if re.search(r"^\[Install\]", text, re.MULTILINE):
+        if _is_enabled_at_boot(text):
             self._must(instance, "enable", unit)
         self._must(instance, "start", unit, timeout_s=_START_TIMEOUT_S)
         return True
@@ -98,6 +100,20 @@ class SystemdService:
             self._uninstall(unit)
             self._must(instance, "daemon-reload")
             self._call("reset-failed", unit)
+
+    def drift(self, instance: Instance) -> str:
+        """Compare the unit and its drop-in with the signed ones, and whether it would come back at boot."""
+        unit, text = self._unit(instance)
+        place = self._unit_dir / unit
+        if self._files.read_link(place) == "/dev/null":
+            return f"{unit} is masked"
+        drop_in = self._unit_dir / f"{unit}.d" / DROP_IN
+        for path, wanted in ((place, text), (drop_in, _drop_in(instance, text))):
+            if self._files.read_link(path) is not None or not self._holds(path, _encoded(wanted)):
+                return f"{path} was changed"
+        if _is_enabled_at_boot(text) and not self._show(unit).get("UnitFileState", "").startswith("enabled"):
+            return f"{unit} is not enabled"
+        return ""
 
     def state(self, instance: Instance) -> ServiceState:
         """Return what systemd says of the unit."""
@@ -160,12 +176,13 @@ class SystemdService:
         files.make_dirs(folder, _FOLDER_MODE)
         files.sweep(folder)
         changed = False
-        data = _drop_in(instance, text).encode("utf-8", "surrogateescape")
+        data = _encoded(_drop_in(instance, text))
         if not self._holds(folder / DROP_IN, data):
             files.write_atomic(folder / DROP_IN, data, _FILE_MODE)
             changed = True
-        data = text.encode("utf-8", "surrogateescape")
-        if not self._holds(self._unit_dir / unit, data):
+        data = _encoded(text)
+        masked = self._files.read_link(self._unit_dir / unit) is not None
+        if masked or not self._holds(self._unit_dir / unit, data):
             # Made in our folder and moved: a crash leaves nothing of ours among the units of others.
             files.write_atomic(folder / _FRESH, data, _FILE_MODE)
             files.rename(folder / _FRESH, self._unit_dir / unit)
@@ -190,7 +207,7 @@ class SystemdService:
         files.sync_dir(self._unit_dir)
 
     def _show(self, unit: str) -> dict[str, str]:
-        names = "ActiveState,LoadState,FragmentPath,NeedDaemonReload,MainPID,NRestarts,MemoryCurrent"
+        names = "ActiveState,LoadState,UnitFileState,FragmentPath,NeedDaemonReload,MainPID,NRestarts,MemoryCurrent"
         lines = self._call("show", f"--property={names}", unit).output.splitlines()
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
@@ -208,6 +225,15 @@ class SystemdService:
             timeout_s=timeout_s,
             clock=self._clock,
         )
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _is_enabled_at_boot(text: str) -> bool:
+    """Return whether a unit asks to be enabled: apps come back at boot even where the agent does not."""
+    return re.search(r"^\[Install\]", text, re.MULTILINE) is not None
 
 
 def _mark(instance: Instance) -> _Mark:
