@@ -15,6 +15,8 @@ from towpath_agent.engine.pacing import backoff_s
 
 # Everything is looked at once in this time, in shares; with a share each 10 s damage is found within a minute.
 SWEEP_S = 40.0
+# A look costs some 6 us, so that these are a thousandth of a core: beyond 6,000 paths a sweep takes longer.
+LOOKS_PER_S = 150
 # Everything is read once a day, and soon after a start: what changed while nobody looked shows only in its digest.
 READ_EVERY_S = 86_400.0
 FIRST_READ_BYTES_PER_S = 4 * 2**20
@@ -69,7 +71,7 @@ def look(entry: Entry, facts: Facts | None, mark: int) -> Look:
 
 def share(count: int, elapsed_s: float) -> int:
     """Return how many of `count` paths to look at, `elapsed_s` after the last share: at least one, at most all."""
-    return min(count, max(1, int(count * elapsed_s / SWEEP_S) + 1))
+    return min(count, int(min(count / SWEEP_S, LOOKS_PER_S) * elapsed_s) + 1)
 
 
 def readable_bytes(total: int, elapsed_s: float, *, first: bool) -> float:

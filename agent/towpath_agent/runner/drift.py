@@ -34,7 +34,7 @@ from towpath_agent.journal import Deployed
 from towpath_agent.runner.site import Drivers, Site, id_of
 from towpath_agent.store.objects import ObjectMissing
 from towpath_agent.system.clock import Clock
-from towpath_agent.system.files import Files
+from towpath_agent.system.files import Files, mark
 
 MAX_NAMED = 20
 # Kinds whose release lies as a tree below `releases/`; of others only what they place and their unit is looked at.
@@ -171,8 +171,12 @@ class Drift:
 
     def _look(self, it: _Checked, count: int) -> dict[str, str]:
         found = {}
-        for _ in range(count):
-            number, it.position = it.position, (it.position + 1) % len(it.entries)
+        numbers = [(it.position + step) % len(it.entries) for step in range(count)]
+        it.position = (it.position + count) % len(it.entries)
+        now = self._site.files.marks(it.plan.folder, [it.entries[number].path for number in numbers])
+        for number, mark_now in zip(numbers, now, strict=True):
+            if mark_now and mark_now == it.marks[number]:
+                continue
             entry = it.entries[number]
             path = it.plan.folder / entry.path
             facts = _facts(self._site.files, path)
@@ -187,6 +191,8 @@ class Drift:
                     seen = Look.CHANGED
             if seen is not Look.FINE:
                 found[entry.path] = seen.value
+            elif facts is not None:
+                it.marks[number] = facts.mark
         return found
 
     def _read(self, it: _Checked, now: float) -> dict[str, str]:
@@ -307,8 +313,7 @@ def _facts(files: Files, path: Path) -> Facts | None:
         return None
     # A link's own mode is 0777, so only for what may be one is the second call made.
     target = files.read_link(path) if found.st_mode & 0o170000 == 0o120000 else None
-    values = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode)
-    return Facts(found.st_mode, found.st_size, hash(values) or 1, target)
+    return Facts(found.st_mode, found.st_size, mark(found), target)
 
 
 def _mark(files: Files, path: Path) -> int:
