@@ -100,7 +100,7 @@ class Daemon:
                 clock=self._clock,
                 max_release_bytes=max_release_bytes,
             ),
-            steady=Steady(site, drivers, self._clock),
+            steady=Steady(site, drivers, self._clock, lambda objects: site.store.fetch(objects, self._desired.server)),
             clock=self._clock,
             chance=Chance(random.random, lambda: uuid.uuid4().hex),
             sync_interval_s=sync_interval_s,

@@ -23,6 +23,8 @@ from towpath_agent.system.files import absolute
 SCHEMA_VERSION = 1
 # Reports wait on disk for a server that is away; beyond this the oldest acknowledged ones go first, then the oldest.
 MAX_EVENTS = 5_000
+# SQLite would keep up to 2 MiB of pages for ever, and did so after some hundred deploys; the file is small and local.
+_CACHE_KIB = 256
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -71,6 +73,8 @@ class Transaction:
     begun_unix_ms: int = 0
     confirmed_unix_ms: int = 0  # probation counts from here
     handed: bool = False  # the hook `handover` of the new release may have run: going back must run the old one's
+    seal: str = ""  # the set that it moves with; "" before the first of the set switches
+    mates: tuple[Wish, ...] = ()  # once it failed: what should have run of the apps that move with it
 
     @property
     def app(self) -> str:
@@ -109,6 +113,11 @@ def wish_from_text(text: str) -> Wish:
         generation=raw["generation"],
         slot=raw.get("slot", 0),  # journals and records of the first version have none
     )
+
+
+def _wishes(raw: Mapping[str, list[str]]) -> tuple[Wish, ...]:
+    """Return the wishes of a set; a journal that was written before there were sets has none."""
+    return tuple(wish_from_text(text) for text in raw.get("mates", ()))
 
 
 _BODY_FIELDS = (
@@ -230,6 +239,7 @@ class Journal:
         raw = json.loads(body)
         old = raw.pop("old")
         wish = wish_from_text(raw.pop("wish"))
+        raw["mates"] = _wishes(raw)
         raw["verdict"] = Verdict(raw["verdict"])
         return Transaction(
             id=tx_id,
@@ -243,16 +253,23 @@ class Journal:
 
     def put_transaction(self, tx: Transaction, event: Event | None = None) -> None:
         """Commit the state of `tx`, and the event that tells of it, as one."""
+        self.put_transactions([(tx, event)])
+
+    def put_transactions(self, pairs: Sequence[tuple[Transaction, Event | None]]) -> None:
+        """Commit the states of several transactions, and the events that tell of them, as one."""
         with self._commit() as cursor:
-            self._put_transaction(cursor, tx)
-            if event is not None:
-                self._put_event(cursor, event)
+            for tx, event in pairs:
+                self._put_transaction(cursor, tx)
+                if event is not None:
+                    self._put_event(cursor, event)
 
     @staticmethod
     def _put_transaction(cursor: sqlite3.Cursor, tx: Transaction) -> None:
         body = {name: getattr(tx, name) for name in _BODY_FIELDS}
         body["old"] = None if tx.old is None else wish_to_text(tx.old.wish)
         body["wish"] = wish_to_text(tx.wish)
+        body["seal"] = tx.seal
+        body["mates"] = [wish_to_text(wish) for wish in tx.mates]
         old_release = b"" if tx.old is None else tx.old.release
         cursor.execute(
             "INSERT OR REPLACE INTO txn VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -267,16 +284,18 @@ class Journal:
             ),
         )
 
-    def confirm(self, tx: Transaction, event: Event) -> None:
-        """Commit that `tx` is confirmed: the new current and previous, and the event, as one."""
-        new = Deployed(tx.wish, tx.release) if tx.wish.sha256 else None
-        same_bits = tx.old is not None and tx.old.wish.sha256 == tx.wish.sha256
-        previous = self.deployed("previous").get(tx.app) if same_bits else tx.old
+    def confirm(self, tx: Transaction, event: Event, *mates: tuple[Transaction, Event]) -> None:
+        """Commit that `tx` is confirmed, with its whole set: each new current and previous, and the events, as one."""
+        kept = self.deployed("previous")
         with self._commit() as cursor:
-            self._put_transaction(cursor, tx)
-            self._put_event(cursor, event)
-            self._put_deployed(cursor, tx.app, new, previous if new is not None else None)
-            cursor.execute("DELETE FROM failure WHERE app = ?", (tx.app,))
+            for it, its_event in ((tx, event), *mates):
+                new = Deployed(it.wish, it.release) if it.wish.sha256 else None
+                same_bits = it.old is not None and it.old.wish.sha256 == it.wish.sha256
+                previous = kept.get(it.app) if same_bits else it.old
+                self._put_transaction(cursor, it)
+                self._put_event(cursor, its_event)
+                self._put_deployed(cursor, it.app, new, previous if new is not None else None)
+                cursor.execute("DELETE FROM failure WHERE app = ?", (it.app,))
 
     def revert(self, tx: Transaction, event: Event, previous: Deployed | None) -> None:
         """Commit that `tx` is reverted: what stood before is current again, and the event, as one."""
@@ -298,7 +317,8 @@ class Journal:
         for app, body in self._all("SELECT app, body FROM failure"):
             raw = json.loads(body)
             wish = wish_from_text(raw["wish"])
-            result[app] = Failure(wish, raw["reason"], Verdict(raw["verdict"]), raw["retry_unix_ms"])
+            mates = _wishes(raw)
+            result[app] = Failure(wish, raw["reason"], Verdict(raw["verdict"]), raw["retry_unix_ms"], mates)
         return result
 
     def remember_failure(self, failure: Failure) -> None:
@@ -308,6 +328,7 @@ class Journal:
             "reason": failure.reason,
             "verdict": failure.verdict.value,
             "retry_unix_ms": failure.retry_unix_ms,
+            "mates": [wish_to_text(wish) for wish in failure.mates],
         }
         with self._commit() as cursor:
             cursor.execute("INSERT OR REPLACE INTO failure VALUES (?, ?)", (failure.wish.app, json.dumps(body)))
@@ -405,6 +426,7 @@ def open_journal(path: Path) -> Journal:
     try:
         db.execute("PRAGMA journal_mode=TRUNCATE")
         db.execute("PRAGMA synchronous=FULL")
+        db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")

@@ -20,7 +20,18 @@ from towpath.names import check_app, check_version
 from towpath.parameters import Parameter, Value, placeholders
 from towpath.probes import clock_fault, probe_faults
 from towpath.quantity import format_duration
-from towpath.release import HOOK_POINTS, Artifact, HealthPolicy, Hook, Install, Probe, Release, Run, check_release
+from towpath.release import (
+    HOOK_POINTS,
+    TOGETHER_FEATURE,
+    Artifact,
+    HealthPolicy,
+    Hook,
+    Install,
+    Probe,
+    Release,
+    Run,
+    check_release,
+)
 from towpath_cli.releasemodels import ProbeItem, ReleaseSection, Section
 from towpath_cli.yamlfile import MAX_FILE_BYTES, Document, Text, parse_yaml
 
@@ -91,9 +102,10 @@ class ReleaseFile:
             parameters=self.parameters,
             requires_disk_bytes=section.requires.disk,
             requires_apps=section.requires.apps,
+            together=section.requires.together,
             platforms=section.platforms,
             environments=section.environments,
-            critical=() if _handover(section.run) is None else (handover.FEATURE,),
+            critical=_critical(section),
         )
         return check_release(release)
 
@@ -105,6 +117,12 @@ def _options(section: Section, specs: Mapping[str, str]) -> dict[str, Value]:
 def _handover(run: Section) -> handover.Handover | None:
     asked = getattr(run, "handover", None)
     return None if asked is None else handover.Handover(asked.ports, asked.drain)
+
+
+def _critical(section: ReleaseSection) -> tuple[str, ...]:
+    """Return the features without which an agent must not run the release."""
+    handed = (handover.FEATURE,) if _handover(section.run) is not None else ()
+    return handed + ((TOGETHER_FEATURE,) if section.requires.together else ())
 
 
 def _hooks(section: ReleaseSection) -> Iterator[Hook]:
@@ -144,11 +162,12 @@ def parse_release_file(text: str, path: Path) -> ReleaseFile:
     problems.extend(_strangers(document, set(section.parameters)))
     problems.extend(_handover_faults(document, section, parameters))
     problems.extend(_probe_problems(document, section, parameters))
-    for name in section.requires.apps:
-        try:
-            check_app(name)
-        except InputError as error:
-            problems.append(document.error(("requires", "apps"), str(error)))
+    for key, names in (("apps", section.requires.apps), ("together", section.requires.together)):
+        for name in names:
+            try:
+                check_app(name)
+            except InputError as error:
+                problems.append(document.error(("requires", key), str(error)))
     if problems:
         raise ReleaseFileError(problems)
     return ReleaseFile(path, document, section, tuple(parameters))

@@ -252,6 +252,7 @@ class RequiresSection(Section):
 
     disk: Size = 0
     apps: Texts = ()
+    together: Texts = ()
 
 
 class ReleaseSection(Section):

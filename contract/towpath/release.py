@@ -18,8 +18,10 @@ HOOK_POINTS = ("prepare", "post_start", "post_confirm", "pre_stop", "post_revert
 MAX_HOOK_TIMEOUT_MS = 3_600_000
 MAX_PROBES = 32
 MAX_COMMAND_WORDS = 256
+MAX_REQUIRED_APPS = 64
 # Features that a release may call critical and that this version knows how to honour.
-KNOWN_FEATURES: frozenset[str] = frozenset({"tree-index-1", FEATURE})
+TOGETHER_FEATURE = "together-1"
+KNOWN_FEATURES: frozenset[str] = frozenset({"tree-index-1", TOGETHER_FEATURE, FEATURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Release:
     parameters: tuple[Parameter, ...] = ()
     requires_disk_bytes: int = 0
     requires_apps: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
     critical: tuple[str, ...] = ()
@@ -125,6 +128,7 @@ def check_release(release: Release) -> Release:
     unknown = sorted(set(release.critical) - KNOWN_FEATURES)
     if unknown:
         raise InputError(f"cannot use {where}: it needs {', '.join(unknown)}, which this version does not know")
+    _check_requires(where, release)
     for environment in release.environments:
         check_environment(environment)
     check_declarations(release.parameters)
@@ -173,6 +177,19 @@ def fill_parameters(release: Release, given: Mapping[str, Value]) -> dict[str, V
     values = fill(release.parameters, given)
     check_ports(release.run.handover, values)
     return values
+
+
+def _check_requires(where: str, release: Release) -> None:
+    for section, names in (("requires", release.requires_apps), ("moves together with", release.together)):
+        if len(names) > MAX_REQUIRED_APPS or len(set(names)) < len(names):
+            raise InputError(f"cannot use {where}: it {section} an app twice, or more than {MAX_REQUIRED_APPS}")
+        for name in names:
+            check_app(name)
+        if release.app in names:
+            raise InputError(f"cannot use {where}: it {section} itself")
+    # An agent that does not know sets would move this one alone, so it must refuse.
+    if release.together and TOGETHER_FEATURE not in release.critical:
+        raise InputError(f"cannot use {where}: 'together' needs the critical feature {TOGETHER_FEATURE!r}")
 
 
 def _check_kind(

@@ -63,6 +63,7 @@ class ServiceSuite:
         before = service.state(instance)
         assert not service.start(instance)
         assert not subject.service().start(instance)
+        assert subject.service().drift(instance) == ""
         after = subject.service().state(instance)
         assert (after.pid, after.restarts) == (before.pid, 0)
         assert subject.count(instance) == 1

@@ -44,6 +44,7 @@ class World:
     apps: dict[str, Running] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
     next_pid: int = 100
+    unit_flaws: dict[str, str] = field(default_factory=dict)  # app -> what somebody did to its unit
 
     def running(self, app: str) -> str | None:
         """Return the ids of the releases that run of an app, or None; mostly there is one."""
@@ -73,6 +74,7 @@ class FakeService:
     def start(self, instance: Instance) -> bool:
         """Start, or adopt exactly this."""
         self._before("start", instance)
+        self.world.unit_flaws.pop(instance.app, None)
         for slot in self._rivals(instance):
             here = self.world.apps.get(place(instance.app, slot))
             if here is not None and here.alive:
@@ -100,6 +102,10 @@ class FakeService:
             if here is not None and here.alive:
                 self.world.log.append(("stop", here.release_id))
 
+    def drift(self, instance: Instance) -> str:
+        """Return what a test did to the unit."""
+        return self.world.unit_flaws.get(instance.app, "")
+
     def state(self, instance: Instance) -> ServiceState:
         """Return what runs of exactly this."""
         here = self.world.apps.get(place(instance.app, instance.slot))
@@ -108,10 +114,6 @@ class FakeService:
         if not here.alive:
             return replace(STOPPED, restarts=here.starts - 1)
         return ServiceState(running=True, pid=here.pid, restarts=here.starts - 1, rss_bytes=here.rss_bytes)
-
-    def drift(self, instance: Instance) -> str:
-        """Find nothing."""
-        return ""
 
     def evidence(self, instance: Instance) -> str:
         """Know nothing."""

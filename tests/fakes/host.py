@@ -50,6 +50,11 @@ POLICY = HealthPolicy(healthy_for_ms=2_000, deadline_ms=30_000, probation_ms=60_
 PROBE = Probe("http", {"url": "http://127.0.0.1:${port}/healthz"}, interval_ms=500, failures=3)
 
 
+def port_of(app: str) -> int:
+    """Return the port that an app listens on by default: each another one, as a host has each port once."""
+    return 8080 if app == "hello" else 9000 + sum(map(ord, app))
+
+
 class Killed(BaseException):
     """The agent dies here: no handler of the agent catches it."""
 
@@ -116,6 +121,7 @@ class SimulatedHost:
         self.log: list[str] = []
         self.boots = 0
         self._counter = 0
+        self._started: dict[str, float] = {}
         self.agent: Agent
         self.site: Site
         self.journal: Journal
@@ -143,7 +149,7 @@ class SimulatedHost:
             run=fields.pop("run", Run("process", command=("bin/serve", "--port", "${port}"))),
             probes=fields.pop("probes", (PROBE,)),
             health=fields.pop("health", POLICY),
-            parameters=fields.pop("parameters", (Parameter("port", "port", 8080),)),
+            parameters=fields.pop("parameters", (Parameter("port", "port", port_of(app)),)),
             **fields,
         )
         return self.sim.publish_release(release)
@@ -171,6 +177,8 @@ class SimulatedHost:
         for name in ("trust", "apps", "staging"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         opened, self.mended = recover(site, self.clock.now_unix_ms())
+        # No power is cut here, and half of the time of a scenario would go into syncing.
+        opened._db.execute("PRAGMA synchronous=OFF")
         self.journal = _Journal(opened._db)
         self.journal.tell = self._change
         floors = FloorsFile(self.folder / "trust" / "floors.json", files)
@@ -206,7 +214,7 @@ class SimulatedHost:
                 clock=self.clock,
                 max_release_bytes=self.max_release_bytes,
             ),
-            steady=Steady(site, drivers, self.clock),
+            steady=Steady(site, drivers, self.clock, lambda objects: site.store.fetch(objects, self.server)),
             clock=self.clock,
             chance=Chance(lambda: 0.5, lambda: f"id-{self.boots}-{next(ids)}"),
             log=self.log.append,
@@ -230,11 +238,11 @@ class SimulatedHost:
     def _service_change(self, verb: str, instance: Any) -> None:
         self._change(verb, Path(instance.release_id))
         if verb == "start":
-            self._started = self.clock.monotonic()
+            self._started[instance.app] = self.clock.monotonic()
 
     def _judge(self, _options: Mapping[str, Value], context: Any) -> bool | str:
         version = context.instance.release_id.rpartition("-")[0]
-        age = self.clock.monotonic() - getattr(self, "_started", 0.0)
+        age = self.clock.monotonic() - self._started.get(context.instance.app, 0.0)
         if version in self.ill or not context.service_state.running:
             return "status 500"
         if age < self.ready_after.get(version, 0.0):

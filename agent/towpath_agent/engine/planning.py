@@ -2,7 +2,8 @@
 
 Pure. The complete desired set comes in; apps that are missing in it are to be removed, refused ones stay as they are.
 Failure memory: a release that failed is not tried again with the same parameters until its assignment gets a new
-generation; one that only could not be reached is tried again later.
+generation; one that only could not be reached is tried again later. What failed as a set is remembered as a set: its
+members are tried again together, or when one of them should run something else.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -42,6 +43,15 @@ class Failure:
     reason: str
     verdict: Verdict
     retry_unix_ms: int | None = None
+    mates: tuple[Wish, ...] = ()  # what the host should have run of the apps that move together with this one
+
+    def is_of(self, wanted: Mapping[str, Wish]) -> bool:
+        """Return whether `wanted` is what failed: this wish beside the same ones of its set."""
+        return all(
+            mine.same_as(theirs) and mine.generation == theirs.generation
+            for mine in (self.wish, *self.mates)
+            for theirs in (wanted.get(mine.app, Wish(mine.app)),)
+        )
 
     def blocks(self, wish: Wish, now_unix_ms: int) -> bool:
         """Return whether `wish` must not be tried at `now_unix_ms`."""
@@ -90,18 +100,30 @@ def plan(
     An app that is `held` by a person begins nothing and gives nothing up; that it runs what is wanted may be noted.
     """
     wanted = {wish.app: wish for wish in wishes}
+    barred = blocked(wanted, opened=opened, failures=failures, now_unix_ms=now_unix_ms)
     decisions = []
     for app in sorted((set(wanted) | set(current) | set(opened)) - set(refused)):
         wish = wanted.get(app, Wish(app))
-        decision = _decide(wish, current.get(app), opened.get(app), failures.get(app), now_unix_ms)
+        decision = _decide(wish, current.get(app), opened.get(app), barred=app in barred)
         if decision is not None and not (decision.step is not Step.ADOPT and held(app)):
             decisions.append(decision)
     return decisions
 
 
-def _decide(
-    wish: Wish, current: Wish | None, opened: Open | None, failure: Failure | None, now_unix_ms: int
-) -> Decision | None:
+def blocked(
+    wanted: Mapping[str, Wish], *, opened: Mapping[str, Open], failures: Mapping[str, Failure], now_unix_ms: int
+) -> set[str]:
+    """Return the apps that must not be tried now: they failed so before, or a mate of theirs must still wait."""
+    same = {app: failure for app, failure in failures.items() if failure.is_of(wanted)}
+    alone = {
+        app for app, failure in same.items() if failure.blocks(wanted.get(app, Wish(app)), now_unix_ms=now_unix_ms)
+    }
+    going_back = {app for app, it in opened.items() if it.state in (State.REVERTING, State.REVERTED, State.STUCK)}
+    waiting = alone | going_back
+    return alone | {app for app, it in same.items() if any(mate.app in waiting for mate in it.mates)}
+
+
+def _decide(wish: Wish, current: Wish | None, opened: Open | None, *, barred: bool) -> Decision | None:
     if opened is not None:
         if opened.wish.same_as(wish) and opened.wish.generation == wish.generation:
             return None
@@ -110,23 +132,14 @@ def _decide(
         if current is not None and current.generation != wish.generation:
             return Decision(Step.ADOPT, replace(wish, slot=current.slot), "it runs already")
         return None
-    if failure is not None and failure.blocks(wish, now_unix_ms):
+    if barred:
         return None
     return Decision(Step.BEGIN, wish, "desired differs from current")
 
 
-def may_switch(states: Collection[State]) -> bool:
-    """Return whether the set is complete: every transaction under way is staged and prepared, or past that.
-
-    Switching an app while another of the same manifest is still being fetched would let a thief of the line choose
-    the mix (partial set); one that failed is out of the set and no longer waited for.
-    """
-    return not any(state in (State.PLANNED, State.FETCHING, State.STAGED) for state in states)
-
-
-def disk_needed(tree_sizes: Collection[int], extra: int, margin: int) -> int:
-    """Return bytes to have free for a whole set: each tree once in the store and once unpacked, extras and a margin."""
-    return 2 * sum(tree_sizes) + extra + margin
+def disk_needed(*, fetch: int, unpack: int, extra: int, margin: int) -> int:
+    """Return bytes to have free for a whole set: what the store lacks, what is to be unpacked, extras and a margin."""
+    return fetch + unpack + extra + margin
 
 
 def to_remember(new: Failure, known: Failure | None, wish: Wish | None, now_unix_ms: int) -> bool:

@@ -14,12 +14,11 @@ from towpath.status import Health, State, Verdict
 from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.health import HealthVerdict
-from towpath_agent.engine.planning import disk_needed, may_switch
 from towpath_agent.engine.table import Action, Outcome
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Server
-from towpath_agent.runner import cleanup, logmarks
+from towpath_agent.runner import cleanup, logmarks, space
 from towpath_agent.runner.handover import Handovers, Steps
 from towpath_agent.runner.health import HealthWatch, is_ill
 from towpath_agent.runner.result import DONE, Result
@@ -29,7 +28,6 @@ from towpath_agent.system.clock import Clock
 
 MAX_ATTEMPTS = 3
 MAX_FETCH_TRIES = 8
-DISK_MARGIN = 32 * 2**20
 DISK_RETRY_S = 60.0
 FETCH_GIVE_UP_RETRY_S = 60.0
 LOG_TAIL_BYTES = 2048
@@ -53,6 +51,8 @@ class Actions:
         self._undone: set[str] = set()
         steps = Steps(run_hook=self._run_hook, stop=self._stop)
         self._handovers = Handovers(site=site, drivers=drivers, journal=journal, clock=clock, steps=steps)
+        # A member of a set that goes back is judged when all of it have gone back.
+        self.may_prove: Callable[[Transaction], bool] = lambda _tx: True
         self.notes: list[tuple[Transaction, str, str, str]] = []  # said, but not decisive: (tx, code, reason, evidence)
         self._do: dict[Action, Callable[[Transaction], Result]] = {
             Action.PREPARE: self._prepare,
@@ -78,8 +78,6 @@ class Actions:
                     return self._reserve(tx, others)
                 case Action.STAGE:
                     return self._stage(tx, server, interrupted)
-                case Action.AWAIT_SET:
-                    return DONE if may_switch([other.state for other in others]) else Result(None)
                 case _:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
@@ -91,6 +89,10 @@ class Actions:
     def clear_staging(self, tx_id: str) -> None:
         """Remove what a transaction that ended left in staging."""
         self._site.files.remove_tree(self._site.staging(tx_id))
+
+    def gone_back(self, tx_id: str) -> bool:
+        """Return whether what ran before a reverting transaction was put back and started, since the agent began."""
+        return tx_id in self._undone
 
     def take_watch(self, tx_id: str) -> HealthWatch | None:
         """Hand over the watch of a transaction that ended, so that what was proven need not be proven again."""
@@ -116,14 +118,9 @@ class Actions:
     # -- before the switch: nothing that runs is touched
 
     def _reserve(self, tx: Transaction, others: Collection[Transaction]) -> Result:
-        waiting = [decode_release(o.release) for o in others if o.wish.sha256 and o.state in _NOT_STAGED]
         if not tx.wish.sha256:
             return DONE
-        needed = disk_needed(
-            [release.artifact.tree_size for release in waiting],
-            sum(release.requires_disk_bytes for release in waiting),
-            DISK_MARGIN,
-        )
+        needed = space.needed(self._site, [_new(o) for o in others if o.wish.sha256 and o.state in _NOT_STAGED])
         free = self._site.files.disk_free(self._site.root)
         if free < needed:
             reason = f"not enough disk: the set needs {needed} bytes, {free} are free at {self._site.root}"
@@ -276,6 +273,8 @@ class Actions:
         returning = self._handovers.returning(tx)
         if tx.old is None or (tx.verdict is Verdict.SUPERSEDED and not returning):
             return Result(Outcome.DONE, verdict=_verdict(tx, Verdict.FAILED))
+        if not self.may_prove(tx):
+            return Result(None)
         result = self._prove_old(tx, tx.old)
         if result.outcome is None or not returning:
             return result
@@ -389,7 +388,8 @@ _NOT_STAGED = (State.PLANNED, State.FETCHING)
 
 
 def _verdict(tx: Transaction, otherwise: Verdict) -> Verdict:
-    return tx.verdict if tx.verdict is Verdict.SUPERSEDED else otherwise
+    """Return the verdict that was given when `tx` began to go back, where one was: not its fault, or not wanted now."""
+    return otherwise if tx.verdict is Verdict.NONE else tx.verdict
 
 
 def _new(tx: Transaction) -> Deployed:

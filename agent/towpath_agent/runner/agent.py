@@ -20,11 +20,13 @@ from towpath_agent.engine.table import Action, Outcome, action_of, can, next_sta
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.runner.actions import Actions
 from towpath_agent.runner.desired import Desired, refused_apps
+from towpath_agent.runner.drift import previous_ids
 from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.holding import Holding
 from towpath_agent.runner.local import Local
 from towpath_agent.runner.reporting import Reporter, app_states
 from towpath_agent.runner.result import Result
+from towpath_agent.runner.sets import Sets
 from towpath_agent.runner.steady import Steady
 from towpath_agent.system.clock import Clock
 
@@ -69,7 +71,10 @@ class Agent:
         self._sync_failures = 0
         self._sync_at_s = clock.monotonic()
         self._last_trouble = self._sync_said = ""
-        self._refused = refused_apps(journal)
+        self._sets = Sets(journal, self._transactions, actions.gone_back)
+        actions.may_prove = self._sets.may_prove
+        self._objections = self._sets.known_objections()
+        self._refused = self._not_admitted()
         self._hinted = threading.Event()
         self.stopping = threading.Event()
         self.wake = threading.Event()
@@ -115,14 +120,23 @@ class Agent:
         self._say()
         for app in sorted(self._transactions):
             self._drive(app)
-        for app in sorted(self._transactions):  # the last of a set to be prepared lets the others switch
-            if self._transactions[app].state is State.PREPARED:
-                self._again.pop(app, None)
-                self._drive(app)
+        self._drive_waiting()
         self._keep_healthy()
         self._plan()  # a transaction that ended may make room for the next
         self._say()
         return self._delay()
+
+    def _drive_waiting(self) -> None:
+        """Let go on what waits for others of its set or in its order, as long as one step makes room for another."""
+        for _ in list(self._transactions):
+            before = {app: tx.state for app, tx in self._transactions.items()}
+            for app in sorted(self._transactions):
+                tx = self._transactions.get(app)
+                if tx is not None and tx.state in (State.PREPARED, State.REVERTING):
+                    self._again.pop(app, None)
+                    self._drive(app)
+            if before == {app: tx.state for app, tx in self._transactions.items()}:
+                return
 
     def _delay(self) -> float:
         now = self._clock.monotonic()
@@ -151,7 +165,6 @@ class Agent:
         else:
             if changed:
                 self._log("desired state changed")
-                self._tell_refused()
             self._sync_failures = 0
             self._last_trouble = ""
             self._reporter.server_knows(self._desired.known_state_revision)
@@ -166,9 +179,13 @@ class Agent:
             self._last_trouble = line
             self._add_event(self._event("refusal", reason=str(error), code=error.code))
 
+    def _not_admitted(self) -> dict[str, dict[str, str | int]]:
+        """Return the apps of the manifest that do not move: refused by verification, or objected to on this host."""
+        return {**self._objections, **refused_apps(self._journal)}
+
     def _tell_refused(self) -> None:
         """Report each app that was refused under the attack's name; the rest of the manifest goes on."""
-        refused = refused_apps(self._journal)
+        refused = self._not_admitted()
         for app, no in refused.items():
             if self._refused.get(app) != no:
                 self._log(f"{app}: refused {no['version']}: {no['code']}: {no['message']}")
@@ -183,11 +200,24 @@ class Agent:
                 )
         self._refused = refused
 
+    def _object(self, desired: dict[str, Deployed]) -> None:
+        """Judge the manifest as a whole by what stands on the host now; told at the next plan."""
+        self._objections = self._sets.object_to(
+            desired,
+            self._current,
+            failures=self._journal.failures(),
+            refused=refused_apps(self._journal),
+            now_unix_ms=self._clock.now_unix_ms(),
+        )
+        self._sets.remember_objections(self._objections)
+
     def _plan(self) -> None:
         desired = self._journal.desired()
         if desired is None:
             return
         self._superseded.clear()
+        self._object({it.wish.app: it for it in desired})
+        self._tell_refused()
         decisions = plan(
             [it.wish for it in desired],
             current={app: it.wish for app, it in self._current.items()},
@@ -197,7 +227,7 @@ class Agent:
                 if tx.state is not State.CONFIRMED
             },
             failures=self._journal.failures(),
-            refused=set(refused_apps(self._journal)),
+            refused=set(self._not_admitted()),
             now_unix_ms=self._clock.now_unix_ms(),
             held=lambda app: self.holding.covering(app) is not None,
         )
@@ -206,21 +236,22 @@ class Agent:
             app = decision.wish.app
             if decision.step is Step.SUPERSEDE:
                 self._superseded[app] = decision.reason
-                # One that goes back already does so at its own pace: else it would be retried without a pause.
-                if can(self._transactions[app].state, Outcome.SUPERSEDED):
-                    self._again.pop(app, None)
             elif decision.step is Step.ADOPT:
                 previous = self._journal.deployed("previous").get(app)
                 self._journal.set_current(app, Deployed(decision.wish, self._current[app].release), previous)
                 self._reload()
             elif app not in self._superseded:
                 self._begin(decision.wish, releases.get(app, b""))
+        self._superseded = self._sets.spread(self._superseded)
+        for app in self._superseded:
+            # One that goes back already does so at its own pace: else it would be retried without a pause.
+            if can(self._transactions[app].state, Outcome.SUPERSEDED):
+                self._again.pop(app, None)
 
     def _begin(self, wish: Wish, release: bytes) -> None:
-        confirmed = self._transactions.pop(wish.app, None)
-        if confirmed is not None:  # in probation: what replaces it ends its watch
-            self._journal.drop_transaction(confirmed.id)
-            self._actions.forget(confirmed.id)
+        if wish.app in self._transactions:  # in probation: what replaces it ends its watch, and that of its set
+            for confirmed in self._with_mates(self._transactions[wish.app]):
+                self._end(confirmed)
         old = self._current.get(wish.app)
         if wish.sha256:
             old_release = decode_release(old.release) if old is not None else None
@@ -256,31 +287,49 @@ class Agent:
                 self._again[app] = self._clock.monotonic() + MAX_TICK_S  # `_follow` wakes it when the hold is over
                 return
             action = action_of(tx.state)
-            if app in self._superseded and can(tx.state, Outcome.SUPERSEDED):
+            if self._may_supersede(app):
                 result = Result(Outcome.SUPERSEDED, self._superseded[app], "superseded", verdict=Verdict.SUPERSEDED)
             else:
                 if self._again.get(app, 0.0) > self._clock.monotonic():
                     return
-                result = self._actions.perform(
-                    action,
-                    tx,
-                    server=self._desired.server,
-                    others=[t for t in self._transactions.values() if t.state is not State.CONFIRMED],
-                    interrupted=lambda: self._interrupted(app),
-                )
+                result = self._act(action, tx)
             self._say_notes()
             if result.attempts is not None:
                 tx = replace(tx, attempts=result.attempts)
             if result.handed and not tx.handed:
                 tx = self._transactions[app] = replace(tx, handed=True)
             if result.outcome is None:
-                if app in self._superseded and can(tx.state, Outcome.SUPERSEDED):
+                if self._may_supersede(app):
                     continue
                 soon = self._clock.monotonic() + pacing.FIRST_RETRY_S
                 self._again[app] = result.again_s if result.again_s is not None else soon
                 return
             self._again.pop(app, None)
             self._advance(tx, action, result)
+
+    def _may_supersede(self, app: str) -> bool:
+        return app in self._superseded and self._sets.may_supersede(app)
+
+    def _act(self, action: Action, tx: Transaction) -> Result:
+        """Perform `action`, where the set of `tx` lets it."""
+        if action is Action.AWAIT_SET:
+            desired = {it.wish.app: it for it in self._journal.desired() or []}
+            self._object(desired)  # what had to come first may have failed since the last plan
+            return self._sets.await_set(tx, desired)
+        if action is Action.UNDO and not self._sets.may_go_back(tx.app):
+            return Result(None)
+        result = self._actions.perform(
+            action,
+            tx,
+            server=self._desired.server,
+            others=[t for t in self._transactions.values() if t.state is not State.CONFIRMED],
+            interrupted=lambda: self._interrupted(tx.app),
+        )
+        if action is Action.WATCH:
+            whole = self._sets.proves(tx, healthy=result.outcome is Outcome.DONE)
+            if result.outcome is Outcome.DONE and not whole:  # healthy, and watched on until its whole set is
+                return Result(None, handed=result.handed)
+        return result
 
     def _advance(self, tx: Transaction, action: Action, result: Result) -> None:
         """Commit the next state of `tx` before its action begins."""
@@ -304,20 +353,46 @@ class Agent:
             new = replace(new, verdict=result.verdict, reason=result.reason or tx.reason)
         elif state is State.CONFIRMED:
             new = replace(new, verdict=Verdict.SUCCEEDED, reason="", confirmed_unix_ms=self._clock.now_unix_ms())
+        changed = self._commit(tx, new, result)
+        self._reporter.happened()
+        for it in changed:
+            self._transactions[it.app] = it
+            if it.state is state:
+                reason = result.reason if it.app == tx.app else it.reason
+                self._log(f"{it.app}: {state} {it.wish.version or 'removal'} {reason}".rstrip())
+            if it.app != tx.app:
+                self._again.pop(it.app, None)
+        if state.ended:
+            for it in changed:
+                self._hand_over(it)
+
+    def _commit(self, tx: Transaction, new: Transaction, result: Result) -> list[Transaction]:
+        """Commit that `tx` became `new`, as one with what that means for its set; return what changed, `new` first."""
         event = self._transition(new, reason=result.reason, evidence=result.evidence)
-        if state is State.CONFIRMED:
-            self._journal.confirm(new, event)
-        elif state is State.REVERTED and new.touched:
+        changed = [new]
+        if new.state is State.CONFIRMED:
+            now = self._clock.now_unix_ms()
+            verdict = Verdict.SUCCEEDED
+            changed += [
+                replace(mate, state=new.state, verdict=verdict, reason="", confirmed_unix_ms=now)
+                for mate in self._sets.mates(tx.app)
+            ]
+            self._journal.confirm(new, event, *((mate, self._transition(mate)) for mate in changed[1:]))
+        elif new.state is State.SWITCHING:
+            changed = self._sets.sealed(new)
+            self._journal.put_transactions([(it, event if it.app == tx.app else None) for it in changed])
+        elif new.state is State.REVERTING and tx.state is not State.STUCK:
+            wishes = {it.wish.app: it.wish for it in self._journal.desired() or []}
+            changed = self._sets.failing(tx, new, wishes)
+            told = [event, *(self._transition(mate, reason=mate.reason) for mate in changed[1:])]
+            self._journal.put_transactions(list(zip(changed, told, strict=True)))
+        elif new.state is State.REVERTED and new.touched:
             kept = self._journal.deployed("previous").get(tx.app)
             same = kept is not None and tx.old is not None and kept.wish.sha256 == tx.old.wish.sha256
             self._journal.revert(new, event, None if same else kept)
         else:
             self._journal.put_transaction(new, event)
-        self._reporter.happened()
-        self._transactions[tx.app] = new
-        self._log(f"{tx.app}: {state} {tx.wish.version or 'removal'} {result.reason}".rstrip())
-        if state.ended:
-            self._hand_over(new)
+        return changed
 
     def _hand_over(self, tx: Transaction) -> None:
         """After an end: what runs now is kept healthy by the steady watch, which need not prove it again."""
@@ -343,16 +418,19 @@ class Agent:
             self._rest()
             if all(other.state is State.CONFIRMED for other in self._transactions.values()):
                 self._actions.prune_store()
-        probation = decode_release(tx.release).health.probation_ms if tx.wish.sha256 else 0
-        if self._clock.now_unix_ms() >= tx.confirmed_unix_ms + probation:
+        # A set stays one until the last of it has passed its probation.
+        if all(self._clock.now_unix_ms() >= it.confirmed_unix_ms + _probation_ms(it) for it in self._with_mates(tx)):
             self._end(tx)
 
+    def _with_mates(self, tx: Transaction) -> list[Transaction]:
+        return [tx, *self._sets.mates(tx.app)]
+
     def _finish_reverted(self, tx: Transaction) -> None:
-        if tx.verdict is not Verdict.SUPERSEDED:
+        if tx.verdict not in (Verdict.SUPERSEDED, Verdict.REFUSED):
             retry = None
             if tx.retry_after_s is not None:
                 retry = self._clock.now_unix_ms() + round(tx.retry_after_s * 1000)
-            failure = Failure(tx.wish, tx.reason, tx.verdict, retry)
+            failure = Failure(tx.wish, tx.reason, tx.verdict, retry, tx.mates)
             wish = next((it.wish for it in self._journal.desired() or [] if it.wish.app == tx.app), None)
             if to_remember(failure, self._journal.failures().get(tx.app), wish, self._clock.now_unix_ms()):
                 self._journal.remember_failure(failure)
@@ -364,6 +442,7 @@ class Agent:
         self._actions.clear_staging(tx.id)
         self._journal.drop_transaction(tx.id)
         self._actions.forget(tx.id)
+        self._sets.forget(tx.id)
         self._settled.discard(tx.id)
         self._transactions.pop(tx.app, None)
         self._again.pop(tx.app, None)
@@ -434,9 +513,10 @@ class Agent:
             for app, tx in self._transactions.items()
             if tx.state is not State.CONFIRMED and not tx.state.before_switch
         }
-        self._steady.keep({app: it for app, it in self._current.items() if app not in moving})
-        for app, reason, evidence in self._steady.take_notes():
-            self._log(f"{app}: {reason}")
+        previous = previous_ids(self._journal.deployed("previous"))
+        self._steady.keep({app: it for app, it in self._current.items() if app not in moving}, previous)
+        for app, note in self._steady.take_notes():
+            self._log(f"{app}: {note.reason}")
             it = self._current[app].wish
             self._add_event(
                 Event(
@@ -446,15 +526,19 @@ class Agent:
                     app=app,
                     version=it.version,
                     release_sha256=it.sha256,
-                    reason=reason,
-                    evidence=evidence,
+                    reason=note.reason,
+                    code=note.code,
+                    evidence=note.evidence,
                 )
             )
-        for app, tx in list(self._transactions.items()):
+        for app in list(self._transactions):
+            tx = self._transactions[app]
             verdict = self._steady.verdicts.get(app)
             ill = verdict is not None and verdict.health is Health.UNHEALTHY
             # Without anything to go back to, an ill app is better than none.
-            if verdict is not None and ill and tx.state is State.CONFIRMED and tx.old is not None:
+            if verdict is None or not ill or tx.state is not State.CONFIRMED or tx.old is None:
+                continue
+            if self._sets.may_return(tx, self._current):
                 reason = f"fell ill during probation: {verdict.reason}"
                 evidence = self._actions.evidence(Deployed(tx.wish, tx.release), verdict)
                 result = Result(Outcome.FAILED, reason, "probation", evidence)
@@ -471,7 +555,7 @@ class Agent:
                 previous=self._journal.deployed("previous"),
                 opened=self._transactions,
                 failures=self._journal.failures(),
-                refused=refused_apps(self._journal),
+                refused=self._not_admitted(),
                 health=self._steady.verdicts,
             ),
             self._clock.now_unix_ms(),
@@ -508,3 +592,7 @@ class Agent:
             code=code,
             evidence=evidence,
         )
+
+
+def _probation_ms(tx: Transaction) -> int:
+    return decode_release(tx.release).health.probation_ms if tx.wish.sha256 else 0

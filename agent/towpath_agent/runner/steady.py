@@ -1,6 +1,7 @@
-"""Keeps what is confirmed running: probes it at leisure, starts it again where it stopped, tells of both.
+"""Keeps what is confirmed running: probes it at leisure, starts it again where it stopped, repairs drift, tells of all.
 
-A process that keeps dying is started with growing pauses, so that it cannot burn the host.
+What keeps coming back is repaired ever more seldom and told once; so is a process that keeps dying, which is started
+with growing pauses, so that it cannot burn the host.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,9 +11,11 @@ from towpath.release import HealthPolicy
 from towpath.status import Health
 from towpath.wire import decode_release
 from towpath_agent.engine import pacing
+from towpath_agent.engine.drift import Tell, told
 from towpath_agent.engine.health import HealthVerdict
 from towpath_agent.journal import Deployed
 from towpath_agent.runner import logmarks
+from towpath_agent.runner.drift import Drift, Fetch, Note, no_server
 from towpath_agent.runner.health import HealthWatch
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.system.clock import Clock
@@ -32,28 +35,35 @@ class _Kept:
         self.restart_at_s = 0.0
         self.last_restart_s = 0.0
         self.check_at_s = 0.0
+        self.cannot_start = False
 
 
 class Steady:
     """All confirmed apps of a host."""
 
-    def __init__(self, site: Site, drivers: Drivers, clock: Clock) -> None:
-        """Begin with nothing; `keep` says what there is."""
+    def __init__(self, site: Site, drivers: Drivers, clock: Clock, fetch: Fetch = no_server) -> None:
+        """Begin with nothing; `keep` says what there is. `fetch` brings objects that the store lacks for a repair."""
         self._site, self._drivers, self._clock = site, drivers, clock
         self._kept: dict[str, _Kept] = {}
-        self._notes: list[tuple[str, str, str]] = []
+        self._drift = Drift(site, drivers, clock, fetch)
+        self._notes: list[tuple[str, Note]] = []
         self.verdicts: dict[str, HealthVerdict] = {}
 
     def adopt(self, app: str, watch: HealthWatch) -> None:
         """Go on with a watch that has proven its release already."""
         watch.relax()
         self._kept[app] = _Kept(watch)
+        try:
+            self._drift.adopt(watch.deployed)
+        except (TowpathError, OSError):  # it is begun anew, and what is wrong is told, at the next check
+            self._drift.forget(app)
 
-    def keep(self, apps: Mapping[str, Deployed]) -> None:
-        """Check every app that is due; forget those that are not named."""
+    def keep(self, apps: Mapping[str, Deployed], previous: Mapping[str, str]) -> None:
+        """Check every app that is due; forget those that are not named. `previous` is app to release id."""
         for app in set(self._kept) - set(apps):
             del self._kept[app]
             self.verdicts.pop(app, None)
+            self._drift.forget(app)
         for app, deployed in apps.items():
             kept = self._kept.get(app)
             if kept is None or kept.watch.deployed != deployed:
@@ -62,10 +72,11 @@ class Steady:
                 watch = HealthWatch(deployed, self._site, self._drivers, self._clock, policy)
                 kept = self._kept[app] = _Kept(watch)
             if self._clock.monotonic() >= kept.check_at_s:
-                self._check(app, kept)
+                self._check(app, kept, previous.get(app))
 
-    def _check(self, app: str, kept: _Kept) -> None:
+    def _check(self, app: str, kept: _Kept, previous_id: str | None) -> None:
         try:
+            self._notes += [(app, note) for note in self._drift.check(kept.watch.deployed, previous_id)]
             state = kept.watch.service_state()
             if not state.running:
                 self._restart(app, kept)
@@ -92,14 +103,26 @@ class Steady:
         release = decode_release(deployed.release)
         service, instance = self._drivers.services[release.run.kind], self._site.instance(deployed)
         evidence = f"{service.evidence(instance)}\n{self._site.tail(self._site.log(deployed), 2048)}".strip()
-        logmarks.start(self._site, service, deployed)
         kept.restarts += 1
         kept.last_restart_s = now
         kept.restart_at_s = now + pacing.backoff_s(kept.restarts, pacing.RESTART_RETRY_S, pacing.MAX_RESTART_RETRY_S)
-        self._notes.append((app, f"it was not running; started again ({kept.restarts})", evidence))
+        try:
+            logmarks.start(self._site, service, deployed)
+        except (TowpathError, OSError) as error:
+            if not kept.cannot_start:
+                reason = f"it was not running and cannot be started: {error}; it is tried again"
+                self._notes.append((app, Note(Tell.FAILED.value, reason, evidence)))
+            kept.cannot_start = True
+            raise
+        tell = Tell.REPAIRED if kept.cannot_start else told(kept.restarts)
+        kept.cannot_start = False
+        if tell is not Tell.NOTHING:
+            more = "; it keeps stopping, further restarts are not told" if tell is Tell.RECURS else ""
+            reason = f"it was not running; started again ({kept.restarts}){more}"
+            self._notes.append((app, Note(tell.value, reason, evidence)))
 
-    def take_notes(self) -> list[tuple[str, str, str]]:
-        """Return what was repaired since the last call: (app, reason, evidence)."""
+    def take_notes(self) -> list[tuple[str, Note]]:
+        """Return what was repaired since the last call, by app."""
         notes, self._notes = self._notes, []
         return notes
 

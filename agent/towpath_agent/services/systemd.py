@@ -222,12 +222,13 @@ class SystemdService:
         files.make_dirs(folder, _FOLDER_MODE)
         files.sweep(folder)
         changed = False
-        data = _drop_in(instance, text).encode("utf-8", "surrogateescape")
+        data = _encoded(_drop_in(instance, text))
         if not self._holds(folder / DROP_IN, data):
             files.write_atomic(folder / DROP_IN, data, _FILE_MODE)
             changed = True
-        data = text.encode("utf-8", "surrogateescape")
-        if not self._holds(self._unit_dir / unit, data):
+        data = _encoded(text)
+        masked = self._files.read_link(self._unit_dir / unit) is not None
+        if masked or not self._holds(self._unit_dir / unit, data):
             # Made in our folder and moved: a crash leaves nothing of ours among the units of others.
             files.write_atomic(folder / _FRESH, data, _FILE_MODE)
             files.rename(folder / _FRESH, self._unit_dir / unit)
@@ -264,6 +265,10 @@ class SystemdService:
 
     def _call(self, *words: str, timeout_s: float = _CALL_TIMEOUT_S) -> HookResult:
         return self._systemctl.call(*words, timeout_s=timeout_s)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _mark(instance: Instance) -> _Mark:

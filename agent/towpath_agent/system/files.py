@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from towpath_agent.errors import DiskError, disk_error
 from towpath_agent.system import disk
 from towpath_agent.system.handles import Before, Lock, OpenFile
 
-__all__ = ["TEMP_PREFIX", "Before", "Files", "Lock", "OpenFile", "absolute", "temporary"]
+__all__ = ["TEMP_PREFIX", "Before", "Files", "Lock", "OpenFile", "absolute", "mark", "temporary"]
 
 TEMP_PREFIX = ".tmp-"
 _TEMP_RANDOM_BYTES = 8
@@ -43,6 +43,11 @@ def absolute(path: Path) -> Path:
 def temporary(path: Path) -> Path:
     """Return a unique temporary name beside `path`."""
     return path.parent / f"{TEMP_PREFIX}{secrets.token_hex(_TEMP_RANDOM_BYTES)}"
+
+
+def mark(facts: os.stat_result) -> int:
+    """Return one number that is another one after any change of the inode, its times, size or mode; never 0."""
+    return hash((facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_mode)) or 1
 
 
 def _open_folder(path: Path) -> None:
@@ -111,6 +116,17 @@ class Files:
             raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
         except OSError as error:
             raise disk_error("look at", path, error) from error
+
+    def marks(self, folder: Path, names: Iterable[str]) -> list[int]:
+        """Return the `mark` of each path below `folder`, 0 for one that is missing: many at once, and cheap."""
+        prefix = f"{folder}/"
+        result = []
+        for name in names:
+            try:
+                result.append(mark(os.lstat(prefix + name)))
+            except OSError:
+                result.append(0)
+        return result
 
     def exists(self, path: Path) -> bool:
         """Return True where something has that name, a dangling link included."""

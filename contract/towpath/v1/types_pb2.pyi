@@ -167,12 +167,14 @@ class HealthPolicy(_message.Message):
     def __init__(self, healthy_for_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., probation_ms: _Optional[int] = ...) -> None: ...
 
 class Requirements(_message.Message):
-    __slots__ = ("disk_bytes", "apps")
+    __slots__ = ("disk_bytes", "apps", "together")
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     APPS_FIELD_NUMBER: _ClassVar[int]
+    TOGETHER_FIELD_NUMBER: _ClassVar[int]
     disk_bytes: int
     apps: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, disk_bytes: _Optional[int] = ..., apps: _Optional[_Iterable[str]] = ...) -> None: ...
+    together: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, disk_bytes: _Optional[int] = ..., apps: _Optional[_Iterable[str]] = ..., together: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ("app", "version", "counter", "rollback_floor", "artifact", "install", "run", "hooks", "probes", "health", "parameters", "requires", "platforms", "environments", "critical")

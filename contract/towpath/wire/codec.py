@@ -127,7 +127,9 @@ def encode_release(release: Release) -> bytes:
             )
             for parameter in release.parameters
         ],
-        requires=pb.Requirements(disk_bytes=release.requires_disk_bytes, apps=release.requires_apps),
+        requires=pb.Requirements(
+            disk_bytes=release.requires_disk_bytes, apps=release.requires_apps, together=release.together
+        ),
         platforms=release.platforms,
         environments=release.environments,
         critical=release.critical,
@@ -179,6 +181,7 @@ def _release(m: pb.Release) -> Release:
         ),
         requires_disk_bytes=m.requires.disk_bytes,
         requires_apps=tuple(m.requires.apps),
+        together=tuple(m.requires.together),
         platforms=tuple(m.platforms),
         environments=tuple(m.environments),
         critical=tuple(m.critical),

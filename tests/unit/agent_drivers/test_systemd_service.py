@@ -190,6 +190,61 @@ def test_unit_that_was_edited_or_lost_is_put_right_without_a_restart(host: Host)
     assert service.state(instance).pid == pid
 
 
+def _mask(host: Host) -> None:
+    (host.units / "hello.service").unlink()
+    (host.units / "hello.service").symlink_to("/dev/null")
+
+
+def _link(host: Host) -> None:
+    (host.units / "hello.service").rename(host.root / "elsewhere")
+    (host.units / "hello.service").symlink_to(host.root / "elsewhere")
+
+
+def _disable(host: Host) -> None:
+    path = host.manager / "state.json"
+    path.write_text(json.dumps(host.state() | {"enabled": []}))
+
+
+def _edit_drop_in(host: Host) -> None:
+    path = host.units / "hello.service.d" / "50-towpath.conf"
+    path.write_text(path.read_text() + "Nice=19\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_mask, "hello.service is masked"),
+        (_link, "hello.service was changed"),
+        (_disable, "hello.service is not enabled"),
+        (lambda host: (host.units / "hello.service").write_text("[Service]\n"), "hello.service was changed"),
+        (lambda host: (host.units / "hello.service").unlink(), "hello.service was changed"),
+        (_edit_drop_in, "50-towpath.conf was changed"),
+    ],
+)
+def test_drift_of_a_unit_is_named_and_start_puts_it_right(
+    host: Host, damage: Callable[[Host], object], said: str
+) -> None:
+    """Masked, disabled, edited, lost or replaced by a link: told by name, and put right without a restart."""
+    instance = host.instance()
+    service = host.service()
+    service.start(instance)
+    assert service.drift(instance) == ""
+    before = service.state(instance).pid
+    damage(host)
+    assert service.drift(instance).endswith(said)
+    service.start(instance)
+    assert service.drift(instance) == ""
+    assert service.state(instance).pid == before
+    assert not (host.units / "hello.service").is_symlink()
+
+
+def test_a_unit_that_asks_for_no_boot_need_not_be_enabled(host: Host) -> None:
+    """Without [Install] there is nothing to enable, so nothing that drifts."""
+    instance = host.instance(text="[Service]\nExecStart=app\n")
+    host.service().start(instance)
+    assert host.service().drift(instance) == ""
+
+
 def test_unit_whose_file_was_lost_is_still_stopped(host: Host) -> None:
     """Systemd runs on what it loaded; a stop ends that too, and a disable that then fails is no trouble."""
     instance = host.instance()

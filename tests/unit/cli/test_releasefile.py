@@ -75,6 +75,13 @@ def test_the_file_of_the_design() -> None:
     )
 
 
+def test_a_set_is_critical() -> None:
+    """Who moves together is signed, and an agent that does not know sets must refuse the release."""
+    made = release(SMALL + "requires: {together: [worker, db]}\n")
+    assert (made.together, made.critical) == (("worker", "db"), ("together-1",))
+    assert release(SMALL).critical == ()
+
+
 def test_artifact_stands_beside_the_file() -> None:
     """The artifact's path is relative to the file's folder, not to where the command is typed."""
     assert parse(SMALL).artifact_path == Path("apps/app")

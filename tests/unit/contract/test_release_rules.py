@@ -48,7 +48,9 @@ FULL = Release(
     health=HealthPolicy(0, 1),
     parameters=(PORT, OTHER),
     environments=("dev",),
-    critical=("tree-index-1", "handover-1"),
+    requires_apps=("db",),
+    together=("worker",),
+    critical=("tree-index-1", "together-1", "handover-1"),
 )
 
 
@@ -80,6 +82,12 @@ BAD: dict[str, tuple[Release, str]] = {
     "floor below zero": (replace(MINIMAL, rollback_floor=-1), "floor -1"),
     "digest": (replace(MINIMAL, artifact=Artifact(bytes(31), 0, 0)), "no SHA-256 digest"),
     "critical": (replace(MINIMAL, critical=("zz", "warp")), "it needs warp, zz, which this version does not know"),
+    "requires itself": (replace(MINIMAL, requires_apps=(MINIMAL.app,)), "it requires itself"),
+    "requires twice": (replace(MINIMAL, requires_apps=("db", "db")), "it requires an app twice"),
+    "requires many": (replace(MINIMAL, requires_apps=tuple(f"a{n}" for n in range(65))), "or more than 64"),
+    "requires no app": (replace(MINIMAL, requires_apps=("No!",)), "an app name"),
+    "together with itself": (replace(FULL, together=(FULL.app,)), "it moves together with itself"),
+    "together unsaid": (replace(MINIMAL, together=("db",)), "'together' needs the critical feature 'together-1'"),
     "environment": (replace(MINIMAL, environments=("dev", "Dev!")), "an environment"),
     "parameter": (replace(MINIMAL, parameters=(PORT, PORT)), "declared twice"),
     "install kind": (
@@ -144,7 +152,7 @@ BAD: dict[str, tuple[Release, str]] = {
         _handed(command=("bin/serve", "${other}"), env={}),
         "neither its command nor its env has ${port}",
     ),
-    "handover that is not critical": (replace(FULL, critical=()), "needs the critical feature handover-1"),
+    "handover that is not critical": (replace(FULL, critical=("together-1",)), "needs the critical feature handover-1"),
     "handover with one default": (
         replace(FULL, parameters=(PORT, replace(OTHER, default=8080))),
         "port and other have the same default",

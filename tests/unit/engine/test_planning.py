@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,8 +12,8 @@ from towpath_agent.engine.planning import (
     Open,
     Step,
     Wish,
+    blocked,
     disk_needed,
-    may_switch,
     plan,
     to_remember,
 )
@@ -139,18 +138,42 @@ def test_same_as_looks_at_bits_and_parameters_only() -> None:
     assert Wish("hello").same_as(None)
 
 
-@pytest.mark.parametrize("state", State)
-def test_a_set_switches_only_when_every_one_is_prepared_or_past(state: State) -> None:
-    """One app that is still fetched or staged holds back the others; one that went back is no longer waited for."""
-    waits = state in (State.PLANNED, State.FETCHING, State.STAGED)
-    assert may_switch([State.PREPARED, state]) is not waits
-    assert may_switch([])
+LEFT, RIGHT = Wish("left", b"1", "1", generation=1), Wish("right", b"2", "1", generation=1)
+BOTH = {"left": LEFT, "right": RIGHT}
 
 
-def test_the_disk_holds_each_tree_twice() -> None:
-    """Each tree is in the store and unpacked; what releases ask for and the margin come on top."""
-    assert disk_needed([10, 20], 5, 3) == 68
-    assert disk_needed([], 0, 3) == 3
+def test_what_failed_as_a_set_is_held_as_a_set_until_one_of_it_should_run_something_else() -> None:
+    """Neither is tried alone; another release or a new generation of either lets both be tried again."""
+    failures = {
+        "left": Failure(LEFT, "ill", Verdict.FAILED, mates=(RIGHT,)),
+        "right": Failure(RIGHT, "went back with left", Verdict.INCONCLUSIVE, mates=(LEFT,)),
+    }
+
+    def held(**changed: Wish) -> set[str]:
+        return blocked(BOTH | changed, opened={}, failures=failures, now_unix_ms=NOW)
+
+    assert held() == {"left", "right"}
+    assert held(left=replace(LEFT, sha256=b"3")) == set()
+    assert held(right=replace(RIGHT, generation=2)) == set()
+
+
+def test_a_set_that_may_be_tried_again_begins_together() -> None:
+    """While one of it still waits for its time, or still goes back, the other waits with it."""
+    failures = {
+        "left": Failure(LEFT, "full", Verdict.FAILED, retry_unix_ms=NOW, mates=(RIGHT,)),
+        "right": Failure(RIGHT, "full", Verdict.INCONCLUSIVE, retry_unix_ms=NOW + 1, mates=(LEFT,)),
+    }
+    assert blocked(BOTH, opened={}, failures=failures, now_unix_ms=NOW) == {"left", "right"}
+    assert blocked(BOTH, opened={}, failures=failures, now_unix_ms=NOW + 1) == set()
+    back = {"right": Open(RIGHT, State.REVERTING)}
+    assert blocked(BOTH, opened=back, failures=failures, now_unix_ms=NOW + 1) == {"left"}
+    begun = {"right": Open(RIGHT, State.PLANNED)}
+    assert blocked(BOTH, opened=begun, failures=failures, now_unix_ms=NOW + 1) == set()
+
+
+def test_the_disk_holds_what_is_fetched_and_what_is_unpacked() -> None:
+    """What the store lacks and what is not unpacked; what releases ask for and the margin come on top."""
+    assert disk_needed(fetch=30, unpack=20, extra=5, margin=3) == 58
 
 
 def test_a_held_app_begins_nothing_and_gives_nothing_up() -> None:

@@ -26,7 +26,7 @@ state and does its action again; there is no other list. This page is generated 
 {rows}
 
 Each arrow is named by the action and its outcome: `done`; `failed`; `superseded`, the host should run something else by
-now; `lost`, the app is no longer running though nobody stopped it. An action that is not finished has no outcome, and
+now; `set_failed`, another one that moves together with it failed (`docs/sets.md`); `lost`, the app is no longer running though nobody stopped it. An action that is not finished has no outcome, and
 the state stays. From Confirmed the app is watched on during probation and may still be reverted.
 """
 
