@@ -4,7 +4,9 @@ towpath.errors.Broken
 ├── DiskError         the machine: a file operation failed (EIO, EROFS, EACCES ...)
 │   └── DiskFull      the operator: free some space; retryable
 ├── StartError        the publisher: a program is missing, not executable, or of a wrong format
-└── ServiceError      the publisher or the machine: the running unit could not be started or stopped
+├── ServiceError      the publisher or the machine: the running unit could not be started or stopped
+└── PackageError      the publisher or the machine: the host's package or image tool could not do it
+    └── PackageLocked the operator, or nobody: another program holds the package database; retryable
 """
 
 import errno
@@ -40,6 +42,19 @@ class ServiceError(Broken):
     """The running unit of an app could not be started or stopped."""
 
     code = "service"
+
+
+class PackageError(Broken):
+    """The host's package or image tool failed; the message ends with what it and the package's scripts said."""
+
+    code = "package"
+
+
+class PackageLocked(PackageError):
+    """Another program holds the package database; trying again can help once it has ended."""
+
+    code = "package-locked"
+    retryable: ClassVar[bool] = True
 
 
 def disk_error(verb: str, path: Path, error: OSError) -> DiskError:

@@ -16,6 +16,9 @@ OptionSpec = str
 INSTALLERS: Mapping[str, Mapping[str, OptionSpec]] = {
     "tree": {"shared": "texts"},
     "file": {"path": "text!", "mode": "int"},
+    "deb": {"package": "text", "adopt": "bool", "timeout": "duration"},
+    "rpm": {"package": "text", "adopt": "bool", "timeout": "duration"},
+    "oci": {"timeout": "duration"},
 }
 
 SERVICES: Mapping[str, Mapping[str, OptionSpec]] = {

@@ -28,6 +28,7 @@ MAX_ATTEMPTS = 3
 MAX_FETCH_TRIES = 8
 DISK_MARGIN = 32 * 2**20
 DISK_RETRY_S = 60.0
+PASSING_RETRY_S = 60.0
 FETCH_GIVE_UP_RETRY_S = 60.0
 LOG_TAIL_BYTES = 2048
 
@@ -89,8 +90,11 @@ class Actions:
                 case _:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
-            code = error.code if isinstance(error, TowpathError) else "os-error"
-            return Result(Outcome.FAILED, f"{action}: {error}", code)
+            if not isinstance(error, TowpathError):
+                return Result(Outcome.FAILED, f"{action}: {error}", "os-error")
+            # What passes by itself (a full disk, a package database that is in use) is no fault of the release.
+            retry_after_s = PASSING_RETRY_S if error.retryable else None
+            return Result(Outcome.FAILED, f"{action}: {error}", error.code, retry_after_s=retry_after_s)
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
             return Result(Outcome.FAILED, f"{action}: {type(error).__name__}: {error}", "driver-bug")
 
@@ -228,7 +232,8 @@ class Actions:
         failed = self._run_hook("post_confirm", new)
         if failed is not None:
             self.notes.append((tx, failed.code, failed.reason, failed.evidence))
-        cleanup.prune_releases(self._site, tx.app, decode_release(tx.release).install.keep)
+        release = decode_release(tx.release)
+        cleanup.prune_releases(self._site, self._installer(release), tx.app, release.install.keep)
 
     def prune_store(self) -> None:
         """Drop objects that no release on this host names; called only while nothing is being fetched."""

@@ -7,14 +7,14 @@ the running version).
 from towpath.errors import TowpathError
 from towpath.index import objects
 from towpath.wire import decode_release
-from towpath_agent.installers.base import prune
+from towpath_agent.installers.base import Installer
 from towpath_agent.runner.site import Site
 
 
-def prune_releases(site: Site, app: str, keep: int) -> None:
+def prune_releases(site: Site, installer: Installer, app: str, keep: int) -> None:
     """Remove trees beyond `keep`, and the records of trees that are gone. Logs stay: the last few by name."""
     folder = site.app_dir(app)
-    prune(folder, keep, site.files)
+    installer.prune(folder, keep)
     kept = set(site.files.listdir(folder / "releases"))
     for name in site.files.listdir(folder / "records"):
         if name.rpartition(".")[0] not in kept:
