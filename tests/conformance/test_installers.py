@@ -109,6 +109,7 @@ class TestDeb(InstallerSuite):
             plan,
             tmp_path / "root",
             tmp_path / "outside",
+            every=2,
             places="opt",
             prepare=lambda outside: str(DebHost.make(outside, outside / "dpkg")) and None,
         )
@@ -135,6 +136,7 @@ class TestRpm(InstallerSuite):
             plan,
             tmp_path / "root",
             tmp_path / "outside",
+            every=2,
             places="opt/hello",
             prepare=lambda outside: str(RpmHost.make(outside)) and None,
         )
@@ -158,7 +160,7 @@ class TestOci(InstallerSuite):
             tree = Tree({"image.tar": images[version]})
             return make_plan(subject.root, tree, version, Install("oci")), tree
 
-        subject = Subject(host.installer, plan, tmp_path / "root", tmp_path / "outside")
+        subject = Subject(host.installer, plan, tmp_path / "root", tmp_path / "outside", every=2)
         subject.wipe(subject.root, subject.outside)
         yield subject
         host.remove()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.packages import DebHost, build_deb
+from fakes.packages import DebHost, build_deb, need
 from fakes.trees import Tree, make_plan
 from towpath.errors import InputError, Refusal
 from towpath.parameters import Value
@@ -17,6 +17,7 @@ from towpath_agent.errors import PackageError, PackageLocked
 from towpath_agent.installers.base import InstallPlan, current_release
 from towpath_agent.installers.deb import DebTool
 from towpath_agent.installers.package import PackageInstaller
+from towpath_agent.installers.tool import Call
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 from towpath_agent.system.process import find_by_env
@@ -160,6 +161,50 @@ def test_dpkg_killed_in_any_script_is_mended_by_the_next_call(host: Host, point:
     assert (host.deb.state(), host.live(), host.verify(version)) == (f"installed {version}", version, True)
     assert host.read("opt/hello/app") == f"hello {version}\n"
     assert host.deb.by_hand("--audit") == ""
+
+
+SYSCALLS = "rename,unlink"
+
+
+def traced(host: Host, log: Path, inject: str = "") -> PackageInstaller:
+    """Return an installer whose dpkg is watched by strace, and killed at the call that `inject` names."""
+    watch = ("strace", "-o", str(log), "-e", f"trace={SYSCALLS}", *(("-e", inject) if inject else ()))
+    return PackageInstaller(
+        Files(), DebTool(Files(), SystemClock(), dpkg=(*watch, *host.deb.dpkg), query=host.deb.query)
+    )
+
+
+@pytest.mark.timeout(300)
+def test_dpkg_killed_at_any_rename_and_unlink_is_mended_by_the_next_call(tmp_path: Path) -> None:
+    """Strace kills dpkg at its n-th change of a name, for every n: the next call goes on or back, to one whole package."""
+    need("strace", "strace")
+
+    def begin(name: str) -> Host:
+        folder = tmp_path / name
+        folder.mkdir()
+        host = Host(folder)
+        host.go(host.publish("1.0", conffiles={CONF: "a = 1\n"}))
+        (host.deb.root / CONF).write_text("a = mine\n")
+        host.stage(host.publish("1.1", conffiles={CONF: "a = 2\n"}))
+        return host
+
+    host = begin("count")
+    log = tmp_path / "log"
+    # Only the last call of dpkg is in the log of each; the upgrade is the one that renames.
+    tool = traced(host, log)._tool
+    plan = host.plans["1.1"][0]
+    tool.install(plan.folder / "hello.deb", tool.read(plan.folder / "hello.deb"), Call("x", 60.0, "x"))
+    calls = [line.partition("(")[0] for line in log.read_text().splitlines() if line.startswith(("rename(", "unlink("))]
+    assert len(calls) > 15
+    for at, call in enumerate(calls):
+        host = begin(str(at))
+        installer = traced(host, log, f"inject={call}:signal=KILL:when={calls[: at + 1].count(call)}")
+        with pytest.raises(PackageError, match="status -9"):
+            installer.switch(host.plans["1.1"][0], None)
+        version = "1.1" if at % 2 else "1.0"
+        host.switch(version)
+        assert (host.deb.state(), host.verify(version)) == (f"installed {version}", True), at
+        assert (host.deb.by_hand("--audit"), host.read(CONF)) == ("", "a = mine\n"), at
 
 
 def test_a_first_install_that_is_killed_is_taken_away(host: Host) -> None:
