@@ -96,14 +96,14 @@ class DebTool:
         if not result.ok:
             raise InputError(f"{where}: {tool.shown(result.output)}", code="conflict")
 
-    def install(self, path: Path, _package: Package, call: Call, /) -> None:
+    def install(self, path: Path, package: Package, call: Call, /) -> None:
         """Unpack and configure the package."""
-        self._change(["--install", str(path)], call)
+        self._change(package.name, ["--install", str(path)], call)
 
     def remove(self, name: str, call: Call) -> None:
         """Remove the package, also where it asks to be installed again first; configuration files stay."""
         if self.installed(name) is not None:
-            self._change(["--force-remove-reinstreq", "--remove", name], call)
+            self._change(name, ["--force-remove-reinstreq", "--remove", name], call)
 
     def unwell(self) -> list[str]:
         """Return the packages that are neither in place nor away."""
@@ -166,17 +166,18 @@ class DebTool:
 
     # -- what changes the host
 
-    def _change(self, words: list[str], call: Call) -> None:
+    def _change(self, name: str, words: list[str], call: Call) -> None:
         result = self._run(words, call)
-        if not result.ok and not result.timed_out and self._drop_scripts(result.output):
+        if not result.ok and not result.timed_out and self._drop_scripts(name, result.output):
             result = self._run(words, call)
         if not result.ok:
             raise tool.failure(call, result)
 
-    def _drop_scripts(self, output: str) -> bool:
-        """Take away the failing removal scripts of what is installed; return whether there were any."""
+    def _drop_scripts(self, name: str, output: str) -> bool:
+        """Take away the removal scripts of `name` that are said to have failed; return whether there were any."""
         dropped = False
-        for name, point in set(_OUTGOING.findall(output)):
+        failed = {point for package, point in _OUTGOING.findall(output) if package.partition(":")[0] in name.split(":")}
+        for point in failed:
             script = f"{point}rm"
             found = tool.ask([*self._query, "--control-path", name, script], self._clock)
             path = Path(found.output.strip())

@@ -10,6 +10,7 @@ Option: `timeout` (of loading, default 10 minutes).
 Not handled: running containers (services do), registries, archives of several images or platforms.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from towpath_agent.system.process import HookResult
 KIND = "oci"
 REPOSITORY = "localhost/towpath"
 CURRENT = "current"
+RECORD = "image.json"
 _MAX_LIST_BYTES = 2**24
 
 
@@ -98,8 +100,9 @@ class OciInstaller:
                 f"{where}: its image is for {image.platform}, this host is {local_platform()}",
                 code="wrong-architecture",
             )
-        before = self._all_names()
-        if image.id not in before.values() and not self._call("image", "exists", image.id).ok:
+        names = self._all_names()
+        before = self._begun(plan.app_dir)
+        if image.id not in names.values() and not self._call("image", "exists", image.id).ok:
             tool.require_whole(self._files, plan.folder / entry.path, entry, plan)
             for name in image.names:
                 found = self._call("image", "inspect", "--format={{.Id}}", name)
@@ -109,6 +112,8 @@ class OciInstaller:
                         f"under another name",
                         code="unmanaged-image",
                     )
+            before = set(names) if before is None else before
+            self._files.write_atomic(plan.app_dir / RECORD, json.dumps(sorted(before)).encode())
             call = tool.call_of(plan, "load the image of")
             path = str(plan.folder / entry.path)
             result = tool.act([*self._podman, "load", "--quiet", f"--input={path}"], self._clock, call)
@@ -117,10 +122,21 @@ class OciInstaller:
             if not self._call("image", "exists", image.id).ok:
                 raise Broken(f"{where}: podman loaded another image than the archive says: {tool.shown(result.output)}")
         self._tag(plan, image.id, _release_name(plan))
-        for name, digest in self._all_names().items():
-            if digest == image.id and name not in before and not name.startswith(f"{REPOSITORY}/"):
-                self._call("untag", image.id, name)
+        if before is not None:
+            for name, digest in self._all_names().items():
+                if digest == image.id and name not in before and not name.startswith(f"{REPOSITORY}/"):
+                    self._call("untag", image.id, name)
+            self._files.sweep(plan.app_dir)
+            self._files.remove(plan.app_dir / RECORD)
+            self._files.sync_dir(plan.app_dir)
         return image
+
+    def _begun(self, app_dir: Path) -> set[str] | None:
+        """Return the names that there were before a load that was cut off; None where none was."""
+        try:
+            return {str(name) for name in json.loads(self._files.read(app_dir / RECORD, _MAX_LIST_BYTES))}
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
     def _tag(self, plan: InstallPlan, digest: str, name: str) -> None:
         call = tool.call_of(plan, "name the image of")

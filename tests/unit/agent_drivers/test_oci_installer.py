@@ -9,7 +9,7 @@ import pytest
 from fakes.images import ImageHost, build_image, tar
 from fakes.packages import need
 from fakes.services import end_all, make_instance
-from fakes.trees import Tree, make_plan
+from fakes.trees import Crash, Tree, make_plan
 from towpath.errors import InputError
 from towpath.release import Install, Run
 from towpath_agent.errors import PackageError
@@ -98,6 +98,26 @@ def test_the_name_in_the_archive_is_not_kept(host: Host) -> None:
         version = f"1.0-{layout}"
         host.go(host.publish(version, layout=layout, name="docker.io/library/nginx:latest"))
         assert host.images.names() == sorted({CURRENT, *(host.name(it) for it in host.plans)})
+
+
+def test_a_load_that_was_cut_off_leaves_no_name_either(host: Host) -> None:
+    """Killed behind `podman load`, before its names are taken away: the next agent still knows that they are ours."""
+    host.publish("1.0", name="docker.io/library/nginx:latest")
+    plan, tree = host.plans["1.0"]
+    with pytest.raises(Crash):
+        host.images.installer(Files(_KillAtRemoval())).stage(plan, tree.materialise(Files()))
+    host.images.by_hand("tag", host.name("1.0"), "docker.io/library/nginx:latest")
+    host.go("1.0")
+    assert host.images.names() == sorted([CURRENT, host.name("1.0")])
+    assert not (plan.app_dir / "image.json").exists()
+
+
+class _KillAtRemoval:
+    """Dies before the record of a load is removed."""
+
+    def __call__(self, verb: str, path: Path) -> None:
+        if (verb, path.name) == ("remove", "image.json"):
+            raise Crash
 
 
 @pytest.mark.parametrize("layout", ["oci", "docker"])
