@@ -5,7 +5,9 @@ towpath.errors.Broken
 │   └── DiskFull      the operator: free some space; retryable
 ├── StartError        the publisher: a program is missing, not executable, or of a wrong format
 ├── ServiceError      the publisher or the machine: the running unit could not be started or stopped
-└── DriverError       the driver's author: an installer's executable failed; `evidence` is what it said
+├── DriverError       the driver's author: an installer's executable failed; `evidence` is what it said
+└── PackageError      the publisher or the machine: the host's package or image tool could not do it
+    └── PackageLocked the operator, or nobody: another program holds the package database; retryable
 towpath.errors.Unavailable
 └── DriverBusy        wait: the executable asked to be called again later
 """
@@ -66,6 +68,19 @@ class DriverBusy(Unavailable):
         """Keep `evidence`, as a DriverError does."""
         super().__init__(message)
         self.evidence = evidence
+
+
+class PackageError(Broken):
+    """The host's package or image tool failed; the message ends with what it and the package's scripts said."""
+
+    code = "package"
+
+
+class PackageLocked(PackageError):
+    """Another program holds the package database; trying again can help once it has ended."""
+
+    code = "package-locked"
+    retryable: ClassVar[bool] = True
 
 
 def disk_error(verb: str, path: Path, error: OSError) -> DiskError:

@@ -1,6 +1,6 @@
 """Does a release fit its own tree: every program and unit that it names is there, and can be executed.
 
-Pure: a release file and a hashed tree in, problems out, each with the line of the file. A program is found as the
+A release file and a hashed tree in, problems out, each with the line of the file. A program is found as the
 agent finds it: a path with a slash lies in the tree, a bare name is a file of the tree or else on the host's PATH.
 What is the host's (an absolute path, a program on PATH) cannot be checked here.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from towpath.index import Entry, EntryType
 from towpath.release import HOOK_POINTS, Release
+from towpath_cli.packages import package_problem
 from towpath_cli.releasefile import ReleaseFile
 from towpath_cli.tree import Tree
 
@@ -31,6 +32,9 @@ def check_tree(file: ReleaseFile, release: Release, tree: Tree) -> list[str]:
             problems.append(file.error(("run", "unit"), f"the tree has no file {unit!r}"))
     if release.install.kind == "file" and (tree.files != 1 or len(tree.entries) != 1):
         reason = f"install kind 'file' takes one file, the artifact has {tree.files} files"
+        problems.append(file.error(("artifact",), reason))
+    reason = package_problem(release.install.kind, tree) if tree.files else ""
+    if reason:
         problems.append(file.error(("artifact",), reason))
     if not tree.files:
         problems.append(file.error(("artifact",), f"the artifact {file.artifact_path} is empty"))

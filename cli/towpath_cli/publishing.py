@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from towpath.packages import PACKAGES
 from towpath.release import Release
 from towpath_cli.lint import check_tree
 from towpath_cli.releasefile import ReleaseFile, ReleaseFileError
@@ -80,7 +81,7 @@ class Published:
 def checked(file: ReleaseFile, *, version: str | None, counter: int, show: Show) -> tuple[Release, Tree]:
     """Return the release of a file and its hashed tree; ReleaseFileError where they do not fit."""
     with show("reading", 0) as progress:
-        tree = read_tree(file.artifact_path, progress)
+        tree = read_tree(file.artifact_path, progress, packed=file.section.install.kind in PACKAGES)
     release = file.release(version=version, counter=counter, artifact=tree.artifact)
     problems = check_tree(file, release, tree)
     if problems:

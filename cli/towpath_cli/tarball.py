@@ -108,7 +108,7 @@ class TarSource:
                     raise Refusal(f"cannot use {path!r} of {self._path.name}: it is there twice", code="path-traversal")
                 found[path] = self._entry(path, member, tar, found, progress)
         if "oci-layout" in found:
-            raise InputError(f"cannot use {self._path}: OCI images are not supported yet; unpack it, name the folder")
+            raise InputError(f"cannot use {self._path}: it is an image archive; write install: {{kind: oci}}")
         for path in list(found):
             parent = path.rpartition("/")[0]
             while parent and parent not in found:

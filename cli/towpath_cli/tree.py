@@ -6,7 +6,8 @@ modes are 0755 where the owner may execute and 0644 elsewhere, folders 0755; own
 Refused, by the same `towpath.index.check_entries` as on the host: devices, sockets, escaping links, unsafe names; and
 here also setuid, setgid and sticky files, whose bits would otherwise be lost in silence.
 
-Not handled: .deb, .rpm and OCI archives (an error says so). Hard links inside a folder are plain files with equal
+Packages and image archives are single files, for the install kinds that take them; for others, an error says so.
+Not handled: OCI layouts as folders. Hard links inside a folder are plain files with equal
 content: tools hard-link from their caches, and only the bytes count.
 """
 
@@ -27,10 +28,10 @@ CHUNK_BYTES = 2**20
 FILE_MODE = 0o644
 PROGRAM_MODE = 0o755
 UNSUPPORTED = {
-    ".deb": "Debian packages",
-    ".rpm": "RPM packages",
-    ".tar.bz2": "bzip2 archives",
-    ".tbz2": "bzip2 archives",
+    ".deb": "it is a Debian package; write install: {kind: deb}, or unpack it and name the folder",
+    ".rpm": "it is an RPM package; write install: {kind: rpm}, or unpack it and name the folder",
+    ".tar.bz2": "bzip2 archives are not supported; unpack it and name the folder",
+    ".tbz2": "bzip2 archives are not supported; unpack it and name the folder",
 }
 
 Progress = Callable[[int], None]
@@ -113,9 +114,12 @@ def no_progress(size: int) -> None:
     """Show nothing."""
 
 
-def read_tree(path: Path, progress: Progress = no_progress) -> Tree:
-    """Return the tree of the artifact at `path`, every file read and hashed once."""
-    source = open_source(path)
+def read_tree(path: Path, progress: Progress = no_progress, *, packed: bool = False) -> Tree:
+    """Return the tree of the artifact at `path`, every file read and hashed once.
+
+    With `packed`, for install kinds that take a package, a file is one entry whatever is in it.
+    """
+    source = open_source(path, packed=packed)
     try:
         entries = check_entries(sorted(source.scan(progress), key=lambda entry: entry.path))
     except OSError as error:
@@ -126,22 +130,24 @@ def read_tree(path: Path, progress: Progress = no_progress) -> Tree:
     return Tree(entries, index, source)
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, *, packed: bool = False) -> Source:
     """Return the reader for an artifact, chosen by what is there and by its name."""
     name = path.name.lower()
-    for suffix, what in UNSUPPORTED.items():
-        if name.endswith(suffix):
-            raise InputError(f"cannot use {path}: {what} are not supported yet; unpack it and name the folder")
+    for suffix, reason in UNSUPPORTED.items():
+        if name.endswith(suffix) and not packed:
+            raise InputError(f"cannot use {path}: {reason}")
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise InputError(f"cannot read the artifact {path}: {error.strerror}; build it first") from error
     if stat.S_ISDIR(mode):
         if (path / "oci-layout").is_file():
-            raise InputError(f"cannot use {path}: OCI images are not supported yet; unpack it and name the folder")
+            raise InputError(f"cannot use {path}: it is an OCI layout; pack it: tar -C {path} -cf image.tar .")
         return FolderSource(path)
     if not stat.S_ISREG(mode):
         raise InputError(f"cannot use {path}: an artifact is a folder, a tar or a file")
+    if packed:
+        return FileSource(path)
     from towpath_cli.tarball import TarSource, is_tar  # noqa: PLC0415 - it builds on this module
 
     return TarSource(path) if is_tar(name) else FileSource(path)

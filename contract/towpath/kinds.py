@@ -18,6 +18,9 @@ INSTALLERS: Mapping[str, Mapping[str, OptionSpec]] = {
     "tree": {"shared": "texts"},
     "file": {"path": "text!", "mode": "int", "existing": "refuse|overwrite|keep"},
     "exec": {"driver": "text!", "options": "pairs", "timeout": "duration", "shared": "texts"},
+    "deb": {"package": "text", "adopt": "bool", "timeout": "duration"},
+    "rpm": {"package": "text", "adopt": "bool", "timeout": "duration"},
+    "oci": {"timeout": "duration"},
 }
 
 SERVICES: Mapping[str, Mapping[str, OptionSpec]] = {

@@ -1,10 +1,13 @@
 """Each installer keeps what all promise."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conformance.installer_port import InstallerSuite, Subject
+from fakes.images import ImageHost, build_image
+from fakes.packages import DebHost, RpmHost, build_deb, build_rpm
 from fakes.trees import Tree, make_plan
 from towpath.kinds import INSTALLERS as KNOWN
 from towpath.release import Install
@@ -22,8 +25,15 @@ def test_every_known_kind_has_its_driver() -> None:
     assert set(INSTALLERS) == set(KNOWN)
 
 
+def test_every_kind_runs_the_suite() -> None:
+    """A kind that is added without a case here fails."""
+    assert {suite.kind for suite in InstallerSuite.__subclasses__()} == set(INSTALLERS)
+
+
 class TestTree(InstallerSuite):
     """The suite, on installer `tree`."""
+
+    kind = "tree"
 
     @pytest.fixture
     def subject(self, tmp_path: Path) -> Subject:
@@ -71,6 +81,8 @@ class TestExec(InstallerSuite):
 class TestFile(InstallerSuite):
     """The suite, on installer `file`."""
 
+    kind = "file"
+
     @pytest.fixture
     def subject(self, tmp_path: Path) -> Subject:
         """Return plans of one file, of which version 2 also moves to another path."""
@@ -84,3 +96,97 @@ class TestFile(InstallerSuite):
         subject = Subject(INSTALLERS["file"], plan, tmp_path / "root", tmp_path / "outside")
         subject.wipe(subject.root, subject.outside)
         return subject
+
+
+@pytest.fixture(scope="module")
+def debs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return a Debian package for each version."""
+    built = tmp_path_factory.mktemp("debs")
+    return {version: build_deb(built, version) for version in "12345"}
+
+
+@pytest.fixture(scope="module")
+def rpms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return an RPM package for each version."""
+    built = tmp_path_factory.mktemp("rpms")
+    return {version: build_rpm(built, version) for version in "12345"}
+
+
+# A call of a real tool at each of many crash points: seconds, where a tree takes milliseconds.
+@pytest.mark.timeout(600)
+class TestDeb(InstallerSuite):
+    """The suite, on installer `deb` and the real dpkg."""
+
+    kind = "deb"
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path, debs: dict[str, bytes]) -> Subject:
+        """Return plans of a small package."""
+
+        def host(outside: Path) -> DebHost:
+            return DebHost(outside, outside / "dpkg")
+
+        def plan(version: str) -> tuple[InstallPlan, Tree]:
+            tree = Tree({"hello.deb": debs[version], "bin/hook": b"#!/bin/sh"}, {"bin/hook": 0o755})
+            return make_plan(subject.root, tree, version, Install("deb", {"package": "hello"})), tree
+
+        subject = Subject(
+            lambda files: host(subject.outside).installer(files),
+            plan,
+            tmp_path / "root",
+            tmp_path / "outside",
+            every=2,
+            places="opt",
+            prepare=lambda outside: str(DebHost.make(outside, outside / "dpkg")) and None,
+        )
+        subject.wipe(subject.root, subject.outside)
+        return subject
+
+
+@pytest.mark.timeout(600)
+class TestRpm(InstallerSuite):
+    """The suite, on installer `rpm` and the real rpm."""
+
+    kind = "rpm"
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path, rpms: dict[str, bytes]) -> Subject:
+        """Return plans of a small package."""
+
+        def plan(version: str) -> tuple[InstallPlan, Tree]:
+            tree = Tree({"hello.rpm": rpms[version]})
+            return make_plan(subject.root, tree, version, Install("rpm")), tree
+
+        subject = Subject(
+            lambda files: RpmHost(subject.outside).installer(files),
+            plan,
+            tmp_path / "root",
+            tmp_path / "outside",
+            every=2,
+            places="opt/hello",
+            prepare=lambda outside: str(RpmHost.make(outside)) and None,
+        )
+        subject.wipe(subject.root, subject.outside)
+        return subject
+
+
+@pytest.mark.timeout(600)
+class TestOci(InstallerSuite):
+    """The suite, on installer `oci` and the real podman, which goes on with the images of all agents."""
+
+    kind = "oci"
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> Iterator[Subject]:
+        """Return plans of a small image."""
+        host = ImageHost.make()
+        images = {version: build_image(version) for version in "12345"}
+
+        def plan(version: str) -> tuple[InstallPlan, Tree]:
+            tree = Tree({"image.tar": images[version]})
+            return make_plan(subject.root, tree, version, Install("oci")), tree
+
+        subject = Subject(host.installer, plan, tmp_path / "root", tmp_path / "outside", every=2)
+        subject.wipe(subject.root, subject.outside)
+        yield subject
+        host.remove()

@@ -27,7 +27,7 @@ from towpath.status import State
 from towpath.wire import encode_index
 from towpath_agent.hooks import HookRunner
 from towpath_agent.installers import INSTALLERS
-from towpath_agent.installers.base import current_release
+from towpath_agent.installers.base import Installer, current_release
 from towpath_agent.instance import Instance
 from towpath_agent.journal import Journal
 from towpath_agent.probes.base import Probe as ProbeDriver
@@ -120,6 +120,7 @@ class SimulatedHost:
         self.steps: list[str] = []
         self.log: list[str] = []
         self.boots = 0
+        self.installers: dict[str, Callable[[Files], Installer]] = dict(INSTALLERS)
         self._counter = 0
         self._started: dict[str, float] = {}
         self.agent: Agent
@@ -128,17 +129,16 @@ class SimulatedHost:
 
     # -- publisher and operator
 
-    def publish(self, version: str, *, app: str = "hello", content: str | None = None, **fields: Any) -> Release:
-        """Publish a release of one file and one folder."""
+    def publish(
+        self, version: str, *, app: str = "hello", content: str | None = None, package: bytes = b"", **fields: Any
+    ) -> Release:
+        """Publish a release of one file and one folder, or of one `package`."""
         self._counter += 1
-        data = (content if content is not None else f"{app} {version}").encode()
+        data = package or (content if content is not None else f"{app} {version}").encode()
         digest = self.server.add_object(data)
-        entries = check_entries(
-            [
-                Entry("bin", EntryType.DIRECTORY, 0o755),
-                Entry("bin/serve", EntryType.FILE, 0o755, len(data), digest),
-            ]
-        )
+        name = "package" if package else "bin/serve"
+        folders = [] if package else [Entry("bin", EntryType.DIRECTORY, 0o755)]
+        entries = check_entries([*folders, Entry(name, EntryType.FILE, 0o755, len(data), digest)])
         index = encode_index(entries)
         release = Release(
             app=app,
@@ -185,7 +185,7 @@ class SimulatedHost:
         hooks = _Hooks(self.clock)
         hooks.tell = self._change
         drivers = Drivers(
-            installers={kind: make(files) for kind, make in INSTALLERS.items()},
+            installers={kind: make(files) for kind, make in self.installers.items()},
             services=self.services(files),
             probes=self.probes(files),
             hooks=hooks,

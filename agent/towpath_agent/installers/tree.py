@@ -58,14 +58,18 @@ class TreeInstaller:
     def switch(self, plan: InstallPlan, previous_id: str | None) -> None:
         """Point `previous`, then `current`."""
         files = self._files
-        if not files.is_dir(plan.folder):
-            raise Broken(f"cannot switch {plan.app} to {plan.release_id}: its tree is not there; stage it again")
+        self.require_staged(plan)
         files.sweep(plan.app_dir)
         if previous_id is None or previous_id == plan.release_id:
             self._remove_link(plan.app_dir / PREVIOUS)
         else:
             self._point(plan.app_dir / PREVIOUS, previous_id)
         self._point(plan.app_dir / CURRENT, plan.release_id)
+
+    def require_staged(self, plan: InstallPlan) -> None:
+        """Broken where the release's tree is not there."""
+        if not self._files.is_dir(plan.folder):
+            raise Broken(f"cannot switch {plan.app} to {plan.release_id}: its tree is not there; stage it again")
 
     def unswitch(self, plan: InstallPlan) -> None:
         """Remove both links."""

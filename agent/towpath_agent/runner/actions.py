@@ -29,6 +29,7 @@ from towpath_agent.system.clock import Clock
 MAX_ATTEMPTS = 3
 MAX_FETCH_TRIES = 8
 DISK_RETRY_S = 60.0
+PASSING_RETRY_S = 60.0
 FETCH_GIVE_UP_RETRY_S = 60.0
 LOG_TAIL_BYTES = 2048
 
@@ -81,8 +82,12 @@ class Actions:
                 case _:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
-            code = error.code if isinstance(error, TowpathError) else "os-error"
-            return Result(Outcome.FAILED, f"{action}: {error}", code, evidence=getattr(error, "evidence", ""))
+            if not isinstance(error, TowpathError):
+                return Result(Outcome.FAILED, f"{action}: {error}", "os-error")
+            evidence = getattr(error, "evidence", "")
+            # What passes by itself (a full disk, a package database that is in use) is no fault of the release.
+            retry_after_s = PASSING_RETRY_S if error.retryable else None
+            return Result(Outcome.FAILED, f"{action}: {error}", error.code, evidence, retry_after_s=retry_after_s)
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
             return Result(Outcome.FAILED, f"{action}: {type(error).__name__}: {error}", "driver-bug")
 
@@ -255,7 +260,9 @@ class Actions:
 
     def _prune(self, app: str, release: Release) -> None:
         limits = [limit for limit in (release.install.keep_bytes, self._max_release_bytes) if limit]
-        cleanup.prune_releases(self._site, app, release.install.keep, min(limits, default=0))
+        cleanup.prune_releases(
+            self._site, self._installer(release), app, keep=release.install.keep, keep_bytes=min(limits, default=0)
+        )
 
     def prune_store(self) -> None:
         """Drop objects that no release on this host names; called only while nothing is being fetched."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from towpath.errors import TowpathError
 from towpath.index import objects
 from towpath.wire import decode_release
-from towpath_agent.installers.base import current_release, prune
+from towpath_agent.installers.base import Installer, current_release
 from towpath_agent.runner.site import Site
 
 # Logs of releases that are gone: the newest that are at most so many and so large together.
@@ -36,12 +36,12 @@ def _last_failed(site: Site, folder: Path) -> str:
         return ""
 
 
-def prune_releases(site: Site, app: str, keep: int, keep_bytes: int = 0) -> None:
+def prune_releases(site: Site, installer: Installer, app: str, *, keep: int, keep_bytes: int = 0) -> None:
     """Remove trees beyond `keep` and `keep_bytes` (0: no limit), the records of trees that are gone, and old logs."""
     folder = site.app_dir(app)
     if current_release(folder, site.files) is None:
         return
-    prune(folder, keep, site.files, keep_bytes)
+    installer.prune(folder, keep, keep_bytes)
     kept = set(site.files.listdir(folder / "releases"))
     for name in site.files.listdir(folder / "records"):
         if name.rpartition(".")[0] not in kept:

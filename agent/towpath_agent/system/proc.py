@@ -117,6 +117,19 @@ def command_line(pid: int) -> list[str]:
     return [os.fsdecode(word) for word in data.removesuffix(b"\0").split(b"\0")]
 
 
+def lock_holder(path: Path) -> int:
+    """Return the pid that holds a record lock (fcntl) on the file at `path`; 0 where nobody does."""
+    try:
+        facts = path.stat()
+        lines = (_PROC / "locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    wanted = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}:{facts.st_ino}"
+    # "1: POSIX  ADVISORY  WRITE 1234 fd:01:5678 0 EOF"; who still waits has "->" behind the number.
+    rows = (line.split() for line in lines)
+    return next((int(row[4]) for row in rows if len(row) > 5 and row[1] == "POSIX" and row[5] == wanted), 0)
+
+
 def find_by_env(name: str, value: str) -> list[ProcessId]:
     """Return the running processes that were started with `name` set to `value`, oldest first.
 

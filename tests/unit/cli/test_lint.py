@@ -1,12 +1,15 @@
 """Does a release fit its tree: programs, units, the one file of a file installer."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from fakes.images import build_image, tar
 from towpath_cli.lint import check_tree, find_file
-from towpath_cli.releasefile import parse_release_file
-from towpath_cli.tree import read_tree
+from towpath_cli.publishing import checked
+from towpath_cli.releasefile import ReleaseFileError, parse_release_file
+from towpath_cli.tree import no_progress, read_tree
 
 RUN = "run:\n  kind: process\n  command: [bin/serve]\n"
 
@@ -75,3 +78,67 @@ def test_links_in_a_circle_end() -> None:
 
     circle = {"a": Entry("a", EntryType.LINK, target="b"), "b": Entry("b", EntryType.LINK, target="a")}
     assert find_file(circle, "a") is None
+
+
+DEB, RPM = b"!<arch>\ndebian-binary   ", b"\xed\xab\xee\xdb\x03\0"
+PACKAGE_RUN = "run: {kind: process, command: [/usr/bin/hello]}\n"
+
+
+def check_package(tmp_path: Path, kind: str, files: dict[str, bytes], more: str = PACKAGE_RUN) -> tuple[str, ...]:
+    """Return what publishing says of an artifact of that kind: one file, or a folder of several."""
+    for name, data in files.items():
+        path = tmp_path / ("." if len(files) == 1 else "artifact") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755)
+    artifact = next(iter(files)) if len(files) == 1 else "artifact"
+    text = f"app: hello\nversion: '1'\nartifact: {artifact}\ninstall: {{kind: {kind}}}\n{more}"
+    file = parse_release_file(text, tmp_path / "towpath.yaml")
+    try:
+        checked(file, version=None, counter=1, show=lambda _label, _total: nullcontext(no_progress))
+    except ReleaseFileError as error:
+        return error.problems
+    return ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    [
+        ("deb", {"hello.deb": DEB}),
+        ("deb", {"whatever": DEB}),
+        ("rpm", {"hello.rpm": RPM}),
+        ("oci", {"hello.tar": build_image("1")}),
+        ("oci", {"hello.tar": build_image("1", layout="docker")}),
+        ("deb", {"hello.deb": DEB, "bin/migrate": b"#!/bin/sh", "hello.service": b"[Service]"}),
+    ],
+)
+def test_a_package_of_its_kind_fits(tmp_path: Path, kind: str, files: dict[str, bytes]) -> None:
+    """One package, alone or with hooks and units beside it; a tar is not unpacked."""
+    hook = "hooks: {prepare: bin/migrate}\n" if len(files) > 1 else ""
+    assert check_package(tmp_path, kind, files, PACKAGE_RUN + hook) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "words"),
+    [
+        ("deb", {"hello.deb": RPM}, "cannot use 'hello.deb' as a Debian package: it is an RPM package"),
+        ("rpm", {"hello.rpm": b""}, "as an RPM package: build one with rpmbuild"),
+        ("deb", {"a.deb": DEB, "b.deb": DEB}, "takes one file that is a Debian package (.deb), the tree has 2"),
+        ("oci", {"a.tar": tar({"etc/passwd": b"x"})}, "tar without index.json and manifest.json: it is no image"),
+        ("oci", {"a.tar": build_image("1")[:700]}, "'a.tar' is no whole image archive"),
+        ("oci", {"a.tar.gz": b"\x1f\x8b\x08"}, "it is compressed; unpack it with gunzip"),
+    ],
+)
+def test_an_artifact_that_is_no_package_of_its_kind_is_named(
+    tmp_path: Path, kind: str, files: dict[str, bytes], words: str
+) -> None:
+    """Wrong bytes, two packages, an empty or a cut file: said with the line of the artifact, before anything travels."""
+    (problem,) = check_package(tmp_path, kind, files)
+    assert "line 3:" in problem
+    assert words in problem
+
+
+def test_a_program_inside_a_package_cannot_be_named_relative(tmp_path: Path) -> None:
+    """What a package installs is the host's: it is named by its absolute path."""
+    (problem,) = check_package(tmp_path, "deb", {"hello.deb": DEB}, "run: {kind: process, command: [bin/hello]}\n")
+    assert "the tree has no file 'bin/hello'" in problem

@@ -5,6 +5,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import socket
 import tarfile
 from collections.abc import Callable
@@ -284,21 +285,39 @@ def test_a_tar_cut_between_members_is_noticed(tmp_path: Path) -> None:
         read_tree(path)
 
 
-@pytest.mark.parametrize("name", ["x.deb", "x.rpm", "x.tar.bz2"])
-def test_formats_that_come_later_say_so(tmp_path: Path, name: str) -> None:
-    """A package format that is not supported is named, with the way out."""
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x.deb", "it is a Debian package; write install: {kind: deb}, or unpack it"),
+        ("x.rpm", "it is an RPM package; write install: {kind: rpm}, or unpack it"),
+        ("x.tar.bz2", "bzip2 archives are not supported; unpack it"),
+    ],
+)
+def test_what_is_no_tree_says_what_it_is_for(tmp_path: Path, name: str, words: str) -> None:
+    """A package that is meant as a tree is named, with the way out."""
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(InputError, match="not supported yet; unpack it"):
+    with pytest.raises(InputError, match=re.escape(words)):
         read_tree(tmp_path / name)
 
 
-def test_oci_images_say_so(tmp_path: Path) -> None:
-    """An OCI layout, as a folder or as a tar, is named as not supported."""
+def test_images_that_are_meant_as_a_tree_say_what_they_are_for(tmp_path: Path) -> None:
+    """An OCI layout, as a folder or as a tar, is named with the way out."""
     folder = write(tmp_path / "image", {"oci-layout": (b"{}", False)})
     packed = pack(tmp_path / "image.tar", lambda tar: tar.addfile(*member("oci-layout", b"{}")))
-    for path in (folder, packed):
-        with pytest.raises(InputError, match="OCI images are not supported"):
-            read_tree(path)
+    with pytest.raises(InputError, match="it is an OCI layout; pack it: tar -C"):
+        read_tree(folder)
+    with pytest.raises(InputError, match=r"it is an image archive; write install: \{kind: oci\}"):
+        read_tree(packed)
+
+
+@pytest.mark.parametrize("name", ["x.deb", "x.tar", "x.rpm"])
+def test_packed_artifacts_are_one_file_whatever_is_in_them(tmp_path: Path, name: str) -> None:
+    """For the kinds that take a package, an archive travels as it is, and a folder is still a folder."""
+    pack(tmp_path / name, lambda tar: tar.addfile(*member("oci-layout", b"{}")))
+    tree = read_tree(tmp_path / name, packed=True)
+    assert [entry.path for entry in tree.entries] == [name]
+    folder = write(tmp_path / "folder", {"a.deb": (b"1", False), "bin/hook": (b"2", True)})
+    assert read_tree(folder, packed=True).files == 2
 
 
 def test_an_artifact_that_is_not_there(tmp_path: Path) -> None:

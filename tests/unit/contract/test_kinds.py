@@ -74,7 +74,10 @@ def test_a_required_option_that_is_missing_is_named() -> None:
 
 def test_the_kinds_of_this_version() -> None:
     """These kinds and required options are promised to publishers; a kind that vanishes breaks signed releases."""
-    assert (set(INSTALLERS), set(SERVICES)) == ({"tree", "file", "exec"}, {"systemd", "process", "none"})
+    assert (set(INSTALLERS), set(SERVICES)) == (
+        {"tree", "file", "exec", "deb", "rpm", "oci"},
+        {"systemd", "process", "none"},
+    )
     assert set(PROBES) == set(
         "http tcp grpc exec process unit log fresh disk memory prometheus".split()  # one word each, in no order
     )

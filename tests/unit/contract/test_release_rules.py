@@ -91,8 +91,8 @@ BAD: dict[str, tuple[Release, str]] = {
     "environment": (replace(MINIMAL, environments=("dev", "Dev!")), "an environment"),
     "parameter": (replace(MINIMAL, parameters=(PORT, PORT)), "declared twice"),
     "install kind": (
-        replace(MINIMAL, install=Install("rpm")),
-        "install kind 'rpm' is unknown; known are exec, file, tree",
+        replace(MINIMAL, install=Install("snap")),
+        "install kind 'snap' is unknown; known are deb, exec, file",
     ),
     "install option": (replace(MINIMAL, install=Install("file")), "install file: option 'path' is missing"),
     "driver": (
