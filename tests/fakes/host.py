@@ -27,7 +27,8 @@ from towpath.wire import encode_index
 from towpath_agent.hooks import HookRunner
 from towpath_agent.installers import INSTALLERS
 from towpath_agent.installers.base import current_release
-from towpath_agent.journal import Journal
+from towpath_agent.journal import Journal, Transaction
+from towpath_agent.probes import PROBES
 from towpath_agent.runner.actions import Actions
 from towpath_agent.runner.agent import Agent, Chance
 from towpath_agent.runner.desired import Desired
@@ -35,6 +36,7 @@ from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.recovery import recover
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.runner.steady import Steady
+from towpath_agent.services import SERVICES
 from towpath_agent.store import Store
 from towpath_agent.system.files import Files
 from towpath_agent.trust.model import Fetch, VerifyRequest, VerifyResult
@@ -59,6 +61,27 @@ class _Journal(Journal):
     """A journal that tells before and after each commit."""
 
     tell: Callable[[str, Path], None] = staticmethod(lambda _verb, _path: None)
+    committing = ""  # the state of the transaction that is being committed
+
+    def put_transaction(self, tx: Transaction, event: Event | None = None) -> None:
+        with self._of(tx):
+            super().put_transaction(tx, event)
+
+    def confirm(self, tx: Transaction, event: Event) -> None:
+        with self._of(tx):
+            super().confirm(tx, event)
+
+    def revert(self, tx: Transaction, event: Event, previous: Any) -> None:
+        with self._of(tx):
+            super().revert(tx, event, previous)
+
+    @contextmanager
+    def _of(self, tx: Transaction) -> Iterator[None]:
+        self.committing = tx.state.value
+        try:
+            yield
+        finally:
+            self.committing = ""
 
     @contextmanager
     def _commit(self) -> Iterator[sqlite3.Cursor]:
@@ -66,6 +89,24 @@ class _Journal(Journal):
         with super()._commit() as cursor:
             yield cursor
         self.tell("after commit", Path("state.db"))
+
+
+class _Actions(Actions):
+    """Actions that tell the host which app and state they work on."""
+
+    host: "SimulatedHost"
+
+    def perform(self, action: Any, tx: Transaction, **others: Any) -> Any:
+        with self.host.working(tx.app, tx.state.value):
+            return super().perform(action, tx, **others)
+
+    def settle(self, tx: Transaction) -> None:
+        with self.host.working(tx.app, "settle"):
+            super().settle(tx)
+
+
+def _as_it_is(_port: str, _kind: str, driver: Any) -> Any:
+    return driver
 
 
 class SimulatedHost:
@@ -87,6 +128,10 @@ class SimulatedHost:
         self.chains: list[tuple[str, str]] = []
         self.kill_at, self.changes = kill_at, 0
         self.extra_change: Callable[[str, Path], None] = lambda _verb, _path: None
+        # (port, kind, driver) -> the driver to use: tests stand between the agent and its drivers here.
+        self.wrap: Callable[[str, str, Any], Any] = _as_it_is
+        self.files: Callable[[Callable[[str, Path], None]], Files] = Files
+        self.phase = ("", "")  # the app and the state whose action is under way; empty between actions
         self.steps: list[str] = []
         self.log: list[str] = []
         self.boots = 0
@@ -140,7 +185,7 @@ class SimulatedHost:
     def boot(self) -> None:
         """Start an agent on what is on disk."""
         self.boots += 1
-        files = Files(self._change)
+        files = self.files(self._change)
         site = Site(self.folder, files, Store(self.folder / "store", files))
         for name in ("trust", "apps", "staging"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -148,12 +193,13 @@ class SimulatedHost:
         self.journal = _Journal(opened._db)
         self.journal.tell = self._change
         floors = FloorsFile(self.folder / "trust" / "floors.json", files)
-        services = {kind: FakeService(self.world, self._service_change) for kind in ("process", "none", "systemd")}
         drivers = Drivers(
-            installers={kind: make(files) for kind, make in INSTALLERS.items()},
-            services=services,
-            probes={kind: FakeProbe(self._judge) for kind in ("http", "tcp", "exec", "process")},
-            hooks=HookRunner(self.clock),
+            installers={kind: self.wrap("installer", kind, make(files)) for kind, make in INSTALLERS.items()},
+            services={
+                kind: self.wrap("service", kind, FakeService(self.world, self._service_change)) for kind in SERVICES
+            },
+            probes={kind: self.wrap("probe", kind, FakeProbe(self._judge)) for kind in PROBES},
+            hooks=self.wrap("hook", "", HookRunner(self.clock)),
         )
         desired = Desired(
             server=self.server,
@@ -168,16 +214,28 @@ class SimulatedHost:
             boot_id="boot",
         )
         ids = iter(range(10**9))
+        self.phase = ("", "")
+        actions = _Actions(site=site, drivers=drivers, journal=self.journal, clock=self.clock)
+        actions.host = self
         self.agent = Agent(
             journal=self.journal,
             desired=desired,
             floors=floors,
-            actions=Actions(site=site, drivers=drivers, journal=self.journal, clock=self.clock),
+            actions=actions,
             steady=Steady(site, drivers, self.clock),
             clock=self.clock,
             chance=Chance(lambda: 0.5, lambda: f"id-{self.boots}-{next(ids)}"),
             log=self.log.append,
         )
+
+    @contextmanager
+    def working(self, app: str, state: str) -> Iterator[None]:
+        """Say while it lasts that the action of this state is under way."""
+        self.phase = (app, state)
+        try:
+            yield
+        finally:
+            self.phase = ("", "")
 
     def _change(self, verb: str, path: Path) -> None:
         self.changes += 1

@@ -15,6 +15,7 @@ from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.planning import disk_needed, may_switch
 from towpath_agent.engine.table import Action, Outcome
+from towpath_agent.errors import DiskFull, is_full
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Server
@@ -89,6 +90,8 @@ class Actions:
                 case _:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
+            if is_full(error):  # says nothing about the release: it is tried again, once there may be space
+                return Result(Outcome.FAILED, f"{action}: {error}", DiskFull.code, retry_after_s=DISK_RETRY_S)
             code = error.code if isinstance(error, TowpathError) else "os-error"
             return Result(Outcome.FAILED, f"{action}: {error}", code)
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
@@ -306,6 +309,8 @@ class Actions:
             result = self._drivers.hooks.run(hook, self._site.instance(deployed), deployed.wish.parameters)
         except (TowpathError, OSError) as error:
             return Result(Outcome.FAILED, f"hook {point}: {error}", "hook-failed")
+        except Exception as error:  # noqa: BLE001 - most hooks only say that they failed; a bug must not do more
+            return Result(Outcome.FAILED, f"hook {point}: {type(error).__name__}: {error}", "driver-bug")
         if result.timed_out:
             reason = f"hook {point} did not end within {hook.timeout_ms / 1000:g}s"
             return Result(Outcome.FAILED, reason, "hook-timeout", evidence=result.output)

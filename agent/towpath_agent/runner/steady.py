@@ -5,7 +5,6 @@ A process that keeps dying is started with growing pauses, so that it cannot bur
 
 from collections.abc import Iterable, Mapping
 
-from towpath.errors import TowpathError
 from towpath.release import HealthPolicy
 from towpath.status import Health
 from towpath.wire import decode_release
@@ -72,7 +71,7 @@ class Steady:
             elif kept.restarts and self._clock.monotonic() - kept.last_restart_s > CALM_S:
                 kept.restarts = 0
             verdict = kept.watch.check(state)
-        except (TowpathError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a bug in one driver must not end the agent, at every start anew
             verdict = HealthVerdict(Health.UNKNOWN, f"cannot check: {error}")
         if kept.restarts >= CRASH_LOOP:
             verdict = HealthVerdict(Health.UNHEALTHY, f"it stopped by itself {kept.restarts} times", verdict.evidence)
