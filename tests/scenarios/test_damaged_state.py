@@ -31,7 +31,7 @@ def _check(host: SimulatedHost, expected: str, where: str) -> None:
 
 @pytest.mark.parametrize("keep", range(0, 101, 4))
 def test_a_journal_truncated_anywhere_is_set_aside_and_running_apps_are_untouched(tmp_path: Path, keep: int) -> None:
-    """FAULTS 2.15: whatever is left of the journal, the agent starts, and what runs goes on."""
+    """Incident 15, state files truncated: whatever is left of the journal, the agent starts, and what runs goes on."""
     host = _ready(tmp_path)
     log = list(host.world.log)
     path = tmp_path / "state.db"
@@ -45,7 +45,7 @@ def test_a_journal_truncated_anywhere_is_set_aside_and_running_apps_are_untouche
 
 
 def test_floors_that_are_damaged_are_set_aside_and_the_host_goes_on(tmp_path: Path) -> None:
-    """FAULTS 2.15: a damaged floors file neither stops the agent nor what runs."""
+    """Incident 15, state files truncated: a damaged floors file neither stops the agent nor what runs."""
     host = _ready(tmp_path)
     (tmp_path / "trust" / "floors.json").write_bytes(b'{"manifest": ')
     _start(host)

@@ -19,10 +19,11 @@ from towpath_agent.journal import SCHEMA_VERSION
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 HOOKS = tuple(Hook(point, ("bin/serve", point), timeout_ms=5_000) for point in HOOK_POINTS)
 
-# How a release of one file is installed by each kind; `outside` is a folder beside the agent's own.
+# How a release of one file is installed by each kind, with so few kept that each confirm has something to clean up;
+# `outside` is a folder beside the agent's own.
 SAMPLES: Mapping[str, Callable[[Path, str], Install]] = {
-    "tree": lambda _outside, _app: Install("tree", {"shared": ("data/", "bin/serve.conf")}),
-    "file": lambda outside, app: Install("file", {"path": str(outside / f"{app}.conf")}),
+    "tree": lambda _outside, _app: Install("tree", {"shared": ("data/", "bin/serve.conf")}, keep=2),
+    "file": lambda outside, app: Install("file", {"path": str(outside / f"{app}.conf")}, keep=2),
 }
 
 
