@@ -26,6 +26,7 @@ from towpath_agent.system.handles import OpenFile
 SEED = int(os.environ.get("TOWPATH_TORTURE_SEED", "1"))
 SAMPLE = int(os.environ.get("TOWPATH_TORTURE_SAMPLE", "18"))
 SITUATIONS = situations()
+pytestmark = pytest.mark.timeout(600)
 T = TypeVar("T")
 
 

@@ -37,7 +37,7 @@ MOST_BOOTS = 40
 
 # By where a point is: what can go wrong there. "always": at each visit, up to and beyond the limit of attempts.
 CHANGE_FAULTS = ("killed", "EIO", "ENOSPC")
-CALL_FAULTS = ("error", "bug", "hang", "killed before", "killed after", "killed always")
+CALL_FAULTS = ("error", "error always", "bug", "hang", "killed before", "killed after", "killed always")
 ALWAYS = MAX_ATTEMPTS + 2
 
 
@@ -136,7 +136,7 @@ class Harness:
         hook = args[0] if what.startswith("hook") else None
         if hook is None or hook.point in DECISIVE_HOOKS:
             self._fails(strike)
-        if strike.fault == "error":
+        if strike.fault in ("error", "error always"):
             raise ServiceError(f"cannot {what}: injected")
         if strike.fault == "bug":
             raise RuntimeError(f"injected into {what}")
@@ -162,7 +162,7 @@ def _is_here(strike: Strike, point: Point) -> bool:
     wanted = strike.point
     if wanted.kind != "call":
         return False
-    if strike.fault == "killed always":
+    if strike.fault.endswith("always"):
         here = (point.label, point.app, point.state) == (wanted.label, wanted.app, wanted.state)
         return here and strike.struck < ALWAYS
     return point.number == wanted.number and not strike.struck
