@@ -40,7 +40,25 @@ from towpath_agent.system.process import find_by_env
 ROOT = Path(__file__).resolve().parents[2]
 _ROWS = {(row.source, row.target) for row in TABLE}
 RUNS = 8
+WEEK_MS = 7 * 86_400_000
 RUN_LIMIT_S = 120.0
+
+
+class _LongAuthority(Authority):
+    """A CA whose certificates outlive the longest torture."""
+
+    def __post_init__(self) -> None:
+        self.ca_pem = pki.new_ca(self.key, now_ms=now_ms())
+        self.server_pem = pki.issue_server(
+            self.ca_pem,
+            self.key,
+            self.server_key,
+            not_before_ms=now_ms() - WEEK_MS,
+            not_after_ms=now_ms() + WEEK_MS,
+        )
+
+    def issue(self, csr_der: bytes, host_id: str, *, from_ms: int | None = None, until_ms: int | None = None) -> bytes:
+        return super().issue(csr_der, host_id, from_ms=from_ms, until_ms=until_ms or now_ms() + WEEK_MS)
 
 
 class RealHost:
@@ -49,7 +67,7 @@ class RealHost:
     def __init__(self, folder: Path) -> None:
         """Serve; the folder is filled by `enrol`."""
         self.folder = folder
-        self.authority = Authority()
+        self.authority = _LongAuthority()
         self.sim = RepositorySimulator(now_ms())
         self.server = FakeServer(metadata=self.sim.served, targets=self.sim.releases, answer=self._answer)
         self.listener = serve_agents(AgentApi(self.server, self.authority))
@@ -99,7 +117,8 @@ class RealHost:
             run=Run("process", command=("bin/serve",), stop_timeout_ms=500),
             hooks=(Hook("prepare", ("bin/check",), 5_000),) if good else (),
             probes=(Probe("exec", {"command": ("bin/check",)}, interval_ms=50, failures=2),),
-            health=HealthPolicy(healthy_for_ms=60, deadline_ms=600, probation_ms=0),
+            # A bad one fails soon; a good one may take its time on a busy machine.
+            health=HealthPolicy(healthy_for_ms=60, deadline_ms=30_000 if good else 600, probation_ms=0),
         )
         return self.sim.publish_release(release)
 
