@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test demo protos protos-check wheel agent-wheel clean
+.PHONY: help venv check format test torture demo protos protos-check wheel agent-wheel clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,11 @@ format: $(STAMP)  ## rewrite the sources as the formatter wants them
 
 test: $(STAMP)  ## all tests; engine, domain and contract must have every branch covered
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=100
+
+# SAMPLE=40 SEED=7 LAYERS=steps,disk,syscalls,power,walk WALKS=1 RELEASES=30: a part, or a run again. See docs/torture.md.
+torture: $(STAMP)  ## break the agent at every step: kills, full disks, power cuts; most of it as root
+	PYTHONPATH=tests $(BIN)/python -m torture $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(LAYERS),--layers $(LAYERS)) $(if $(WALKS),--walks $(WALKS)) $(if $(RELEASES),--releases $(RELEASES))
 
 demo: $(STAMP)  ## a server and five agents on loopback: deploy, prove, revert
 	$(BIN)/python examples/demo.py

@@ -83,9 +83,14 @@ class PackageLocked(PackageError):
     retryable: ClassVar[bool] = True
 
 
+def is_full(error: Exception) -> bool:
+    """Return whether `error` says that no space is left: freeing some is all that it needs."""
+    return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
+
+
 def disk_error(verb: str, path: Path, error: OSError) -> DiskError:
     """Return the error to raise where `verb` failed on `path`."""
     reason = strerror(error.errno) if error.errno is not None else str(error)
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskFull(f"cannot {verb} {path}: {reason}; free some space, it will be tried again")
     return DiskError(f"cannot {verb} {path}: {reason}")

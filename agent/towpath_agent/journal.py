@@ -18,6 +18,7 @@ from towpath.parameters import Value
 from towpath.reports import AppState, Event, fit
 from towpath.status import Health, State, Verdict
 from towpath_agent.engine.planning import Failure, Wish
+from towpath_agent.errors import DiskFull
 from towpath_agent.system.files import absolute
 
 SCHEMA_VERSION = 1
@@ -156,6 +157,8 @@ class Journal:
             yield cursor
             cursor.execute("COMMIT")
         except sqlite3.Error as error:
+            if _primary(error) == sqlite3.SQLITE_FULL:
+                raise DiskFull(f"cannot write the journal: {error}; free some space, it will be tried again") from error
             raise Broken(f"cannot write the journal: {error}", code="journal") from error
         finally:
             cursor.close()
@@ -519,5 +522,8 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT
 
 
 def _code_of(error: sqlite3.Error) -> str:
-    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    return "journal-damaged" if primary in _DAMAGED else "journal"
+    return "journal-damaged" if _primary(error) in _DAMAGED else "journal"
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF

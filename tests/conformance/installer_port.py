@@ -232,7 +232,7 @@ class InstallerSuite:
             assert subject.facts() == wanted, recorder.operations[number]
 
     def test_damaged_tree_is_found_and_replaced(self, subject: Subject) -> None:
-        """One changed byte, a lost file, a changed mode: `verify` sees it, staging heals it, also of what is live."""
+        """Incident 5, corrupt bytes on disk: one changed byte, a lost file, a changed mode: `verify` sees it, staging heals it, also of what is live."""
         plan = subject.go("1", None)
         whole = subject.facts()
         path = plan.folder / next(entry.path for entry in plan.entries if entry.type is EntryType.FILE)

@@ -51,7 +51,7 @@ def sync_load(fleet: Fleet) -> Iterator[list[int]]:
 def test_a_server_killed_under_load_and_restarted_loses_nothing_and_the_fleet_converges(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    """Publishes and deploys that were acknowledged stand, reports arrive once, and every host ends on the newest."""
+    """Incident 11, server restarted under load: publishes and deploys that were acknowledged stand, reports arrive once, and every host ends on the newest."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)

@@ -29,7 +29,7 @@ from towpath_agent.hooks import HookRunner
 from towpath_agent.installers import INSTALLERS
 from towpath_agent.installers.base import Installer, current_release
 from towpath_agent.instance import Instance
-from towpath_agent.journal import Journal
+from towpath_agent.journal import Journal, Transaction
 from towpath_agent.probes.base import Probe as ProbeDriver
 from towpath_agent.runner.actions import Actions
 from towpath_agent.runner.agent import Agent, Chance
@@ -38,6 +38,7 @@ from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.recovery import recover
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.runner.steady import Steady
+from towpath_agent.services import SERVICES
 from towpath_agent.services.base import Service
 from towpath_agent.store import Store
 from towpath_agent.system.clock import SystemClock
@@ -82,6 +83,27 @@ class _Journal(Journal):
     """A journal that tells before and after each commit."""
 
     tell: Callable[[str, Path], None] = staticmethod(lambda _verb, _path: None)
+    committing = ""  # the state of the transaction that is being committed
+
+    def put_transaction(self, tx: Transaction, event: Event | None = None) -> None:
+        with self._of(tx):
+            super().put_transaction(tx, event)
+
+    def confirm(self, tx: Transaction, event: Event) -> None:
+        with self._of(tx):
+            super().confirm(tx, event)
+
+    def revert(self, tx: Transaction, event: Event, previous: Any) -> None:
+        with self._of(tx):
+            super().revert(tx, event, previous)
+
+    @contextmanager
+    def _of(self, tx: Transaction) -> Iterator[None]:
+        self.committing = tx.state.value
+        try:
+            yield
+        finally:
+            self.committing = ""
 
     @contextmanager
     def _commit(self) -> Iterator[sqlite3.Cursor]:
@@ -89,6 +111,24 @@ class _Journal(Journal):
         with super()._commit() as cursor:
             yield cursor
         self.tell("after commit", Path("state.db"))
+
+
+class _Actions(Actions):
+    """Actions that tell the host which app and state they work on."""
+
+    host: "SimulatedHost"
+
+    def perform(self, action: Any, tx: Transaction, **others: Any) -> Any:
+        with self.host.working(tx.app, tx.state.value):
+            return super().perform(action, tx, **others)
+
+    def settle(self, tx: Transaction) -> None:
+        with self.host.working(tx.app, "settle"):
+            super().settle(tx)
+
+
+def _as_it_is(_port: str, _kind: str, driver: Any) -> Any:
+    return driver
 
 
 class SimulatedHost:
@@ -117,6 +157,10 @@ class SimulatedHost:
         self.chains: list[tuple[str, str]] = []
         self.kill_at, self.changes = kill_at, 0
         self.extra_change: Callable[[str, Path], None] = lambda _verb, _path: None
+        # (port, kind, driver) -> the driver to use: tests stand between the agent and its drivers here.
+        self.wrap: Callable[[str, str, Any], Any] = _as_it_is
+        self.files: Callable[[Callable[[str, Path], None]], Files] = Files
+        self.phase = ("", "")  # the app and the state whose action is under way; empty between actions
         self.steps: list[str] = []
         self.log: list[str] = []
         self.boots = 0
@@ -172,7 +216,7 @@ class SimulatedHost:
     def boot(self) -> None:
         """Start an agent on what is on disk."""
         self.boots += 1
-        files = Files(self._change)
+        files = self.files(self._change)
         site = self.site = Site(self.folder, files, Store(self.folder / "store", files))
         for name in ("trust", "apps", "staging"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -185,10 +229,10 @@ class SimulatedHost:
         hooks = _Hooks(self.clock)
         hooks.tell = self._change
         drivers = Drivers(
-            installers={kind: make(files) for kind, make in self.installers.items()},
-            services=self.services(files),
-            probes=self.probes(files),
-            hooks=hooks,
+            installers={kind: self.wrap("installer", kind, make(files)) for kind, make in self.installers.items()},
+            services={kind: self.wrap("service", kind, it) for kind, it in self.services(files).items()},
+            probes={kind: self.wrap("probe", kind, it) for kind, it in self.probes(files).items()},
+            hooks=self.wrap("hook", "", hooks),
         )
         desired = Desired(
             server=self.server,
@@ -203,17 +247,20 @@ class SimulatedHost:
             boot_id="boot",
         )
         ids = iter(range(10**9))
+        self.phase = ("", "")
+        actions = _Actions(
+            site=site,
+            drivers=drivers,
+            journal=self.journal,
+            clock=self.clock,
+            max_release_bytes=self.max_release_bytes,
+        )
+        actions.host = self
         self.agent = Agent(
             journal=self.journal,
             desired=desired,
             floors=floors,
-            actions=Actions(
-                site=site,
-                drivers=drivers,
-                journal=self.journal,
-                clock=self.clock,
-                max_release_bytes=self.max_release_bytes,
-            ),
+            actions=actions,
             steady=Steady(site, drivers, self.clock, lambda objects: site.store.fetch(objects, self.server)),
             clock=self.clock,
             chance=Chance(lambda: 0.5, lambda: f"id-{self.boots}-{next(ids)}"),
@@ -222,11 +269,20 @@ class SimulatedHost:
 
     def services(self, _files: Files) -> dict[str, Service]:
         """Return the services of this host; a test may have others."""
-        return {kind: FakeService(self.world, self._service_change) for kind in ("process", "none", "systemd")}
+        return {kind: FakeService(self.world, self._service_change) for kind in SERVICES}
 
     def probes(self, _files: Files) -> dict[str, ProbeDriver]:
         """Return the probes of this host; a test may have others."""
         return {kind: FakeProbe(self._judge) for kind in PROBES}
+
+    @contextmanager
+    def working(self, app: str, state: str) -> Iterator[None]:
+        """Say while it lasts that the action of this state is under way."""
+        self.phase = (app, state)
+        try:
+            yield
+        finally:
+            self.phase = ("", "")
 
     def _change(self, verb: str, path: Path) -> None:
         self.changes += 1

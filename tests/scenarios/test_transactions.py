@@ -75,7 +75,7 @@ def test_where_the_old_release_is_ill_too_the_verdict_is_inconclusive(host: Simu
 
 
 def test_an_app_that_is_healthy_for_a_moment_and_falls_ill_is_reverted(host: SimulatedHost) -> None:
-    """FAULTS 2.7: healthy shorter than healthy_for is not healthy."""
+    """Incident 7, unhealthy only in the new version: healthy shorter than healthy_for is not healthy."""
     _running(host, "1.0.0")
     host.fails_from["2.0.0"] = 1.5
     host.assign(host.publish("2.0.0"), generation=2)
@@ -84,7 +84,7 @@ def test_an_app_that_is_healthy_for_a_moment_and_falls_ill_is_reverted(host: Sim
 
 
 def test_an_app_that_answers_late_but_before_the_deadline_is_confirmed(host: SimulatedHost) -> None:
-    """FAULTS 2.7: a slow start is not ill health; only the deadline judges a probe that never passed."""
+    """Incident 7, unhealthy only in the new version: a slow start is not ill health; only the deadline judges a probe that never passed."""
     _running(host, "1.0.0")
     host.ready_after["2.0.0"] = 20.0
     host.assign(host.publish("2.0.0"), generation=2)
@@ -93,7 +93,7 @@ def test_an_app_that_answers_late_but_before_the_deadline_is_confirmed(host: Sim
 
 
 def test_an_app_that_keeps_stopping_by_itself_is_reverted_after_three_starts(host: SimulatedHost) -> None:
-    """FAULTS 2.7: a crash loop ends in a revert, not in a burning host."""
+    """Incident 7, unhealthy only in the new version: a crash loop ends in a revert, not in a burning host."""
     _running(host, "1.0.0")
     host.assign(host.publish("2.0.0"), generation=2)
     for _ in range(6):
@@ -175,7 +175,7 @@ def test_a_new_generation_of_what_runs_already_changes_nothing(host: SimulatedHo
 
 
 def test_the_newest_of_rapid_manifests_wins_and_a_superseded_one_ends(host: SimulatedHost) -> None:
-    """FAULTS 2.10: what is superseded before its switch never runs."""
+    """Incident 10, rapid successive manifests: what is superseded before its switch never runs."""
     _running(host, "1.0.0")
     second, third = host.publish("2.0.0"), host.publish("3.0.0")
     host.server.before_chunk = lambda _number: host.assign(third, generation=3)
@@ -211,7 +211,7 @@ def test_a_server_that_is_away_is_never_ill_health(host: SimulatedHost) -> None:
 
 
 def test_a_fetch_that_is_cut_again_and_again_ends_in_a_report_and_a_fresh_try(host: SimulatedHost) -> None:
-    """FAULTS 2.2: retries that run out are told, and tried again later; never silence."""
+    """Incident 2, download retries exhausted: retries that run out are told, and tried again later; never silence."""
     _running(host, "1.0.0")
     release = host.publish("2.0.0")
     digest, carried = host.server.carried.popitem()
@@ -256,7 +256,7 @@ def test_after_a_reboot_without_a_server_the_apps_are_started_again(host: Simula
 def test_a_failing_hook_sends_the_host_back_from_where_it_stands(
     host: SimulatedHost, point: str, chain: list[str]
 ) -> None:
-    """A hook that fails before the switch touches nothing; one after it is reverted."""
+    """Incident 8, hook that misbehaves: A hook that fails before the switch touches nothing; one after it is reverted."""
     _running(host, "1.0.0")
     host.assign(host.publish("2.0.0", hooks=(Hook(point, ("/bin/false",), 5_000),)), generation=2)
     host.settle()
@@ -267,7 +267,7 @@ def test_a_failing_hook_sends_the_host_back_from_where_it_stands(
 
 @pytest.mark.parametrize("point", ["pre_stop", "post_confirm"])
 def test_a_hook_that_cannot_decide_is_said_and_does_not_stop_the_deployment(host: SimulatedHost, point: str) -> None:
-    """FAULTS 2.9: the broken stop hook of the old release does not keep it on the host; it is said, not silent."""
+    """Incident 9, stop hook of the old release broken: the broken stop hook of the old release does not keep it on the host; it is said, not silent."""
     host.assign(host.publish("1.0.0", hooks=(Hook("pre_stop", ("/bin/false",), 5_000),)))
     host.boot()
     host.settle()
@@ -295,7 +295,7 @@ def test_a_set_is_staged_whole_before_any_of_it_switches(host: SimulatedHost) ->
 def test_disk_that_is_full_is_a_reason_and_heals_by_itself(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FAULTS 2.4: not enough space is refused before the fetch, and tried again when there is some."""
+    """Incident 4, disk filled and freed again: not enough space is refused before the fetch, and tried again when there is some."""
     _running(host, "1.0.0")
     free = {"bytes": 10}
     monkeypatch.setattr("towpath_agent.system.files.Files.disk_free", lambda _self, _path: free["bytes"])
@@ -319,7 +319,7 @@ def test_without_probes_a_release_is_confirmed_when_it_has_run_for_healthy_for(h
 
 
 def test_a_server_restored_from_a_backup_is_told_the_whole_state_again(host: SimulatedHost) -> None:
-    """What a server knows is compared at every sync, so it cannot stay wrong."""
+    """Incident 14, server restored to yesterday: what a server knows is compared at every sync, so it cannot stay wrong."""
     _running(host, "1.0.0")
     host.server.apps, host.server.known_state_revision = {}, 0
     host.run(120)

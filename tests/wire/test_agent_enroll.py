@@ -94,7 +94,7 @@ def test_a_given_agent_address_is_taken(enrolling: Enrolling) -> None:
 
 
 def test_a_lost_reply_is_repeated_with_the_same_key(enrolling: Enrolling) -> None:
-    """An enrolment whose reply was lost succeeds when it is repeated, with one key and one use of the token."""
+    """Incident 18, enrolment trouble: an enrolment whose reply was lost succeeds when it is repeated, with one key and one use of the token."""
     enrolling.service.lost_replies = 1
     with pytest.raises(Unavailable):
         enrolling.enroll()
@@ -455,7 +455,7 @@ def test_a_pending_identity_that_does_not_fit_is_dropped(renewing: Renewing, dam
 
 
 def test_an_expired_certificate_recovers_on_the_enrolment_port(renewing: Renewing) -> None:
-    """After a long outage the old key still proves who asks, and the host is back without a token."""
+    """Incident 13, certificate trouble: after a long outage the old key still proves who asks, and the host is back without a token."""
     shrink_life(renewing)
     assert renewing.renewal().run()
     renewing.sync()

@@ -60,7 +60,7 @@ def test_the_secret_of_a_token_is_not_kept(server: LiveServer) -> None:
 
 
 def test_a_token_is_used_up(server: LiveServer) -> None:
-    """Two uses are two hosts; the third is told so, and nothing is left of it."""
+    """Incident 18, enrolment trouble: two uses are two hosts; the third is told so, and nothing is left of it."""
     text = server.token(uses=2)
     server.enroll(text, "h1", csr())
     server.enroll(text, "h2", csr())
@@ -88,7 +88,7 @@ def test_uses_hold_when_many_enrol_at_the_same_time(server: LiveServer) -> None:
 
 
 def test_a_lost_reply_strands_nobody(server: LiveServer) -> None:
-    """The same token and key get the very same certificate, without a use, also after a restart."""
+    """Incident 18, enrolment trouble: the same token and key get the very same certificate, without a use, also after a restart."""
     text = server.token(uses=1)
     request = csr()
     first = server.enroll(text, "h1", request)
@@ -148,7 +148,7 @@ def test_a_name_belongs_to_one_active_host(server: LiveServer) -> None:
 
 
 def test_what_a_csr_asks_for_is_ignored(server: LiveServer) -> None:
-    """A CSR in another host's name, for a server, for a CA: the certificate says what the server decided."""
+    """Incident 18, enrolment trouble: A CSR in another host's name, for a server, for a CA: the certificate says what the server decided."""
     victim = server.new_host("victim")
     key = pki.new_key()
     greedy = (

@@ -80,7 +80,7 @@ def test_a_host_that_this_server_never_enrolled_is_refused(server: LiveServer) -
 
 
 def test_a_revoked_host_is_refused_from_the_next_call_on(server: LiveServer) -> None:
-    """Revocation reaches an open connection: its watch ends at once, and its next call is refused."""
+    """Incident 13, certificate trouble: revocation reaches an open connection: its watch ends at once, and its next call is refused."""
     host = server.new_host()
     watch = host.api.Watch(agent_pb2.WatchRequest(), timeout=60)
     next(watch)
@@ -138,7 +138,7 @@ def recover_request(host_key: object, certificate: bytes, at_ms: int, csr: bytes
 
 
 def test_a_lapsed_certificate_recovers_with_its_old_key_and_only_in_its_grace(server: LiveServer) -> None:
-    """Within 30 days the old key is proof enough; a forged signature, an old request, a later time are not."""
+    """Incident 13, certificate trouble: within 30 days the old key is proof enough; a forged signature, an old request, a later time are not."""
     host = server.new_host()
     csr = pki.make_csr(pki.new_key())
     server.clock.ahead_ms = 20 * DAY_MS

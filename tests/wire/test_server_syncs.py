@@ -64,7 +64,7 @@ def test_a_sync_is_signed_for_this_host_and_this_request(server: LiveServer) -> 
 
 
 def test_sequences_grow_over_restarts_and_over_a_clock_that_falls_back(server: LiveServer) -> None:
-    """No number is given out twice, whatever happens to the server's clock or process."""
+    """Incident 14, server restored to yesterday: no number is given out twice, whatever happens to the server's clock or process."""
     host = server.new_host()
     numbers = [host.sync().sequence for _ in range(20)]
     server.clock.ahead_ms = -600_000

@@ -15,6 +15,7 @@ from towpath.wire import decode_release
 from towpath_agent.engine import pacing
 from towpath_agent.engine.health import HealthVerdict
 from towpath_agent.engine.table import Action, Outcome
+from towpath_agent.errors import DiskFull, is_full
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Server
@@ -82,10 +83,12 @@ class Actions:
                 case _:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
+            if is_full(error):  # says nothing about the release: it is tried again, once there may be space
+                return Result(Outcome.FAILED, f"{action}: {error}", DiskFull.code, retry_after_s=DISK_RETRY_S)
             if not isinstance(error, TowpathError):
                 return Result(Outcome.FAILED, f"{action}: {error}", "os-error")
             evidence = getattr(error, "evidence", "")
-            # What passes by itself (a full disk, a package database that is in use) is no fault of the release.
+            # What passes by itself (a package database that is in use) is no fault of the release.
             retry_after_s = PASSING_RETRY_S if error.retryable else None
             return Result(Outcome.FAILED, f"{action}: {error}", error.code, evidence, retry_after_s=retry_after_s)
         except Exception as error:  # noqa: BLE001 - a bug in a driver must end in a revert, never in a dead agent
@@ -355,6 +358,8 @@ class Actions:
             result = self._drivers.hooks.run(hook, self._site.instance(deployed), values_of(deployed))
         except (TowpathError, OSError) as error:
             return Result(Outcome.FAILED, f"hook {point}: {error}", "hook-failed")
+        except Exception as error:  # noqa: BLE001 - most hooks only say that they failed; a bug must not do more
+            return Result(Outcome.FAILED, f"hook {point}: {type(error).__name__}: {error}", "driver-bug")
         if result.timed_out:
             reason = f"hook {point} did not end within {hook.timeout_ms / 1000:g}s"
             return Result(Outcome.FAILED, reason, "hook-timeout", evidence=result.output)

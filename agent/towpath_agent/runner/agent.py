@@ -411,7 +411,7 @@ class Agent:
                 self._floors.raise_release(tx.app, decode_release(tx.release).rollback_floor)
             try:
                 self._actions.settle(tx)
-            except (TowpathError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the release runs: no trouble of clean-up may end the agent
                 self._add_event(self._event("cleanup", tx=tx, reason=f"cannot clean up: {error}", code="cleanup"))
             self._say_notes()
             self._settled.add(tx.id)

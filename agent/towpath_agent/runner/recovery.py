@@ -57,7 +57,12 @@ def _take_facts(site: Site, journal: Journal) -> list[str]:
 
 
 def _sweep(site: Site, journal: Journal) -> None:
-    """Remove staging folders that belong to no transaction."""
+    """Remove what a crash left: half-written files under temporary names, staging folders that no transaction names."""
+    folders = [site.root, site.root / "trust"]
+    for app in site.files.listdir(site.apps):
+        folders += [site.app_dir(app), site.app_dir(app) / "releases", site.app_dir(app) / "records"]
+    for folder in folders:
+        site.files.sweep(folder)
     staging = site.root / "staging"
     if not site.files.is_dir(staging):
         return

@@ -84,7 +84,7 @@ class Steady:
             elif kept.restarts and self._clock.monotonic() - kept.last_restart_s > CALM_S:
                 kept.restarts = 0
             verdict = kept.watch.check(state)
-        except (TowpathError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a bug in one driver must not end the agent, at every start anew
             verdict = HealthVerdict(Health.UNKNOWN, f"cannot check: {error}")
         if kept.restarts >= CRASH_LOOP:
             verdict = HealthVerdict(Health.UNHEALTHY, f"it stopped by itself {kept.restarts} times", verdict.evidence)

@@ -215,7 +215,7 @@ def _serve_again(sim: RepositorySimulator) -> None:
 
 
 def test_a_clock_set_back_does_not_thaw(sim: RepositorySimulator, host: SimulatedHost) -> None:
-    """A host whose clock went back ten years still knows that time went on, by its time floor."""
+    """Incident 12, clock back, ahead and jumping: a host whose clock went back ten years still knows that time went on, by its time floor."""
     host.take()
     sim.timestamp.expires = to_time(sim.now_ms + HOUR_MS)
     sim.serve_online()
@@ -310,7 +310,7 @@ def test_fast_forward_of_metadata_heals_by_rotation(sim: RepositorySimulator, ho
 
 
 def test_fast_forward_of_time_is_bounded(sim: RepositorySimulator, host: SimulatedHost) -> None:
-    """A director that lies about the time is refused beyond a day, and moves the floor by a day at most."""
+    """Incident 12, clock back, ahead and jumping: a director that lies about the time is refused beyond a day, and moves the floor by a day at most."""
     ahead = sim.now_ms + 3 * 24 * HOUR_MS
     lie = sim.manifest(host.facts, issued_unix_ms=ahead, expires_unix_ms=ahead + HOUR_MS)
     assert refused(host, sim.sign(lie)) == "fast-forward"

@@ -60,7 +60,7 @@ def test_parameters_fill_words_and_never_become_more_of_them(tmp_path: Path) -> 
     ],
 )
 def test_hook_that_cannot_run_names_point_and_file(tmp_path: Path, word: str, reason: str) -> None:
-    """The message begins with the hook's point and says what is wrong with which file."""
+    """Incident 8, hook that misbehaves: the message begins with the hook's point and says what is wrong with which file."""
     instance = make_instance(tmp_path)
     (instance.folder / "bin" / "plain").write_text("#!/bin/sh\n")
     (instance.folder / "bin" / "plain").chmod(0o644)
@@ -74,7 +74,7 @@ def test_hook_that_cannot_run_names_point_and_file(tmp_path: Path, word: str, re
 
 
 def test_hook_is_killed_at_its_timeout(tmp_path: Path) -> None:
-    """A hook that hangs ends with what it said so far, and nothing of it stays."""
+    """Incident 8, hook that misbehaves: A hook that hangs ends with what it said so far, and nothing of it stays."""
     instance = make_instance(tmp_path, script="#!/bin/sh\necho begun\nsleep 1000 & sleep 1000\n")
     result = run(instance, "bin/app", timeout_ms=300)
     assert (result.timed_out, result.output) == (True, "begun\n")
@@ -82,7 +82,7 @@ def test_hook_is_killed_at_its_timeout(tmp_path: Path) -> None:
 
 
 def test_daemon_of_a_hook_does_not_hang_it_and_is_found_by_its_app(tmp_path: Path) -> None:
-    """A daemon that keeps the output open is not waited for; it carries the app's marker, so that a stop ends it."""
+    """Incident 8, hook that misbehaves: A daemon that keeps the output open is not waited for; it carries the app's marker, so that a stop ends it."""
     script = "#!/bin/sh\nsetsid sh -c 'echo > ready; sleep 1000' &\nwhile [ ! -e ready ]; do :; done\n"
     instance = make_instance(tmp_path, script=script)
     try:

@@ -322,7 +322,7 @@ def test_a_stream_that_ends_early_is_unavailable(store: Store, server: FakeServe
 
 
 def test_damage_on_disk_is_found_when_used_and_healed(tmp_path: Path, store: Store, server: FakeServer) -> None:
-    """An object that changed on disk is never handed out: it is removed, reported missing and fetched again."""
+    """Incident 5, corrupt bytes on disk: an object that changed on disk is never handed out: it is removed, reported missing and fetched again."""
     digest = server.add_object(b"content")
     for use in (lambda: store.read(digest, 100), lambda: store.materialise(digest, tmp_path / "out", 0o644)):
         store.fetch({digest: 7}, server)

@@ -1,0 +1,185 @@
+"""`make torture`: every layer, or a seeded sample; a table, build/torture.json, and non-zero where anything was lost.
+
+    python -m torture [--sample N] [--seed S] [--layers steps,disk,syscalls,power,walk] [--walks K] [--releases R]
+
+Layers: steps and disk (one process, simulated time), syscalls (strace), power and walk (loop images, root). With
+--sample each situation, story and filesystem plays N cases drawn by the seed. A lost case is repeated by the same
+command with the same seed; its name says what was done to whom.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from torture import powercuts, syscalls
+from torture.crashes import Crashes
+from torture.images import KINDS, Image, ImageError, Kind, check_cut
+from torture.matrix import Stage
+from torture.real import RealHost
+from torture.results import Results
+from torture.situations import situations, unsampled
+from torture.walk import walk
+
+LAYERS = ("steps", "disk", "syscalls", "power", "walk")
+OUT = Path("build/torture.json")
+Drawn = Callable[[list, str], list]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    memory = Path("/dev/shm")
+    base = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="towpath-torture-", dir=base, ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+def _draw(cases: list, salt: str, *, seed: int, sample: int) -> list:
+    if not sample or len(cases) <= sample:
+        return cases
+    return random.Random(f"{seed} {salt}").sample(cases, sample)
+
+
+def _steps(name: str, drawn: Drawn) -> Results:
+    results = Results()
+    with _folder() as folder:
+        stage = Stage(situations()[name], folder)
+        for case in drawn(list(stage.cases()), f"steps {name}"):
+            results.take("steps", case.point.step, case.name, _safely(lambda case=case: stage.play(case)))
+    return results
+
+
+def _disk(name: str, drawn: Drawn, seed: int) -> Results:
+    results = Results()
+    with _folder() as folder:
+        crashes = Crashes(Stage(situations()[name], folder))
+        dice = random.Random(f"{seed} draws {name}")
+        for crash in drawn(list(crashes.cases(dice, 1)), f"disk {name}"):
+            step = crash.step.state or "between actions"
+            results.take("disk", step, crashes.name(crash), _safely(lambda crash=crash: crashes.play(crash)))
+    return results
+
+
+def _syscalls(name: str, drawn: Drawn) -> Results:
+    results = Results()
+    with _folder() as folder:
+        host = RealHost(folder / "host")
+        it = syscalls.story(name, host)
+        it.again()
+        found = syscalls.calls(host, folder / "log")
+        for call, fault in drawn(list(syscalls.cases(found)), f"syscalls {name}"):
+            case = f"{name}: {fault} at {call.name} {call.number}: {call.text}"
+            results.take("syscalls", call.name, case, _safely(partial(syscalls.play, it, call, fault)))
+        host.end_apps()
+        host.listener.stop()
+    return results
+
+
+def _power(kind: Kind, name: str, drawn: Drawn) -> Results:
+    results = Results()
+    with _folder() as folder:
+        image = None
+        try:
+            image = Image(kind, folder / kind.name)
+            check_cut(image)
+        except ImageError as error:
+            results.skip(f"power {kind.name}", str(error))
+            if image is not None:
+                image.close()
+            return results
+        host = RealHost(powercuts.place(image))
+        try:
+            cut = powercuts.begin(name, image, host)
+            found = syscalls.calls(host, folder / "log")
+            for call in drawn(found, f"power {kind.name} {name}"):
+                case = f"{kind.name}, {name}: cut at {call.name} {call.number}: {call.text}"
+                results.take(f"power {kind.name}", call.name, case, _safely(partial(cut.play, call)))
+        finally:
+            host.end_apps()
+            host.listener.stop()
+            image.close()
+    return results
+
+
+def _walk(seed: int, releases: int) -> Results:
+    results = Results()
+    with _folder() as folder:
+        image = None
+        try:
+            image = Image(KINDS[0], folder / "disk")
+        except ImageError as error:
+            results.skip("walk", f"power cuts: {error}; the walk has kills only")
+        place = powercuts.place(image) if image is not None else folder / "host"
+        repeat = f"repeat: make torture LAYERS=walk SEED={seed} WALKS=1 RELEASES={releases}"
+        print(f"walk of {releases} releases with seed {seed} ({repeat})", flush=True)
+        try:
+            wrong = _safely(partial(walk, place, image, seed, releases, partial(print, flush=True)))
+            results.take("walk", "last good serves", f"walk with seed {seed} ({repeat})", wrong)
+        finally:
+            if image is not None:
+                image.close()
+    return results
+
+
+def _safely(play: Callable[[], list[str]]) -> list[str]:
+    """Return what is wrong; that the case itself fell over is wrong as well, and no reason to stop."""
+    try:
+        return play()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a lost case
+        return [f"{type(error).__name__}: {error}"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code: 0 where nothing was lost."""
+    parser = argparse.ArgumentParser(prog="torture", description="Break the agent at every step and look what is left.")
+    parser.add_argument("--sample", type=int, default=0, help="cases per situation, story and filesystem; 0: all")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--layers", default=",".join(LAYERS))
+    parser.add_argument("--walks", type=int, default=3)
+    parser.add_argument("--releases", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(arguments)
+    layers = options.layers.split(",")
+    if unknown := set(layers) - set(LAYERS):
+        parser.error(f"unknown layers {', '.join(sorted(unknown))}; known are {', '.join(LAYERS)}")
+    print(f"seed {options.seed} (repeat: make torture SEED={options.seed} SAMPLE={options.sample})", flush=True)
+    results = Results()
+    for kind in unsampled():
+        results.skip("steps", f"installer {kind} has no sample in tests/torture/situations.py")
+    drawn = partial(_draw, seed=options.seed, sample=options.sample)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        waiting = [pool.submit(*job) for job in _jobs(layers, drawn, options, results)]
+        for future in waiting:
+            results.merge(future.result())
+    results.show()
+    results.write(OUT, seed=options.seed, sample=options.sample, layers=layers)
+    print(f"written: {OUT}; {json.dumps({key: results.as_json()[key] for key in ('cases', 'survived', 'failed')})}")
+    return 1 if results.failures else 0
+
+
+def _jobs(layers: list[str], drawn: Drawn, options: argparse.Namespace, results: Results) -> Iterator[tuple]:
+    if "walk" in layers:
+        yield from ((_walk, options.seed + number, options.releases) for number in range(options.walks))
+    if "steps" in layers:
+        yield from ((_steps, name, drawn) for name in situations())
+    if "disk" in layers:
+        yield from ((_disk, name, drawn, options.seed) for name in situations())
+    strace = syscalls.missing()
+    for layer in ("syscalls", "power"):
+        if layer in layers and strace:
+            results.skip(layer, strace)
+    if "syscalls" in layers and not strace:
+        yield from ((_syscalls, name, drawn) for name in syscalls.STORIES)
+    if "power" in layers and not strace:
+        yield from ((_power, kind, name, drawn) for kind in KINDS for name in syscalls.STORIES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""Where a fault can strike inside the agent's process, found by looking, and the fault itself.
+
+A point is one change of disk or journal (`system.files.Files` tells of each before it happens) or one call of a driver
+(each public method of the ports `Installer`, `Service`, `Probe` and of the hook runner, before and after). `watch`
+notes every point that a run passes, with the state whose action was under way: so a new step, driver or method has its
+points by existing. `strike` runs again and lets one fault happen at one of them.
+"""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fakes.host import Killed, SimulatedHost
+from torture.model import Hit
+from torture.rewind import Moment, resume
+from towpath.errors import TowpathError
+from towpath.release import Hook
+from towpath.status import State
+from towpath_agent.engine.table import Outcome
+from towpath_agent.errors import ServiceError
+from towpath_agent.hooks import HookRunner
+from towpath_agent.installers.base import Installer
+from towpath_agent.probes.base import Probe
+from towpath_agent.runner.actions import MAX_ATTEMPTS
+from towpath_agent.services.base import Service
+from towpath_agent.system.hook import HookResult
+
+PORTS = {"installer": Installer, "service": Service, "probe": Probe, "hook": HookRunner}
+# A failed hook at these points fails the state; at any other it is said in a report and goes on.
+DECISIVE_HOOKS = frozenset({"prepare", "post_start"})
+HANG_S = 3_600.0
+RETRY_S = 90.0  # longer than the agent waits before it tries again what a full disk stopped
+MOST_BOOTS = 40
+
+# By where a point is: what can go wrong there. "always": at each visit, up to and beyond the limit of attempts.
+CHANGE_FAULTS = ("killed", "EIO", "ENOSPC")
+CALL_FAULTS = ("error", "error always", "bug", "hang", "killed before", "killed after", "killed always")
+ALWAYS = MAX_ATTEMPTS + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One place in a run: the `number`-th change or call. `app` and `state` ("" outside of actions) were under way."""
+
+    kind: str  # "change" or "call"
+    number: int
+    label: str
+    app: str
+    state: str
+    committing: str = ""  # the state that the journal is just being told
+
+    @property
+    def step(self) -> str:
+        """Return the row of the table that this point belongs to."""
+        return self.state or (f"journal {self.committing}" if self.committing else "between actions")
+
+
+@dataclass
+class Strike:
+    """One fault at one point; keeps what it hit."""
+
+    point: Point
+    fault: str
+    hits: list[Hit] = field(default_factory=list)
+    struck: int = 0
+
+
+class _Driver:
+    """Stands before a driver and tells of each call of the port's methods."""
+
+    def __init__(self, port: str, kind: str, behind: Any, told: Callable[..., Any]) -> None:
+        self._port, self._kind, self._behind, self._told = port, kind, behind, told
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._behind, name)
+        if name.startswith("_") or name not in vars(PORTS[self._port]):
+            return method
+
+        def call(*args: Any, **more: Any) -> Any:
+            what = f"{self._port}.{name}"
+            if self._port == "hook":
+                what = f"{what} {args[0].point}"
+            return self._told(what, lambda: method(*args, **more), args)
+
+        return call
+
+
+class _InstantHooks:
+    """Hooks that do nothing: what a real one may do to the agent is tested where hooks are (tests/unit)."""
+
+    def run(self, hook: Hook, *_: Any) -> HookResult:
+        return HookResult(0, timed_out=False, output="")
+
+
+class Harness:
+    """Stands in every seam of one simulated host."""
+
+    def __init__(self, host: SimulatedHost, strike: Strike | None = None) -> None:
+        self.host, self.strike = host, strike
+        self.points: list[Point] = []
+        self._changes = self._calls = 0
+        host.extra_change = self._change
+        host.wrap = self._wrap
+
+    def _wrap(self, port: str, kind: str, driver: Any) -> Any:
+        return _Driver(port, kind, _InstantHooks() if port == "hook" else driver, self._call)
+
+    def _change(self, verb: str, path: Path) -> None:
+        if verb in ("start", "stop") and self.host.phase[1]:
+            return  # a service's: there as a call
+        self._changes += 1
+        point = self._note("change", self._changes, f"{verb} {_plain(path)}")
+        strike = self.strike
+        if strike is None or strike.struck or (point.kind, point.number) != (strike.point.kind, strike.point.number):
+            return
+        strike.struck += 1
+        if strike.fault == "killed":
+            raise Killed
+        self._fails(strike, retryable=strike.fault == "ENOSPC")
+        raise OSError(getattr(errno, strike.fault), "injected")
+
+    def _call(self, what: str, method: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        self._calls += 1
+        point = self._note("call", self._calls, what)
+        strike = self.strike
+        if strike is None or not _is_here(strike, point):
+            return method()
+        strike.struck += 1
+        if strike.fault.startswith("killed"):
+            if strike.fault != "killed before":
+                method()
+            raise Killed
+        hook = args[0] if what.startswith("hook") else None
+        if hook is None or hook.point in DECISIVE_HOOKS:
+            self._fails(strike)
+        if strike.fault in ("error", "error always"):
+            raise ServiceError(f"cannot {what}: injected")
+        if strike.fault == "bug":
+            raise RuntimeError(f"injected into {what}")
+        self.host.clock.advance(HANG_S)
+        if hook is not None:
+            return HookResult(None, timed_out=True, output="")
+        raise TimeoutError(errno.ETIMEDOUT, f"{what} did not end in time")
+
+    def _fails(self, strike: Strike, *, retryable: bool = False) -> None:
+        app, state = self.host.phase
+        if state and state != "settle":
+            strike.hits.append(Hit(app, State(state), Outcome.FAILED, retryable))
+
+    def _note(self, kind: str, number: int, label: str) -> Point:
+        app, state = self.host.phase
+        journal = getattr(self.host, "journal", None)
+        point = Point(kind, number, label, app, state, getattr(journal, "committing", ""))
+        self.points.append(point)
+        return point
+
+
+def _is_here(strike: Strike, point: Point) -> bool:
+    wanted = strike.point
+    if wanted.kind != "call":
+        return False
+    if strike.fault.endswith("always"):
+        here = (point.label, point.app, point.state) == (wanted.label, wanted.app, wanted.state)
+        return here and strike.struck < ALWAYS
+    return point.number == wanted.number and not strike.struck
+
+
+def _plain(path: Path) -> str:
+    return path.name if not path.name.startswith(".tmp-") else ".tmp"
+
+
+def settle(host: SimulatedHost, strike: Strike | None = None) -> None:
+    """Run until all is quiet, past probation and every retry; start a new agent wherever one ended."""
+    started = hasattr(host, "agent")
+    for _ in range(MOST_BOOTS):
+        try:
+            if not started:
+                host.boot()
+                host.agent.hint()
+                started = True
+            host.settle()
+            host.run(RETRY_S)
+            host.settle()
+            while host.journal.transactions():  # in probation
+                host.run(RETRY_S)
+        except (Killed, TowpathError, OSError):
+            started = False
+            if strike is not None:
+                _gave_up(host, strike)
+        else:
+            return
+    raise AssertionError(f"the host does not come to rest in {MOST_BOOTS} starts")
+
+
+def _gave_up(host: SimulatedHost, strike: Strike) -> None:
+    """Note that the next start of the app will be refused: it was tried as often as may be, and does not run."""
+    if not hasattr(host, "journal") or strike.hits:
+        return
+    for tx in host.journal.transactions():
+        if tx.state is State.SWITCHED and tx.attempts >= MAX_ATTEMPTS and host.world.running(tx.app) is None:
+            strike.hits.append(Hit(tx.app, tx.state, Outcome.FAILED))
+
+
+@contextmanager
+def watched(moment: Moment) -> Iterator[list[Point]]:
+    """Give the points of an undisturbed run from `moment`, after the host has come to rest."""
+    host = resume(moment)
+    harness = Harness(host)
+    settle(host)
+    yield harness.points
+
+
+def struck(moment: Moment, point: Point, fault: str) -> tuple[SimulatedHost, Strike]:
+    """Return the host after a run from `moment` with that fault, and what the fault hit."""
+    host, strike = resume(moment), Strike(point, fault)
+    Harness(host, strike)
+    settle(host, strike)
+    return host, strike
