@@ -392,7 +392,9 @@ def test_a_changed_file_is_drift_and_edited_configuration_is_not(host: Host) -> 
 
 def test_what_others_left_half_way_is_left_and_what_we_left_is_finished(host: Host) -> None:
     """After a cut, only packages that became half-way in that very call are configured."""
-    by_somebody(host, "1.0", name="sick", scripts={"postinst": "exit 1"})
+    (host.deb.root / "ill").touch()
+    by_somebody(host, "1.0", name="sick", scripts={"postinst": '[ ! -e "$DPKG_ROOT/ill" ]'})
+    (host.deb.root / "ill").unlink()  # from here on it could be configured, by whoever does
     once = 'if [ "$1" = triggered ] && [ -e "$DPKG_ROOT/kill" ]; then rm "$DPKG_ROOT/kill"; kill -9 $PPID; sleep 1; fi'
     by_somebody(host, "1.0", name="watcher", scripts={"postinst": once}, triggers="interest-noawait /opt/hello\n")
     assert (host.deb.state("sick"), host.deb.state("watcher")) == ("half-configured 1.0", "installed 1.0")
