@@ -25,13 +25,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from examples.loopback import EXAMPLES, Fleet, ask, clean_env
+from examples.loopback import EXAMPLES, Fleet, ask
 from examples.processes import free_ports, wait_for
 
 from bench.measure import median, note, report, span
 from bench.rollouts import states
 
 POLL_S = 0.005
+# An agent gives an app this search path and nothing of its own; another `python3` may take longer to start.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 @dataclass
@@ -98,7 +100,7 @@ def app_start_ms(app: Path, repeats: int) -> float:
         (port,) = free_ports(1)
         began = time.monotonic()
         argv = [str(app / "bin" / "serve"), "--port", str(port)]
-        process = subprocess.Popen(argv, env=clean_env(), cwd=app, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(argv, env=ENVIRONMENT, cwd=app, stdout=subprocess.DEVNULL)
         try:
             wait_for("the app answers", lambda port=port: ask(port), 20)
             times.append((time.monotonic() - began) * 1000)

@@ -11,13 +11,14 @@ error with systemd's own words, and the unit's last lines in the journal as evid
 Not handled here: user managers, template units, sockets and timers.
 """
 
+import contextlib
 import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from towpath.errors import InputError
-from towpath_agent.errors import ServiceError
+from towpath_agent.errors import ServiceError, StartError
 from towpath_agent.instance import SEARCH_PATH, Instance, ServiceState
 from towpath_agent.services.base import STOPPED
 from towpath_agent.system import process as processes
@@ -166,7 +167,8 @@ class SystemdService:
             if mark == _mark(instance):
                 said.append(_ended_how(unit, self._show(unit)))
                 words = ["--quiet", "--output=short-iso", f"--lines={_JOURNAL_LINES}", f"--unit={unit}"]
-                said.append(self._journalctl.call(*words, timeout_s=_CALL_TIMEOUT_S).output.strip())
+                with contextlib.suppress(StartError):  # a host without journald: what is known must not hide behind it
+                    said.append(self._journalctl.call(*words, timeout_s=_CALL_TIMEOUT_S).output.strip())
         return "\n".join(said)[-_MAX_EVIDENCE:].strip()
 
     def _unit(self, instance: Instance) -> tuple[str, str]:

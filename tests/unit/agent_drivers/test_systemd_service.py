@@ -151,6 +151,7 @@ def test_somebody_elses_unit_is_refused(host: Host, place: str, loaded: bool) ->
     }
 
 
+@pytest.mark.timeout(300)  # hundreds of calls of the fake, each a new Python
 def test_crash_at_any_operation_of_an_upgrade_is_survived(host: Host) -> None:
     """Killed before any file operation of stop and start, doing it again ends with the new unit and one copy."""
     one, other = host.instance("1"), host.instance("2", text=UNIT + "# new\n")
@@ -274,6 +275,16 @@ def test_start_that_fails_carries_the_journals_last_lines(host: Host) -> None:
         "unit hello.service is inactive, Result=success, ExecMainCode=0, ExecMainStatus=0, NRestarts=0",
         "hello.service: here stands what it printed",
     ]
+
+
+def test_missing_journalctl_does_not_hide_why_a_start_failed(host: Host) -> None:
+    """On a host without journald the error is still systemd's, its evidence how the unit ended."""
+    instance = host.instance(text="[Service]\nExecStart=/no/such/program\n")
+    service = host.service()
+    service._journalctl = ("no-such-journalctl",)
+    with pytest.raises(ServiceError, match="cannot start hello.service for hello: Job for") as caught:
+        service.start(instance)
+    assert caught.value.evidence.startswith("unit hello.service is inactive")
 
 
 def test_unit_that_ended_says_how(host: Host) -> None:
