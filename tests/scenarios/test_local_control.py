@@ -108,12 +108,20 @@ def test_a_held_host_begins_nothing_and_goes_on_by_itself_when_the_time_is_up(ho
 def test_the_server_is_told_of_a_hold_at_once_and_of_its_end(host: SimulatedHost) -> None:
     """By the very next sync, which is not waited for; the state of the apps goes before it."""
     running(host, "1.0.0")
-    syncs, reports = len(host.server.syncs), host.server.report_calls
+    syncs, known = len(host.server.syncs), []
+    plain = host.server.answer
+    assert plain is not None
+
+    def answer(nonce: bytes) -> bytes:
+        known.append([event.code for event in of_kind(host, "hold")])
+        return plain(nonce)
+
+    host.server.answer = answer
     hold(host, "hello")
     assert len(host.server.syncs) == syncs + 1
+    assert known == [["held"]], "what was reported came before the sync that tells of the hold"
     (one,) = host.server.syncs[-1].holds
     assert (one.app, one.by, one.reason) == ("hello", "ana", "the till is open")
-    assert host.server.report_calls > reports
     told(host, "release", "hello")
     assert host.server.syncs[-1].holds == ()
 
