@@ -128,6 +128,7 @@ def test_a_damaged_object_of_the_store_is_fetched_again(host: SimulatedHost) -> 
     host.run(MINUTE)
     assert is_whole(host)
     assert stored[0].read_bytes() == b"hello 1.0.0"
+    assert "drift-not-repaired" not in [event.code for event in drifts(host)]
 
 
 def test_what_cannot_be_put_back_is_told_once_and_healed_when_it_can(host: SimulatedHost) -> None:

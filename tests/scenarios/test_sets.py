@@ -183,14 +183,15 @@ def test_a_set_of_which_one_cannot_be_fetched_stays_as_it_is(host: SimulatedHost
 def test_one_of_a_set_that_falls_ill_in_probation_takes_all_back(host: SimulatedHost) -> None:
     """Probation is the set's, too, and lasts until the last of it has passed."""
     begun(host, *pair(host, 1))
-    host.fails_from["2.5.0"] = 20.0
+    host.fails_from["2.0.0"] = 20.0
     host.assign(*pair(host, 2), generation=2)
     host.settle()
     assert host.state("api").current_version == "2.0.0"
     host.run(120, lambda: host.serving("api") == "1.0.0")
     host.settle()
     assert (host.serving("api"), host.serving("worker")) == ("1.0.0", "1.5.0")
-    assert host.chain("api", "2.0.0") == [*GOOD, "Reverting", "Reverted"]
+    assert host.chain("worker", "2.5.0") == [*GOOD, "Reverting", "Reverted"]
+    assert starts(host)[-4:] == ["stop 2.5.0", "start 1.5.0", "stop 2.0.0", "start 1.0.0"]
 
 
 def test_a_newer_wish_for_one_of_a_set_starts_the_whole_set_anew(host: SimulatedHost) -> None:
