@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from torture.situations import situations, unsampled
 from torture.walk import walk
 
 LAYERS = ("steps", "disk", "syscalls", "power", "walk")
+_ALONE = "TORTURE_ALONE"
 OUT = Path("build/torture.json")
 Drawn = Callable[[list, str], list]
 
@@ -136,6 +138,18 @@ def _safely(play: Callable[[], list[str]]) -> list[str]:
         return [f"{type(error).__name__}: {error}"]
 
 
+def _alone(arguments: list[str]) -> None:
+    """Go on in a mount namespace of our own, where that can be had.
+
+    A namespace that somebody makes meanwhile (a container, a service with a private /tmp) copies every mount that it sees
+    and keeps it: what we cut and unmounted would live on there, and mounting again would give the dead filesystem back.
+    """
+    unshare = shutil.which("unshare")
+    if os.geteuid() == 0 and unshare is not None and _ALONE not in os.environ:
+        again = [unshare, "--mount", "--propagation", "private", sys.executable, "-m", "torture", *arguments]
+        os.execve(unshare, again, {**os.environ, _ALONE: "1"})
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0 where nothing was lost."""
     parser = argparse.ArgumentParser(prog="torture", description="Break the agent at every step and look what is left.")
@@ -182,4 +196,5 @@ def _jobs(layers: list[str], drawn: Drawn, options: argparse.Namespace, results:
 
 
 if __name__ == "__main__":
+    _alone(sys.argv[1:])
     sys.exit(main())
