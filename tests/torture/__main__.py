@@ -30,6 +30,8 @@ from torture.situations import situations, unsampled
 from torture.walk import walk
 
 LAYERS = ("steps", "disk", "syscalls", "power", "walk")
+# Cases of one story (and filesystem) that real processes play where nothing else is said: each costs seconds.
+REAL_CASES = 100
 _ALONE = "TORTURE_ALONE"
 OUT = Path("build/torture.json")
 Drawn = Callable[[list, str], list]
@@ -155,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="torture", description="Break the agent at every step and look what is left.")
     parser.add_argument("--sample", type=int, default=0, help="cases per situation, story and filesystem; 0: all")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--all", action="store_true", help=f"every system call, not {REAL_CASES} a story: many hours")
     parser.add_argument("--layers", default=",".join(LAYERS))
     parser.add_argument("--walks", type=int, default=3)
     parser.add_argument("--releases", type=int, default=300)
@@ -185,14 +188,18 @@ def _jobs(layers: list[str], drawn: Drawn, options: argparse.Namespace, results:
         yield from ((_steps, name, drawn) for name in situations())
     if "disk" in layers:
         yield from ((_disk, name, drawn, options.seed) for name in situations())
+    most = options.sample or (0 if options.all else REAL_CASES)
+    real = partial(_draw, seed=options.seed, sample=most)
+    if most and {"syscalls", "power"} & set(layers):
+        print(f"syscalls and power: at most {most} cases of each story and filesystem, drawn by the seed", flush=True)
     strace = syscalls.missing()
     for layer in ("syscalls", "power"):
         if layer in layers and strace:
             results.skip(layer, strace)
     if "syscalls" in layers and not strace:
-        yield from ((_syscalls, name, drawn) for name in syscalls.STORIES)
+        yield from ((_syscalls, name, real) for name in syscalls.STORIES)
     if "power" in layers and not strace:
-        yield from ((_power, kind, name, drawn) for kind in KINDS for name in syscalls.STORIES)
+        yield from ((_power, kind, name, real) for kind in KINDS for name in syscalls.STORIES)
 
 
 if __name__ == "__main__":
