@@ -42,7 +42,7 @@ test: $(STAMP)  ## all tests; engine, domain and contract must have every branch
 # SAMPLE=40 SEED=7 LAYERS=steps,disk,syscalls,power,walk WALKS=1 RELEASES=30: a part, or a run again. See docs/torture.md.
 torture: $(STAMP)  ## break the agent at every step: kills, full disks, power cuts; most of it as root
 	PYTHONPATH=tests $(BIN)/python -m torture $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(LAYERS),--layers $(LAYERS)) $(if $(WALKS),--walks $(WALKS)) $(if $(RELEASES),--releases $(RELEASES))
+	  $(if $(ALL),--all) $(if $(LAYERS),--layers $(LAYERS)) $(if $(WALKS),--walks $(WALKS)) $(if $(RELEASES),--releases $(RELEASES))
 
 demo: $(STAMP)  ## a server and five agents on loopback: deploy, prove, revert
 	$(BIN)/python examples/demo.py

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ from torture.situations import situations, unsampled
 from torture.walk import walk
 
 LAYERS = ("steps", "disk", "syscalls", "power", "walk")
+# Cases of one story (and filesystem) that real processes play where nothing else is said: each costs seconds.
+REAL_CASES = 100
+_ALONE = "TORTURE_ALONE"
 OUT = Path("build/torture.json")
 Drawn = Callable[[list, str], list]
 
@@ -136,11 +140,24 @@ def _safely(play: Callable[[], list[str]]) -> list[str]:
         return [f"{type(error).__name__}: {error}"]
 
 
+def _alone(arguments: list[str]) -> None:
+    """Go on in a mount namespace of our own, where that can be had.
+
+    A namespace that somebody makes meanwhile (a container, a service with a private /tmp) copies every mount that it sees
+    and keeps it: what we cut and unmounted would live on there, and mounting again would give the dead filesystem back.
+    """
+    unshare = shutil.which("unshare")
+    if os.geteuid() == 0 and unshare is not None and _ALONE not in os.environ:
+        again = [unshare, "--mount", "--propagation", "private", sys.executable, "-m", "torture", *arguments]
+        os.execve(unshare, again, {**os.environ, _ALONE: "1"})
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0 where nothing was lost."""
     parser = argparse.ArgumentParser(prog="torture", description="Break the agent at every step and look what is left.")
     parser.add_argument("--sample", type=int, default=0, help="cases per situation, story and filesystem; 0: all")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--all", action="store_true", help=f"every system call, not {REAL_CASES} a story: many hours")
     parser.add_argument("--layers", default=",".join(LAYERS))
     parser.add_argument("--walks", type=int, default=3)
     parser.add_argument("--releases", type=int, default=300)
@@ -171,15 +188,20 @@ def _jobs(layers: list[str], drawn: Drawn, options: argparse.Namespace, results:
         yield from ((_steps, name, drawn) for name in situations())
     if "disk" in layers:
         yield from ((_disk, name, drawn, options.seed) for name in situations())
+    most = options.sample or (0 if options.all else REAL_CASES)
+    real = partial(_draw, seed=options.seed, sample=most)
+    if most and {"syscalls", "power"} & set(layers):
+        print(f"syscalls and power: at most {most} cases of each story and filesystem, drawn by the seed", flush=True)
     strace = syscalls.missing()
     for layer in ("syscalls", "power"):
         if layer in layers and strace:
             results.skip(layer, strace)
     if "syscalls" in layers and not strace:
-        yield from ((_syscalls, name, drawn) for name in syscalls.STORIES)
+        yield from ((_syscalls, name, real) for name in syscalls.STORIES)
     if "power" in layers and not strace:
-        yield from ((_power, kind, name, drawn) for kind in KINDS for name in syscalls.STORIES)
+        yield from ((_power, kind, name, real) for kind in KINDS for name in syscalls.STORIES)
 
 
 if __name__ == "__main__":
+    _alone(sys.argv[1:])
     sys.exit(main())

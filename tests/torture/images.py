@@ -115,6 +115,20 @@ class Image:
             self.unmount()
             left.replace(self.live)
         self.mount()
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        """Raise ImageError where the mount gave the dead filesystem back, because somebody else still holds it."""
+        probe = self.at / ".alive"
+        try:
+            descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            probe.unlink()
+        except OSError as error:
+            raise ImageError(f"{self.at} is still the filesystem that was cut: {error}; who holds it?") from error
 
     def close(self) -> None:
         """Unmount and remove."""

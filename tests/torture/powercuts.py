@@ -30,7 +30,7 @@ class Cut:
         host.end_apps()
         self.image.cut()
         if not host.recover():
-            return ["the agent does not come to rest"]
+            return [f"the agent does not come to rest: {host.last_words}"]
         return host.wrong(set(self.it.killed))
 
 

@@ -87,6 +87,7 @@ class RealHost:
         )
         self.wishes: list[tuple[Release, int]] = []
         self._counter = 0
+        self.last_words = ""  # of the last agent: the evidence where it does not come to rest
 
     def enrol(self) -> None:
         """Write what enrolment leaves."""
@@ -147,16 +148,18 @@ class RealHost:
 
     def run(self, before: Sequence[str] = ()) -> int:
         """Run one agent to its end, perhaps under the command `before`; return its exit code."""
-        return subprocess.run(
+        done = subprocess.run(
             [*before, *self.argv()],
             env=environment(),
             cwd="/",
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=RUN_LIMIT_S,
             check=False,
-        ).returncode
+        )
+        words = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
+        self.last_words = f"exit code {done.returncode}: {' | '.join(words[-3:])}"
+        return done.returncode
 
     def recover(self) -> bool:
         """Start agents, as systemd would, until one comes to rest; False where none does."""

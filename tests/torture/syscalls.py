@@ -109,7 +109,7 @@ def play(it: Story, call: Call, fault: str) -> list[str]:
     code = it.host.run(inject(call, FAULTS[fault]))
     # Where nothing but the call failed, the agent may well have come to rest in that very run.
     if code != 0 and not it.host.recover():
-        return ["the agent does not come to rest"]
+        return [f"the agent does not come to rest: {it.host.last_words}"]
     wrong = it.host.wrong(set(it.killed if fault == "killed" else it.killed | it.failed))
     if not wrong and it.host.run() == 0:
         wrong = [f"after a second recovery: {line}" for line in it.host.wrong(set(it.killed | it.failed))]

@@ -50,7 +50,7 @@ class Walk:
                     self.said(f"  {number} of {releases} releases, {self.kills} kills, {self.cuts} power cuts")
             self._end()
             if not self.host.recover():
-                return ["the agent does not come to rest"]
+                return [f"the agent does not come to rest: {self.host.last_words}"]
             return self.host.wrong({self.good})
         finally:
             self._end()
