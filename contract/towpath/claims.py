@@ -40,8 +40,18 @@ def _unit(release: Release, _parameters: Mapping[str, Value]) -> Iterator[str]:
     yield PurePosixPath(str(release.run.options["unit"])).name
 
 
+def _package(release: Release, parameters: Mapping[str, Value]) -> Iterator[str]:
+    """Yield the package where the publisher named it; otherwise only the installer learns it, from the package."""
+    if "package" in release.install.options:
+        yield render(str(release.install.options["package"]), parameters)
+
+
 # Driver kind to (claim kind, values). What is not listed claims nothing.
-_INSTALLER_CLAIMS: Mapping[str, tuple[str, Values]] = {"file": ("path", _path)}
+_INSTALLER_CLAIMS: Mapping[str, tuple[str, Values]] = {
+    "file": ("path", _path),
+    "deb": ("package", _package),
+    "rpm": ("package", _package),
+}
 _SERVICE_CLAIMS: Mapping[str, tuple[str, Values]] = {"systemd": ("unit", _unit)}
 
 

@@ -171,7 +171,8 @@ class Local:
         if tx is not None and tx.state is not State.CONFIRMED:
             raise InputError(f"cannot retry {app}: it is under way already ({tx.state})", code="under-way")
         if failure is not None:
-            self._journal.forget_failure(app)
+            for name in (app, *(mate.app for mate in failure.mates)):  # what failed as a set is tried again as a set
+                self._journal.forget_failure(name)
             what = failure.wish.version or "its removal"
             agent.tell("retry", app, f"told by {by} to try {what} again; it had {failure.verdict}: {failure.reason}")
             line = f"{app}: {what} is tried again where the server still wants it; see: towpath-agent explain {app}"

@@ -145,7 +145,7 @@ class SystemdService:
         """Return what is wrong with the unit's files, or that it was masked or disabled."""
         unit, text = self._unit(instance)
         facts = self._show(unit)
-        if facts.get("LoadState") == "masked" or self._files.read_link(self._unit_dir / unit) is not None:
+        if facts.get("LoadState") == "masked" or self._files.read_link(self._unit_dir / unit) == "/dev/null":
             return f"unit {unit} is masked"
         wanted = {
             self._unit_dir / unit: text,
@@ -154,7 +154,7 @@ class SystemdService:
         for path, content in wanted.items():
             if not self._files.exists(path):
                 return f"{path} is gone"
-            if not self._holds(path, content.encode("utf-8", "surrogateescape")):
+            if self._files.read_link(path) is not None or not self._holds(path, _encoded(content)):
                 return f"{path} was changed"
         if _wants_enabling(text) and facts.get("UnitFileState") != "enabled":
             return f"unit {unit} is {facts.get('UnitFileState') or 'not enabled'}, its release wants it enabled"

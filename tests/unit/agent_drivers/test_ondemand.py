@@ -46,8 +46,8 @@ class Recording:
         self.calls.append("verify")
         return True
 
-    def prune(self, _app_dir: Path, keep: int) -> list[str]:
-        self.calls.append(f"prune {keep}")
+    def prune(self, _app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
+        self.calls.append(f"prune {keep} {keep_bytes}")
         return ["gone"]
 
 
@@ -68,7 +68,7 @@ def test_every_call_reaches_the_one_that_is_loaded_once(tmp_path: Path) -> None:
     installer.switch(plan, "before")
     installer.unswitch(plan)
     assert (installer.verify(plan), installer.prune(tmp_path, 2)) == (True, ["gone"])
-    assert [it.calls for it in loaded] == [["stage", "switch before", "unswitch", "verify", "prune 2"]]
+    assert [it.calls for it in loaded] == [["stage", "switch before", "unswitch", "verify", "prune 2 0"]]
 
 
 def test_the_real_ones_can_be_loaded() -> None:

@@ -222,4 +222,4 @@ def test_the_fake_manager_of_other_tests_answers_the_probe(tmp_path: Path) -> No
     (root / "state.json").write_text(json.dumps(state))
     program = (sys.executable, "-I", "-S", str(Path(__file__).parents[2] / "fakes/systemctl.py"), "--root", str(root))
     seen = check(UnitProbe(Files(), SystemClock(), systemctl=program), {"unit": "app.service"}, tmp_path)
-    assert seen == ProbeResult(False, "unit app.service: failed (failed), result exit-code, 0 restarts")
+    assert seen == ProbeResult(False, "unit app.service: failed (failed), result signal, 0 restarts")

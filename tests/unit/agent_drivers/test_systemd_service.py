@@ -216,9 +216,9 @@ def _edit_drop_in(host: Host) -> None:
     [
         (_mask, "hello.service is masked"),
         (_link, "hello.service was changed"),
-        (_disable, "hello.service is not enabled"),
+        (_disable, "unit hello.service is disabled, its release wants it enabled"),
         (lambda host: (host.units / "hello.service").write_text("[Service]\n"), "hello.service was changed"),
-        (lambda host: (host.units / "hello.service").unlink(), "hello.service was changed"),
+        (lambda host: (host.units / "hello.service").unlink(), "hello.service is gone"),
         (_edit_drop_in, "50-towpath.conf was changed"),
     ],
 )

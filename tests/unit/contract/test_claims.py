@@ -29,3 +29,11 @@ def test_a_file_claims_its_rendered_path_and_a_unit_its_name() -> None:
     found = claims(release, {"name": "hello"})
     assert found == {Claim("path", "/etc/hello.conf"), Claim("unit", "hello.service")}
     assert sorted(map(str, found)) == ["path /etc/hello.conf", "unit hello.service"]
+
+
+def test_a_package_is_claimed_where_its_publisher_named_it() -> None:
+    """Two apps cannot both install one package; where no name is declared, the installer finds out."""
+    for kind in ("deb", "rpm"):
+        named = replace(RELEASE, install=Install(kind, {"package": "nginx"}))
+        assert claims(named, {}) == frozenset({Claim("package", "nginx")})
+        assert claims(replace(RELEASE, install=Install(kind)), {}) == frozenset()
