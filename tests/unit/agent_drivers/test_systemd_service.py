@@ -18,6 +18,7 @@ from towpath_agent.services.systemd import SystemdService, _span_s
 from towpath_agent.system import process as processes
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
+from towpath_agent.system.systemctl import Systemctl
 
 SYSTEMCTL = Path(__file__).parents[2] / "fakes" / "systemctl.py"
 UNIT = "[Service]\nExecStart=app --port ${PORT}\n[Install]\nWantedBy=multi-user.target\n"
@@ -281,7 +282,7 @@ def test_missing_journalctl_does_not_hide_why_a_start_failed(host: Host) -> None
     """On a host without journald the error is still systemd's, its evidence how the unit ended."""
     instance = host.instance(text="[Service]\nExecStart=/no/such/program\n")
     service = host.service()
-    service._journalctl = ("no-such-journalctl",)
+    service._journalctl = Systemctl(SystemClock(), search_path="/nowhere", program=("no-such-journalctl",))
     with pytest.raises(ServiceError, match="cannot start hello.service for hello: Job for") as caught:
         service.start(instance)
     assert caught.value.evidence.startswith("unit hello.service is inactive")
