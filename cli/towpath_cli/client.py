@@ -82,6 +82,7 @@ class Client:
         self._hosts = rpc.HostsStub(self._channel)
         self._releases = rpc.ReleasesStub(self._channel)
         self._assignments = rpc.AssignmentsStub(self._channel)
+        self._rollouts = rpc.RolloutsStub(self._channel)
         self._audit = rpc.AuditStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -203,18 +204,12 @@ class Client:
 
     def deploy(self, order: model.DeployOrder) -> model.Deployed:
         """Make an assignment."""
-        request = pb.DeployRequest(
-            app=order.app,
-            version=order.version,
-            environment=order.environment,
-            selector=order.selector,
-            max_unavailable=order.max_unavailable,
-            max_failures=order.max_failures,
-            progress_deadline_ms=order.progress_deadline_ms,
-            whole_environment=order.whole_environment,
-        )
-        answer: pb.DeployResponse = self._call(self._assignments.Deploy, request)
-        return model.Deployed(answer.assignment, answer.generation, answer.hosts, answer.unchanged)
+        return _deployed(self._call(self._assignments.Deploy, _deploy_request(order)))
+
+    def promote(self, source: str, order: model.DeployOrder) -> model.Deployed:
+        """Deploy what is proven in the environment `source`; the order's version is empty."""
+        request = pb.PromoteRequest(source=source, deploy=_deploy_request(order))
+        return _deployed(self._call(self._rollouts.Promote, request))
 
     def undeploy(self, app: str, environment: str) -> int:
         """Remove the assignments of an app in an environment; return how many there were."""
@@ -225,9 +220,25 @@ class Client:
     def get_assignment(self, assignment: str, deadline_s: float | None = None) -> model.Rollout:
         """Return an assignment and the progress of its hosts."""
         request = pb.GetAssignmentRequest(assignment=assignment)
-        a: pb.GetAssignmentResponse = self._call(self._assignments.GetAssignment, request, deadline_s)
-        hosts = tuple(_progress(host) for host in a.hosts)
-        return model.Rollout(a.assignment, a.app, a.version, a.environment, a.state, a.reason, hosts)
+        return _rollout(self._call(self._assignments.GetAssignment, request, deadline_s))
+
+    def list_rollouts(self, app: str, environment: str, *, history: bool) -> list[model.Rollout]:
+        """Return rollouts, newest first; empty `app` and `environment` mean all."""
+        request = pb.ListRolloutsRequest(app=app, environment=environment, history=history)
+        answer: pb.ListRolloutsResponse = self._call(self._rollouts.ListRollouts, request)
+        return [_rollout(one) for one in answer.rollouts]
+
+    def steer(self, rollout: str, verb: str, reason: str) -> model.Steered:
+        """Do `verb` to a rollout; return it afterwards."""
+        request = pb.SteerRolloutRequest(rollout=rollout, verb=verb, reason=reason)
+        return _steered(self._call(self._rollouts.SteerRollout, request))
+
+    def undo(self, app: str, environment: str, selector: Mapping[str, str] | None) -> model.Steered:
+        """Take an app back to the release before; `selector` None: the only rule there."""
+        request = pb.UndoRequest(
+            app=app, environment=environment, selector=selector or {}, by_rule=selector is not None
+        )
+        return _steered(self._call(self._rollouts.Undo, request))
 
     def status(self, app: str) -> list[model.StatusRow]:
         """Return what runs where; an empty `app` means all."""
@@ -260,6 +271,56 @@ def _host(host: pb.Host) -> model.Host:
     )
 
 
+def _deploy_request(order: model.DeployOrder) -> pb.DeployRequest:
+    return pb.DeployRequest(
+        app=order.app,
+        version=order.version,
+        environment=order.environment,
+        selector=order.selector,
+        max_unavailable=order.max_unavailable,
+        max_failures=order.max_failures,
+        progress_deadline_ms=order.progress_deadline_ms,
+        whole_environment=order.whole_environment,
+        waves=[pb.Wave(what=one.what, soak_ms=one.soak_ms, manual=one.manual) for one in order.waves],
+        max_failure_share=order.max_failure_share,
+        on_breach=order.on_breach,
+        allow_empty=order.allow_empty,
+    )
+
+
+def _deployed(answer: pb.DeployResponse) -> model.Deployed:
+    return model.Deployed(answer.assignment, answer.generation, answer.hosts, answer.unchanged, answer.version)
+
+
+def _steered(a: pb.SteerRolloutResponse) -> model.Steered:
+    return model.Steered(a.assignment, a.app, a.version, a.environment, a.state, a.reason, a.wave)
+
+
+def _rollout(a: pb.GetAssignmentResponse) -> model.Rollout:
+    waves = tuple(
+        model.WaveProgress(w.number, w.text, w.state, w.waits, w.soak_until_unix_ms, dict(w.phases)) for w in a.waves
+    )
+    return model.Rollout(
+        assignment=a.assignment,
+        app=a.app,
+        version=a.version,
+        environment=a.environment,
+        state=a.state,
+        reason=a.reason,
+        hosts=tuple(_progress(host) for host in a.hosts),
+        waves=waves,
+        wave=a.wave,
+        generation=a.generation,
+        selector=dict(a.selector),
+        created_by=a.created_by,
+        created_unix_ms=a.created_unix_ms,
+        max_unavailable=a.max_unavailable,
+        max_failures=a.max_failures,
+        max_failure_share=a.max_failure_share,
+        on_breach=a.on_breach,
+    )
+
+
 def _progress(host: pb.HostProgress) -> model.HostProgress:
     return model.HostProgress(
         host=host.host,
@@ -271,4 +332,5 @@ def _progress(host: pb.HostProgress) -> model.HostProgress:
         health=host.state.health,
         verdict=host.state.verdict,
         reason=host.reason or host.state.reason,
+        wave=host.wave,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from towpath.holds import Hold
 from towpath.parameters import Value
 from towpath.reports import AppState, Event
+from towpath.waves import Wave
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,10 @@ class DeployOrder:
     max_unavailable: int = 0
     max_failures: int = 0
     progress_deadline_ms: int = 0
+    waves: tuple[Wave, ...] = ()
+    max_failure_share: int = 0
+    on_breach: str = ""
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +100,15 @@ class Deployed:
     generation: int
     hosts: int
     unchanged: bool
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HostProgress:
-    """One host of a rollout. `phase`: waiting, held, in_flight, healthy, failed, inconclusive or offline."""
+    """One host of a rollout; `wave` counts from 0.
+
+    `phase`: waiting, held, in_flight, healthy, failed, inconclusive, offline, going_back or back.
+    """
 
     host: str
     online: bool
@@ -110,11 +119,32 @@ class HostProgress:
     health: str
     verdict: str
     reason: str
+    wave: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaveProgress:
+    """One wave of a rollout. `state`: passed, open, soaking or closed; `waits`: what keeps the newest open one."""
+
+    number: int
+    text: str
+    state: str
+    waits: str
+    soak_until_unix_ms: int
+    phases: Mapping[str, int]
+
+    @property
+    def hosts(self) -> int:
+        """Return how many hosts are in it."""
+        return sum(self.phases.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """An assignment and its hosts. `state`: rolling, done, halted, superseded or removed."""
+    """An assignment, its hosts and its waves; `wave` is the newest open one, from 0.
+
+    `state`: rolling, paused, done, halted, reverting, reverted, cancelled, superseded or removed.
+    """
 
     assignment: str
     app: str
@@ -123,6 +153,29 @@ class Rollout:
     state: str
     reason: str
     hosts: tuple[HostProgress, ...]
+    waves: tuple[WaveProgress, ...] = ()
+    wave: int = 0
+    generation: int = 0
+    selector: Mapping[str, str] = field(default_factory=dict)
+    created_by: str = ""
+    created_unix_ms: int = 0
+    max_unavailable: int = 0
+    max_failures: int = 0
+    max_failure_share: int = 0
+    on_breach: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """A rollout after an operator's act."""
+
+    assignment: str
+    app: str
+    version: str
+    environment: str
+    state: str
+    reason: str
+    wave: int
 
 
 @dataclass(frozen=True, slots=True)

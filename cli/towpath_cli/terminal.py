@@ -1,4 +1,4 @@
-"""The parts that need a terminal: drawn tables, a live table of a rollout, a progress bar. Only these load rich."""
+"""The parts that need a terminal: drawn tables, a live tree of a rollout, a progress bar. Only these load rich."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,8 +6,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
+
+from towpath_cli.following import FINISHED, headline, told
+from towpath_cli.model import Rollout
+from towpath_cli.output import clean
+from towpath_cli.watch import describe
+
+BAR_WIDTH = 30
 
 _COLOURS = {
     "healthy": "green",
@@ -38,13 +47,28 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(build_table(columns, rows))
 
 
+def build_tree(rollout: Rollout) -> Tree:
+    """Return a rollout as a tree: a bar per wave, and below it the hosts that failed or move, with their reasons."""
+    tree = Tree(Text(headline(rollout), style="bold"))
+    for wave in rollout.waves:
+        line = Table.grid(padding=(0, 1))
+        finished = sum(number for phase, number in wave.phases.items() if phase in FINISHED)
+        bar = ProgressBar(total=max(1, wave.hosts), completed=finished, width=BAR_WIDTH)
+        said = f"{finished} of {wave.hosts} {wave.state}" + (f", {wave.waits}" if wave.waits else "")
+        line.add_row(Text(f"{wave.number + 1} {wave.text}"), bar, Text(clean(said)))
+        branch = tree.add(line)
+        for host in told([one for one in rollout.hosts if one.wave == wave.number]):
+            branch.add(Text(describe(host), style=_COLOURS.get(host.phase, "")))
+    return tree
+
+
 @contextmanager
-def live_table(columns: Sequence[str]) -> Iterator[Callable[[Sequence[Sequence[str]]], None]]:
-    """Yield a function that redraws the table in place."""
+def live_tree() -> Iterator[Callable[[Rollout], None]]:
+    """Yield a function that redraws a rollout in place."""
     with Live(console=Console(), refresh_per_second=10, transient=True) as live:
 
-        def show(rows: Sequence[Sequence[str]]) -> None:
-            live.update(build_table(columns, rows))
+        def show(rollout: Rollout) -> None:
+            live.update(build_tree(rollout))
 
         yield show
 

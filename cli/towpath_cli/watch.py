@@ -41,7 +41,7 @@ def verdict(rollout: Rollout) -> Result | None:
     """Return how the rollout ended, or None while it goes on."""
     phases = [host.phase for host in rollout.hosts]
     match rollout.state:
-        case "superseded" | "removed":
+        case "superseded" | "removed" | "reverted" | "cancelled":
             return Result.FAILED
         case "halted":
             return None if any(h.phase == "in_flight" and h.online for h in rollout.hosts) else Result.FAILED
@@ -60,8 +60,9 @@ def wait(
     timeout_ms: int,
     show: Callable[[Rollout], None],
     note: Callable[[str], None],
+    judge: Callable[[Rollout], Result | None] = verdict,
 ) -> Outcome:
-    """Poll `get(deadline in seconds)` until the rollout ended or `timeout_ms` is over."""
+    """Poll `get(deadline in seconds)` until `judge` says how it ended, or `timeout_ms` is over."""
     began = world.monotonic()
     end = began + timeout_ms / 1000
     pause = FIRST_PAUSE_SECONDS
@@ -80,7 +81,7 @@ def wait(
                 rollout = seen
                 pause = FIRST_PAUSE_SECONDS
                 show(seen)
-            result = verdict(seen)
+            result = judge(seen)
             if result is not None:
                 return Outcome(result, seen, world.monotonic() - began)
         left = end - world.monotonic()

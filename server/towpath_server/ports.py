@@ -15,6 +15,7 @@ from towpath_server.domain.model import (
     Host,
     PublishedRelease,
     ReportedApp,
+    Retreat,
     RolloutState,
     TokenUse,
 )
@@ -131,6 +132,10 @@ class Transaction(Protocol):
         """Set where an assignment stands; unknown ids are ignored."""
         ...
 
+    def put_assignment(self, assignment: Assignment) -> None:
+        """Replace the row with the same id. InputError `not-found` where there is none, `exists` for its generation."""
+        ...
+
     def assignment(self, assignment_id: str) -> Assignment | None:
         """Return one assignment."""
         ...
@@ -159,6 +164,18 @@ class Transaction(Protocol):
 
     def admitted_to(self, host_ids: Collection[str]) -> dict[str, set[str]]:
         """Return host id to the ids of the assignments that let it in; hosts without any are there with none."""
+        ...
+
+    def retreat(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        """Note that hosts were told to go back from an assignment; one that was told already keeps its time."""
+        ...
+
+    def arrive(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        """Note that hosts have gone back; unknown ones are ignored."""
+        ...
+
+    def retreats(self, assignment_id: str) -> dict[str, Retreat]:
+        """Return host id to its retreat from this assignment."""
         ...
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:

@@ -12,14 +12,17 @@ from towpath.errors import Broken, InputError
 from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
+from towpath.waves import Wave
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
     EnrolmentToken,
     Host,
     HostStatus,
+    OnBreach,
     PublishedRelease,
     ReportedApp,
+    Retreat,
     RolloutState,
     TokenUse,
 )
@@ -232,6 +235,53 @@ def test_assignments_are_listed_newest_first_and_generations_never_repeat(storag
         assert tx.assignment("a3") == assignment(3, app="other", state=RolloutState.REMOVED, reason="by operator")
         assert tx.assignment("a2") is None
         assert tx.next_generation() == 9
+
+
+def test_an_assignment_is_replaced_as_a_whole(storage: Storage) -> None:
+    """Waves, limits and place in them come back as they went in; a generation belongs to one; unknown ones are refused."""
+    after = assignment(
+        5,
+        id="a1",
+        state=RolloutState.REVERTING,
+        reason="1 of 1 failed",
+        waves=(Wave("canary", 600_000), Wave("10%", manual=True), Wave("100%")),
+        wave=1,
+        wave_done_unix_ms=7,
+        max_failure_share=500,
+        on_breach=OnBreach.REVERT,
+        excused=("x", "y"),
+        resumed_unix_ms=8,
+        done_unix_ms=9,
+    )
+    with storage.transaction() as tx:
+        tx.add_assignment(assignment(1))
+        tx.add_assignment(assignment(2))
+        tx.put_assignment(after)
+    with storage.transaction() as tx:
+        assert tx.assignment("a1") == after
+        assert [one.id for one in tx.assignments()] == ["a1", "a2"]
+        assert tx.next_generation() == 6
+    for wrong, code in ((assignment(7, id="nobody"), "not-found"), (assignment(2, id="a1"), "exists")):
+        with pytest.raises(InputError) as caught, storage.transaction() as tx:
+            tx.put_assignment(wrong)
+        assert caught.value.code == code
+
+
+def test_retreats_keep_their_first_time_and_their_arrival(storage: Storage) -> None:
+    """Telling a host twice changes nothing; an arrival of somebody who was never told neither; each rollout has its own."""
+    many = [f"m{number}" for number in range(1_200)]
+    with storage.transaction() as tx:
+        tx.retreat("a1", ["x", "y", *many], 5)
+        tx.retreat("a1", ["x"], 9)
+        tx.retreat("a2", ["x"], 6)
+        tx.arrive("a1", ["y", "nobody", *many], 7)
+    with storage.transaction() as tx:
+        found = tx.retreats("a1")
+        assert (found["x"], found["y"]) == (Retreat("a1", "x", 5), Retreat("a1", "y", 5, 7))
+        assert set(found) == {"x", "y", *many}
+        assert {found[one].arrived_unix_ms for one in many} == {7}
+        assert tx.retreats("a2") == {"x": Retreat("a2", "x", 6)}
+        assert tx.retreats("a3") == {}
 
 
 def test_admissions_keep_their_first_time(storage: Storage) -> None:

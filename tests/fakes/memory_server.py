@@ -18,6 +18,7 @@ from towpath_server.domain.model import (
     Host,
     PublishedRelease,
     ReportedApp,
+    Retreat,
     RolloutState,
     TokenUse,
 )
@@ -34,6 +35,7 @@ class Rows:
     _releases: dict[tuple[str, str], PublishedRelease] = field(default_factory=dict)
     _assignments: dict[str, Assignment] = field(default_factory=dict)
     _admissions: dict[tuple[str, str], int] = field(default_factory=dict)
+    _retreats: dict[tuple[str, str], Retreat] = field(default_factory=dict)
     _events: dict[str, list[Event]] = field(default_factory=dict)
     _states: dict[tuple[str, str], ReportedApp] = field(default_factory=dict)
     _audit: list[AuditEntry] = field(default_factory=list)
@@ -128,6 +130,15 @@ class Rows:
         if assignment_id in self._assignments:
             self._assignments[assignment_id] = replace(self._assignments[assignment_id], state=state, reason=reason)
 
+    def put_assignment(self, assignment: Assignment) -> None:
+        if assignment.id not in self._assignments:
+            raise InputError(f"cannot change assignment {assignment.id}: there is none with its id", code="not-found")
+        others = {one.generation for one in self._assignments.values() if one.id != assignment.id}
+        if assignment.generation in others:
+            raise InputError(f"cannot change assignment {assignment.id}: its generation is taken", code="exists")
+        self._assignments[assignment.id] = assignment
+        self._numbers["generation"] = max(self.number("generation"), assignment.generation)
+
     def assignment(self, assignment_id: str) -> Assignment | None:
         return self._assignments.get(assignment_id)
 
@@ -160,6 +171,18 @@ class Rows:
 
     def admitted_to(self, host_ids: Collection[str]) -> dict[str, set[str]]:
         return {host_id: {of for of, who in self._admissions if who == host_id} for host_id in host_ids}
+
+    def retreat(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        for host_id in host_ids:
+            self._retreats.setdefault((assignment_id, host_id), Retreat(assignment_id, host_id, at_unix_ms))
+
+    def arrive(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        for key in [(assignment_id, host_id) for host_id in host_ids]:
+            if key in self._retreats:
+                self._retreats[key] = replace(self._retreats[key], arrived_unix_ms=at_unix_ms)
+
+    def retreats(self, assignment_id: str) -> dict[str, Retreat]:
+        return {host_id: one for (of, host_id), one in self._retreats.items() if of == assignment_id}
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:
         mine = self._events.setdefault(host_id, [])

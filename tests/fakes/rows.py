@@ -6,7 +6,7 @@ from typing import Any
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import Assignment, Host, RolloutState
-from towpath_server.domain.rolling import HostView, RolloutView
+from towpath_server.domain.standing import HostView, RolloutView
 
 DIGEST = b"d" * 32
 OLD_DIGEST = b"o" * 32

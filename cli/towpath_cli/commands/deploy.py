@@ -3,21 +3,24 @@
 `deploy --wait` exits 0 when the release is proven healthy, 1 when it failed or was reverted, 2 on time-out.
 """
 
-from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
 
 import click
 
 from towpath.errors import InputError
 from towpath.names import check_app, check_environment, check_labels, check_version
+from towpath.waves import words
 from towpath_cli.client import Client
-from towpath_cli.model import Deployed, DeployOrder, Rollout
+from towpath_cli.following import COLUMNS, follow, host_rows
+from towpath_cli.model import Deployed, DeployOrder
 from towpath_cli.options import DURATION, Operator, operator_command, pairs
-from towpath_cli.output import cell, count, echo_json, echo_table, say_error
-from towpath_cli.watch import ChangeLines, Outcome, Result, wait
+from towpath_cli.output import count, echo_json, echo_table, say_error
+from towpath_cli.policy import policy, policy_options
+from towpath_cli.watch import Outcome, Result
 
 TIMEOUT_MS = 600_000
 INTERRUPTED = 130
-COLUMNS = ("host", "phase", "current", "state", "health", "reason")
 
 
 @click.command()
@@ -26,17 +29,7 @@ COLUMNS = ("host", "phase", "current", "state", "health", "reason")
 @click.option("--environment", required=True, metavar="E", help="Where.")
 @click.option("--select", "selector", multiple=True, metavar="K=V", help="Hosts with this label; all of them must fit.")
 @click.option("--all-hosts", is_flag=True, help="Every host of the environment.")
-@click.option(
-    "--max-unavailable", type=click.IntRange(1), default=None, help="Hosts in flight at once [a quarter of them]."
-)
-@click.option(
-    "--max-failures",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Halt when more hosts than this failed.",
-)
-@click.option("--progress-deadline", type=DURATION, default=None, help="Silence of a host in flight that is a failure.")
+@policy_options
 @click.option("--wait", "waits", is_flag=True, help="Wait until the hosts have proven it: exit 0, 1 (failed) or 2.")
 @click.option("--timeout", type=DURATION, default=TIMEOUT_MS, show_default="10m", help="The longest wait.")
 @operator_command
@@ -48,11 +41,9 @@ def deploy(
     environment: str,
     selector: tuple[str, ...],
     all_hosts: bool,
-    max_unavailable: int | None,
-    max_failures: int,
-    progress_deadline: int | None,
     waits: bool,
     timeout: int,
+    **limits: Any,
 ) -> None:
     """Have hosts run a release: VERSION of APP, also on hosts that enrol later."""
     labels = check_labels(pairs(selector, "selector"))
@@ -68,20 +59,27 @@ def deploy(
         environment=check_environment(environment),
         selector=labels,
         whole_environment=all_hosts,
-        max_unavailable=max_unavailable or 0,
-        max_failures=max_failures,
-        progress_deadline_ms=progress_deadline or 0,
+        **policy(**limits),
     )
     with operator.connect() as client:
-        deployed = client.deploy(order)
-        if not waits:
-            _tell(operator, order, deployed)
-            return
-        try:
-            outcome = _wait(operator, client, order, deployed, timeout)
-        except KeyboardInterrupt:
-            say_error(f"interrupted; the rollout goes on, see: towpath status {app}")
-            click.get_current_context().exit(INTERRUPTED)
+        finish(operator, client, order, client.deploy(order), waits=waits, timeout_ms=timeout)
+
+
+def finish(
+    operator: Operator, client: Client, order: DeployOrder, deployed: Deployed, *, waits: bool, timeout_ms: int
+) -> None:
+    """Say what was assigned; where it `waits`, follow it to its end and exit with the code of that."""
+    order = replace(order, version=deployed.version or order.version)
+    if not waits:
+        _tell(operator, order, deployed)
+        return
+    if not deployed.hosts:
+        click.echo(f"no host of {order.environment} fits yet; waiting for one", err=True)
+    try:
+        outcome = follow(operator, client, deployed.assignment, timeout_ms=timeout_ms)
+    except KeyboardInterrupt:
+        say_error(f"interrupted; the rollout goes on, see: towpath status {order.app}")
+        click.get_current_context().exit(INTERRUPTED)
     _report(operator, order, deployed, outcome)
     click.get_current_context().exit(outcome.result)
 
@@ -96,6 +94,8 @@ def _tell(operator: Operator, order: DeployOrder, deployed: Deployed) -> None:
     else:
         click.echo(f"{name}: assigned to {count(deployed.hosts, 'host')} of {order.environment}")
     click.echo(f"see: towpath status {order.app}")
+    if len(order.waves) > 1 and not deployed.unchanged:
+        click.echo(f"in {len(order.waves)} waves ({words(order.waves)}): towpath rollout watch {deployed.assignment}")
 
 
 def _facts(deployed: Deployed) -> dict[str, object]:
@@ -105,41 +105,6 @@ def _facts(deployed: Deployed) -> dict[str, object]:
         "hosts": deployed.hosts,
         "unchanged": deployed.unchanged,
     }
-
-
-def _wait(operator: Operator, client: Client, order: DeployOrder, deployed: Deployed, timeout_ms: int) -> Outcome:
-    def note(text: str) -> None:
-        click.echo(text, err=True)
-
-    if not deployed.hosts:
-        note(f"no host of {order.environment} fits yet; waiting for one")
-    live = operator.world.is_tty() and not operator.json
-    with ExitStack() as stack:
-        if live:
-            from towpath_cli.terminal import live_table  # noqa: PLC0415 - rich is loaded only where it is seen
-
-            draw = stack.enter_context(live_table(COLUMNS))
-
-            def show(rollout: Rollout) -> None:
-                draw([[cell(value) for value in row] for row in _rows(rollout)])
-        else:
-            lines = ChangeLines()
-
-            def show(rollout: Rollout) -> None:
-                for line in lines.changes(rollout):
-                    click.echo(line, err=operator.json)
-
-        return wait(
-            lambda seconds: client.get_assignment(deployed.assignment, seconds),
-            world=operator.world,
-            timeout_ms=timeout_ms,
-            show=show,
-            note=note,
-        )
-
-
-def _rows(rollout: Rollout) -> list[tuple[object, ...]]:
-    return [tuple(getattr(host, column) for column in COLUMNS) for host in rollout.hosts]
 
 
 def _report(operator: Operator, order: DeployOrder, deployed: Deployed, outcome: Outcome) -> None:
@@ -160,7 +125,7 @@ def _report(operator: Operator, order: DeployOrder, deployed: Deployed, outcome:
             | {"hosts": hosts}
         )
     elif rollout is not None and hosts:
-        echo_table(operator.world, COLUMNS, _rows(rollout))
+        echo_table(operator.world, COLUMNS, host_rows(rollout))
     healthy = [host for host in hosts if host.phase == "healthy"]
     name = f"{order.app} {order.version}"
     if outcome.result is Result.HEALTHY:

@@ -265,7 +265,7 @@ class ListReleasesResponse(_message.Message):
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseInfo, _Mapping]]] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment")
+    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -281,6 +281,10 @@ class DeployRequest(_message.Message):
     MAX_FAILURES_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     WHOLE_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    WAVES_FIELD_NUMBER: _ClassVar[int]
+    MAX_FAILURE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    ON_BREACH_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_EMPTY_FIELD_NUMBER: _ClassVar[int]
     app: str
     version: str
     environment: str
@@ -289,19 +293,35 @@ class DeployRequest(_message.Message):
     max_failures: int
     progress_deadline_ms: int
     whole_environment: bool
-    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ...) -> None: ...
+    waves: _containers.RepeatedCompositeFieldContainer[Wave]
+    max_failure_share: int
+    on_breach: str
+    allow_empty: bool
+    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., allow_empty: _Optional[bool] = ...) -> None: ...
+
+class Wave(_message.Message):
+    __slots__ = ("what", "soak_ms", "manual")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    SOAK_MS_FIELD_NUMBER: _ClassVar[int]
+    MANUAL_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    soak_ms: int
+    manual: bool
+    def __init__(self, what: _Optional[str] = ..., soak_ms: _Optional[int] = ..., manual: _Optional[bool] = ...) -> None: ...
 
 class DeployResponse(_message.Message):
-    __slots__ = ("assignment", "generation", "hosts", "unchanged")
+    __slots__ = ("assignment", "generation", "hosts", "unchanged", "version")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     assignment: str
     generation: int
     hosts: int
     unchanged: bool
-    def __init__(self, assignment: _Optional[str] = ..., generation: _Optional[int] = ..., hosts: _Optional[int] = ..., unchanged: _Optional[bool] = ...) -> None: ...
+    version: str
+    def __init__(self, assignment: _Optional[str] = ..., generation: _Optional[int] = ..., hosts: _Optional[int] = ..., unchanged: _Optional[bool] = ..., version: _Optional[str] = ...) -> None: ...
 
 class UndeployRequest(_message.Message):
     __slots__ = ("app", "environment")
@@ -324,23 +344,55 @@ class GetAssignmentRequest(_message.Message):
     def __init__(self, assignment: _Optional[str] = ...) -> None: ...
 
 class HostProgress(_message.Message):
-    __slots__ = ("host", "online", "admitted", "phase", "state", "reason")
+    __slots__ = ("host", "online", "admitted", "phase", "state", "reason", "wave")
     HOST_FIELD_NUMBER: _ClassVar[int]
     ONLINE_FIELD_NUMBER: _ClassVar[int]
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    WAVE_FIELD_NUMBER: _ClassVar[int]
     host: str
     online: bool
     admitted: bool
     phase: str
     state: _types_pb2.AppState
     reason: str
-    def __init__(self, host: _Optional[str] = ..., online: _Optional[bool] = ..., admitted: _Optional[bool] = ..., phase: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AppState, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+    wave: int
+    def __init__(self, host: _Optional[str] = ..., online: _Optional[bool] = ..., admitted: _Optional[bool] = ..., phase: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AppState, _Mapping]] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ...) -> None: ...
+
+class WaveProgress(_message.Message):
+    __slots__ = ("number", "text", "state", "waits", "soak_until_unix_ms", "phases")
+    class PhasesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
+    SOAK_UNTIL_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    PHASES_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    text: str
+    state: str
+    waits: str
+    soak_until_unix_ms: int
+    phases: _containers.ScalarMap[str, int]
+    def __init__(self, number: _Optional[int] = ..., text: _Optional[str] = ..., state: _Optional[str] = ..., waits: _Optional[str] = ..., soak_until_unix_ms: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class GetAssignmentResponse(_message.Message):
-    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts")
+    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -348,6 +400,16 @@ class GetAssignmentResponse(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
+    WAVES_FIELD_NUMBER: _ClassVar[int]
+    WAVE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    CREATED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    MAX_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    MAX_FAILURE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    ON_BREACH_FIELD_NUMBER: _ClassVar[int]
     assignment: str
     app: str
     version: str
@@ -355,7 +417,88 @@ class GetAssignmentResponse(_message.Message):
     state: str
     reason: str
     hosts: _containers.RepeatedCompositeFieldContainer[HostProgress]
-    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ...) -> None: ...
+    waves: _containers.RepeatedCompositeFieldContainer[WaveProgress]
+    wave: int
+    generation: int
+    selector: _containers.ScalarMap[str, str]
+    created_by: str
+    created_unix_ms: int
+    max_unavailable: int
+    max_failures: int
+    max_failure_share: int
+    on_breach: str
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ...) -> None: ...
+
+class ListRolloutsRequest(_message.Message):
+    __slots__ = ("app", "environment", "history")
+    APP_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    environment: str
+    history: bool
+    def __init__(self, app: _Optional[str] = ..., environment: _Optional[str] = ..., history: _Optional[bool] = ...) -> None: ...
+
+class ListRolloutsResponse(_message.Message):
+    __slots__ = ("rollouts",)
+    ROLLOUTS_FIELD_NUMBER: _ClassVar[int]
+    rollouts: _containers.RepeatedCompositeFieldContainer[GetAssignmentResponse]
+    def __init__(self, rollouts: _Optional[_Iterable[_Union[GetAssignmentResponse, _Mapping]]] = ...) -> None: ...
+
+class SteerRolloutRequest(_message.Message):
+    __slots__ = ("rollout", "verb", "reason")
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    VERB_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    rollout: str
+    verb: str
+    reason: str
+    def __init__(self, rollout: _Optional[str] = ..., verb: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SteerRolloutResponse(_message.Message):
+    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "wave")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WAVE_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    app: str
+    version: str
+    environment: str
+    state: str
+    reason: str
+    wave: int
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ...) -> None: ...
+
+class PromoteRequest(_message.Message):
+    __slots__ = ("source", "deploy")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DEPLOY_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    deploy: DeployRequest
+    def __init__(self, source: _Optional[str] = ..., deploy: _Optional[_Union[DeployRequest, _Mapping]] = ...) -> None: ...
+
+class UndoRequest(_message.Message):
+    __slots__ = ("app", "environment", "selector", "by_rule")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    APP_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    BY_RULE_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    environment: str
+    selector: _containers.ScalarMap[str, str]
+    by_rule: bool
+    def __init__(self, app: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., by_rule: _Optional[bool] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ("app",)

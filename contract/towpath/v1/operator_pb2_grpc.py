@@ -757,6 +757,207 @@ class Assignments:
             _registered_method=True)
 
 
+class RolloutsStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListRollouts = channel.unary_unary(
+                '/towpath.v1.Rollouts/ListRollouts',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ListRolloutsRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ListRolloutsResponse.FromString,
+                _registered_method=True)
+        self.SteerRollout = channel.unary_unary(
+                '/towpath.v1.Rollouts/SteerRollout',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.FromString,
+                _registered_method=True)
+        self.Promote = channel.unary_unary(
+                '/towpath.v1.Rollouts/Promote',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.PromoteRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.DeployResponse.FromString,
+                _registered_method=True)
+        self.Undo = channel.unary_unary(
+                '/towpath.v1.Rollouts/Undo',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.UndoRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.FromString,
+                _registered_method=True)
+
+
+class RolloutsServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def ListRollouts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SteerRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Promote(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Undo(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_RolloutsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListRollouts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRollouts,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ListRolloutsRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ListRolloutsResponse.SerializeToString,
+            ),
+            'SteerRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.SteerRollout,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.SerializeToString,
+            ),
+            'Promote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Promote,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.PromoteRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.DeployResponse.SerializeToString,
+            ),
+            'Undo': grpc.unary_unary_rpc_method_handler(
+                    servicer.Undo,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.UndoRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Rollouts', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Rollouts', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Rollouts:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def ListRollouts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Rollouts/ListRollouts',
+            towpath_dot_v1_dot_operator__pb2.ListRolloutsRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ListRolloutsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SteerRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Rollouts/SteerRollout',
+            towpath_dot_v1_dot_operator__pb2.SteerRolloutRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Promote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Rollouts/Promote',
+            towpath_dot_v1_dot_operator__pb2.PromoteRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.DeployResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Undo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Rollouts/Undo',
+            towpath_dot_v1_dot_operator__pb2.UndoRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AuditStub:
     """Missing associated documentation comment in .proto file."""
 

@@ -5,7 +5,7 @@ peer that the CA signed. So each port has a gate: an interceptor that turns the 
 refuses, and every `TowpathError` of a servicer into a status. A refused role is audited, at most once a minute per
 peer.
 
-    InputError   INVALID_ARGUMENT, or NOT_FOUND, ALREADY_EXISTS by its code
+    InputError   INVALID_ARGUMENT, or NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION by its code
     Refusal      PERMISSION_DENIED; UNAUTHENTICATED where the certificate or token itself is the trouble
     Unavailable  UNAVAILABLE, or RESOURCE_EXHAUSTED by its code
     Broken       INTERNAL
@@ -42,6 +42,7 @@ _KEPT_IDENTITIES = 20_000
 _BY_CODE = {
     "not-found": grpc.StatusCode.NOT_FOUND,
     "exists": grpc.StatusCode.ALREADY_EXISTS,
+    "impossible": grpc.StatusCode.FAILED_PRECONDITION,
     "rate-limit": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "token-unknown": grpc.StatusCode.UNAUTHENTICATED,
     "token-expired": grpc.StatusCode.UNAUTHENTICATED,

@@ -18,7 +18,13 @@ from towpath.v1 import agent_pb2, agent_pb2_grpc, operator_pb2, operator_pb2_grp
 from towpath_server.api.agents import AgentServicer, EnrollmentServicer
 from towpath_server.api.gate import AgentGate, EnrolmentGate, Gate, OperatorGate
 from towpath_server.api.hub import Hub
-from towpath_server.api.operators import AssignmentsServicer, AuditServicer, HostsServicer, ReleasesServicer
+from towpath_server.api.operators import (
+    AssignmentsServicer,
+    AuditServicer,
+    HostsServicer,
+    ReleasesServicer,
+    RolloutsServicer,
+)
 from towpath_server.services.authority import Authority, ServerIdentity
 from towpath_server.services.context import Context
 from towpath_server.services.syncing import Sequencer
@@ -145,6 +151,7 @@ class Listeners:
             ReleasesServicer(self._context, self._thread, self._objects), server
         )
         operator_pb2_grpc.add_AssignmentsServicer_to_server(AssignmentsServicer(self._context, self._thread), server)
+        operator_pb2_grpc.add_RolloutsServicer_to_server(RolloutsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_AuditServicer_to_server(AuditServicer(self._context, self._thread), server)
         return self._bind(server, address, "--operator-listen", mutual=True)
 

@@ -1,12 +1,14 @@
 """Rows to messages of the operator's services."""
 
 from towpath.v1 import operator_pb2 as pb
+from towpath.waves import Wave
 from towpath.wire import to_value
 from towpath.wire.holds import to_hold
 from towpath.wire.reports import to_app_state
 from towpath_server.domain.model import Assignment, AuditEntry, PublishedRelease
+from towpath_server.services.deploying import Deployed, Order
 from towpath_server.services.reading import HostCard, StatusRow
-from towpath_server.services.rollouts import Progress
+from towpath_server.services.rollouts import Picture
 
 
 def host_message(card: HostCard) -> pb.Host:
@@ -40,8 +42,9 @@ def release_message(row: PublishedRelease) -> pb.ReleaseInfo:
     )
 
 
-def progress_message(one: Assignment, hosts: list[Progress]) -> pb.GetAssignmentResponse:
-    """Return an assignment and where its hosts stand."""
+def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
+    """Return an assignment and where its hosts and waves stand."""
+    one = picture.assignment
     return pb.GetAssignmentResponse(
         assignment=one.id,
         app=one.app,
@@ -57,9 +60,73 @@ def progress_message(one: Assignment, hosts: list[Progress]) -> pb.GetAssignment
                 phase=str(each.standing.phase),
                 state=to_app_state(each.state) if each.state is not None else None,
                 reason=each.standing.reason,
+                wave=each.wave,
             )
-            for each in hosts
+            for each in picture.hosts
         ],
+        waves=[
+            pb.WaveProgress(
+                number=wave.number,
+                text=wave.text,
+                state=wave.state,
+                waits=wave.waits,
+                soak_until_unix_ms=wave.soak_until_unix_ms,
+                phases={str(phase): count for phase, count in wave.phases.items()},
+            )
+            for wave in picture.waves
+        ],
+        wave=one.wave,
+        generation=one.generation,
+        selector=one.selector,
+        created_by=one.created_by,
+        created_unix_ms=one.created_unix_ms,
+        max_unavailable=one.max_unavailable,
+        max_failures=one.max_failures,
+        max_failure_share=one.max_failure_share,
+        on_breach=str(one.on_breach),
+    )
+
+
+def order_of(request: pb.DeployRequest) -> Order:
+    """Return what a deploy asks for."""
+    return Order(
+        app=request.app,
+        version=request.version,
+        environment=request.environment,
+        selector=dict(request.selector),
+        max_unavailable=request.max_unavailable,
+        max_failures=request.max_failures,
+        progress_deadline_ms=request.progress_deadline_ms,
+        whole_environment=request.whole_environment,
+        waves=tuple(Wave(wave.what, wave.soak_ms, wave.manual) for wave in request.waves),
+        max_failure_share=request.max_failure_share,
+        on_breach=request.on_breach,
+        allow_empty=request.allow_empty,
+    )
+
+
+def deployed_message(deployed: Deployed) -> pb.DeployResponse:
+    """Return the answer to a deploy or a promotion."""
+    one = deployed.assignment
+    return pb.DeployResponse(
+        assignment=one.id,
+        generation=one.generation,
+        hosts=deployed.hosts,
+        unchanged=deployed.unchanged,
+        version=one.version,
+    )
+
+
+def steered_message(one: Assignment) -> pb.SteerRolloutResponse:
+    """Return a rollout after an operator's act."""
+    return pb.SteerRolloutResponse(
+        assignment=one.id,
+        app=one.app,
+        version=one.version,
+        environment=one.environment,
+        state=str(one.state),
+        reason=one.reason,
+        wave=one.wave,
     )
 
 

@@ -8,14 +8,17 @@ from towpath.wire.reports import to_app_state, to_event
 from towpath_server.api.gate import CALLER, ServicerContext
 from towpath_server.api.messages import (
     audit_message,
+    deployed_message,
     host_message,
+    order_of,
     progress_message,
     release_message,
     status_message,
+    steered_message,
 )
-from towpath_server.services import deploying, enrolment, publishing, reading
+from towpath_server.services import deploying, enrolment, hosting, publishing, reading, steering
 from towpath_server.services.context import Context, note
-from towpath_server.services.deploying import HostChange, Order
+from towpath_server.services.hosting import HostChange
 from towpath_server.services.publishing import Publication
 from towpath_server.services.thread import StorageThread, Workers
 from towpath_server.services.uploading import Intake
@@ -63,13 +66,13 @@ class HostsServicer(operator_pb2_grpc.HostsServicer):
             dict(request.labels),
             tuple(request.unset_labels),
         )
-        _, notes = await self._thread.run(deploying.set_host, self._context, CALLER.get().actor, request.name, change)
+        _, notes = await self._thread.run(hosting.set_host, self._context, CALLER.get().actor, request.name, change)
         card, _, _ = await self._thread.run(reading.host, self._context, request.name)
         return pb.SetHostResponse(host=host_message(card), notes=notes)
 
     async def RevokeHost(self, request: pb.RevokeHostRequest, _call: ServicerContext) -> pb.RevokeHostResponse:
         """See the .proto file."""
-        await self._thread.run(deploying.revoke_host, self._context, CALLER.get().actor, request.name, request.reason)
+        await self._thread.run(hosting.revoke_host, self._context, CALLER.get().actor, request.name, request.reason)
         return pb.RevokeHostResponse()
 
     async def Why(self, request: pb.WhyRequest, _call: ServicerContext) -> pb.WhyResponse:
@@ -137,23 +140,9 @@ class AssignmentsServicer(operator_pb2_grpc.AssignmentsServicer):
 
     async def Deploy(self, request: pb.DeployRequest, _call: ServicerContext) -> pb.DeployResponse:
         """See the .proto file."""
-        order = Order(
-            app=request.app,
-            version=request.version,
-            environment=request.environment,
-            selector=dict(request.selector),
-            max_unavailable=request.max_unavailable,
-            max_failures=request.max_failures,
-            progress_deadline_ms=request.progress_deadline_ms,
-            whole_environment=request.whole_environment,
-        )
+        order = order_of(request)
         deployed = await self._thread.run(deploying.deploy, self._context, CALLER.get().actor, order)
-        return pb.DeployResponse(
-            assignment=deployed.assignment.id,
-            generation=deployed.assignment.generation,
-            hosts=deployed.hosts,
-            unchanged=deployed.unchanged,
-        )
+        return deployed_message(deployed)
 
     async def Undeploy(self, request: pb.UndeployRequest, _call: ServicerContext) -> pb.UndeployResponse:
         """See the .proto file."""
@@ -164,13 +153,49 @@ class AssignmentsServicer(operator_pb2_grpc.AssignmentsServicer):
 
     async def GetAssignment(self, request: pb.GetAssignmentRequest, _call: ServicerContext) -> pb.GetAssignmentResponse:
         """See the .proto file."""
-        one, hosts = await self._thread.run(reading.assignment, self._context, request.assignment)
-        return progress_message(one, hosts)
+        picture = await self._thread.run(reading.assignment, self._context, request.assignment)
+        return progress_message(picture)
 
     async def Status(self, request: pb.StatusRequest, _call: ServicerContext) -> pb.StatusResponse:
         """See the .proto file."""
         rows = await self._thread.run(reading.status, self._context, request.app)
         return pb.StatusResponse(rows=[status_message(row) for row in rows])
+
+
+class RolloutsServicer(operator_pb2_grpc.RolloutsServicer):
+    """What is on its way, and how it is steered."""
+
+    def __init__(self, context: Context, thread: StorageThread) -> None:
+        self._context = context
+        self._thread = thread
+
+    async def ListRollouts(self, request: pb.ListRolloutsRequest, _call: ServicerContext) -> pb.ListRolloutsResponse:
+        """See the .proto file."""
+        found = await self._thread.run(
+            reading.list_rollouts, self._context, request.app, request.environment, history=request.history
+        )
+        return pb.ListRolloutsResponse(rollouts=[progress_message(one) for one in found])
+
+    async def SteerRollout(self, request: pb.SteerRolloutRequest, _call: ServicerContext) -> pb.SteerRolloutResponse:
+        """See the .proto file."""
+        actor = CALLER.get().actor
+        after = await self._thread.run(
+            steering.steer, self._context, actor, request.verb, request.rollout, request.reason
+        )
+        return steered_message(after)
+
+    async def Promote(self, request: pb.PromoteRequest, _call: ServicerContext) -> pb.DeployResponse:
+        """See the .proto file."""
+        actor = CALLER.get().actor
+        order = order_of(request.deploy)
+        return deployed_message(await self._thread.run(deploying.promote, self._context, actor, request.source, order))
+
+    async def Undo(self, request: pb.UndoRequest, _call: ServicerContext) -> pb.SteerRolloutResponse:
+        """See the .proto file."""
+        actor = CALLER.get().actor
+        selector = dict(request.selector) if request.by_rule else None
+        after = await self._thread.run(steering.undo, self._context, actor, request.app, request.environment, selector)
+        return steered_message(after)
 
 
 class AuditServicer(operator_pb2_grpc.AuditServicer):

@@ -1,21 +1,33 @@
 """Which assignment a host belongs to, and which one it runs.
 
 Two questions that are easily mixed up:
-- `owner`: the newest active assignment that matches the host. Its rollout decides when the host moves.
+- `owner`: the newest active assignment that matches the host. Its rollout decides when the host moves. One that is
+  taken back or was cancelled owns those hosts only that it let in, until they are back: the others are its
+  predecessor's again.
 - `resolve`: the newest matching assignment to which the host was ADMITTED. That is what the host runs now, even where a
   newer one has superseded it or has halted. So a halt leaves everybody on what they had.
 
 Pure; rows in, rows out.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from towpath.errors import InputError
 from towpath.names import check_environment, check_labels
-from towpath_server.domain.model import DEFAULT_PROGRESS_DEADLINE_MS, Assignment, Host, HostStatus, RolloutState
+from towpath.waves import ALL, effective, parse_target
+from towpath_server.domain.model import (
+    DEFAULT_PROGRESS_DEADLINE_MS,
+    Assignment,
+    Host,
+    HostStatus,
+    OnBreach,
+    RolloutState,
+)
+from towpath_server.domain.waves import nobody
 
 MAX_PROGRESS_DEADLINE_MS = 7 * 86_400_000
 MIN_PROGRESS_DEADLINE_MS = 1_000
+MAX_HOSTS = 1_000_000
 
 
 def matches(assignment: Assignment, host: Host) -> bool:
@@ -31,9 +43,16 @@ def _newest(assignments: Iterable[Assignment]) -> Assignment | None:
     return max(assignments, key=lambda one: one.generation, default=None)
 
 
-def owner(assignments: Iterable[Assignment], host: Host) -> Assignment | None:
-    """Return the newest active assignment among those of ONE app that covers the host, or None."""
-    return _newest(one for one in assignments if one.state.active and matches(one, host))
+def owner(assignments: Iterable[Assignment], host: Host, bound: Collection[str] = ()) -> Assignment | None:
+    """Return the newest assignment among those of ONE app that decides about the host, or None.
+
+    `bound`: ids of the assignments that let it in, or from which it is on its way back.
+    """
+    return _newest(
+        one
+        for one in assignments
+        if (one.state.active or (one.state.leaving and one.id in bound)) and matches(one, host)
+    )
 
 
 def resolve(assignments: Iterable[Assignment], admitted: Collection[str], host: Host) -> dict[str, Assignment]:
@@ -49,8 +68,9 @@ def resolve(assignments: Iterable[Assignment], admitted: Collection[str], host: 
 
 
 def same_rule(one: Assignment, app: str, environment: str, selector: Mapping[str, str]) -> bool:
-    """Return True where `one` is an active assignment of exactly this rule: a new one supersedes it."""
-    return one.state.active and (one.app, one.environment, dict(one.selector)) == (app, environment, dict(selector))
+    """Return True where `one` is an assignment of exactly this rule that counts for a host: a new one supersedes it."""
+    counts = one.state.active or one.state.leaving
+    return counts and (one.app, one.environment, dict(one.selector)) == (app, environment, dict(selector))
 
 
 def check_request(
@@ -69,11 +89,56 @@ def check_request(
     return deadline
 
 
-def unchanged(current: Assignment, *, release_sha256: bytes, limits: tuple[int, int, int], failed: int) -> bool:
-    """Return True where deploying again would change nothing: same release, same limits, and nothing failed on it."""
-    return (
-        current.state in (RolloutState.ROLLING, RolloutState.DONE)
-        and current.release_sha256 == release_sha256
-        and (current.max_unavailable, current.max_failures, current.progress_deadline_ms) == limits
-        and failed == 0
-    )
+def check_limits(*, max_unavailable: int, max_failures: int, max_failure_share: int, on_breach: str) -> OnBreach:
+    """Return what a breach does where these limits can ever hold, else raise InputError. Zeros mean the defaults."""
+    if max_unavailable > MAX_HOSTS or max_failures > MAX_HOSTS:
+        raise InputError(f"cannot deploy with a limit above {MAX_HOSTS} hosts: no fleet is that large")
+    if not 0 <= max_failure_share < ALL:
+        raise InputError("cannot deploy with that share of failures: above 0% and below 100% are allowed")
+    try:
+        return OnBreach(on_breach or OnBreach.HALT)
+    except ValueError as error:
+        raise InputError(f"cannot do {on_breach[:40]!r} on a breach: halt or revert") from error
+
+
+def check_reach(draft: Assignment, labels: Sequence[Mapping[str, str]], *, allow_empty: bool) -> None:
+    """Raise InputError where the rule or one of its waves reaches nobody, or its limits could never stop it.
+
+    `labels` are those of the hosts that the rule matches. `allow_empty`: hosts are to come.
+    """
+    if allow_empty:
+        return
+    name = f"{draft.app} {draft.version}"
+    if not labels:
+        who = ",".join(f"{key}={draft.selector[key]}" for key in sorted(draft.selector))
+        what = f"no host of {draft.environment} has {who}" if who else f"no host is in {draft.environment}"
+        raise InputError(
+            f"cannot deploy {name}: {what}; see 'towpath host list', or give --allow-empty where hosts are to come"
+        )
+    empty = nobody(draft.waves, labels)
+    if empty:
+        raise InputError(
+            f"cannot deploy {name} by wave {empty}: none of its {len(labels)} hosts in {draft.environment} has the "
+            f"label; towpath host set HOST --label {parse_label(empty)}"
+        )
+    if draft.max_failures > len(labels):
+        raise InputError(
+            f"cannot deploy {name} with {draft.max_failures} failures allowed: it has {len(labels)} hosts, so that "
+            "this would never stop it"
+        )
+
+
+def parse_label(what: str) -> str:
+    """Return a wave by labels as the label that a host would need."""
+    return next(f"{key}={value}" for key, value in parse_target(what).labels.items())
+
+
+def _policy(one: Assignment) -> tuple[object, ...]:
+    limits = (one.max_unavailable, one.max_failures, one.max_failure_share, one.progress_deadline_ms, one.on_breach)
+    return (one.release_sha256, *limits, effective(one.waves))
+
+
+def unchanged(current: Assignment, wanted: Assignment, *, failed: int) -> bool:
+    """Return True where deploying `wanted` would change nothing: same release and policy, and nothing failed on it."""
+    going = current.state in (RolloutState.ROLLING, RolloutState.DONE)
+    return going and _policy(current) == _policy(wanted) and failed == 0

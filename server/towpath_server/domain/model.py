@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from towpath.holds import Hold
 from towpath.reports import AppState
+from towpath.waves import Wave
 
 UNKNOWN_REVISION = -1
 DEFAULT_PROGRESS_DEADLINE_MS = 600_000
@@ -24,18 +25,39 @@ class HostStatus(StrEnum):
 
 
 class RolloutState(StrEnum):
-    """Where an assignment stands. The last two are history and never come back."""
+    """Where an assignment stands; which follows which is `domain.rollout_table`."""
 
     ROLLING = "rolling"
+    PAUSED = "paused"
     DONE = "done"
     HALTED = "halted"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
     REMOVED = "removed"
 
     @property
     def active(self) -> bool:
         """True where the assignment is the one that counts for its selector."""
-        return self in (RolloutState.ROLLING, RolloutState.DONE, RolloutState.HALTED)
+        return self in (RolloutState.ROLLING, RolloutState.PAUSED, RolloutState.DONE, RolloutState.HALTED)
+
+    @property
+    def leaving(self) -> bool:
+        """True where it counts for those hosts only that it let in and has not brought back."""
+        return self in (RolloutState.REVERTING, RolloutState.REVERTED, RolloutState.CANCELLED)
+
+    @property
+    def returning(self) -> bool:
+        """True where its hosts go back to what they had, or have gone."""
+        return self in (RolloutState.REVERTING, RolloutState.REVERTED)
+
+
+class OnBreach(StrEnum):
+    """What a failure limit that is exceeded does to the hosts that took the release."""
+
+    HALT = "halt"
+    REVERT = "revert"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +127,13 @@ class PublishedRelease:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A standing rule: hosts matching `selector` in `environment` run this release. `generation` grows fleet-wide."""
+    """A standing rule: hosts matching `selector` in `environment` run this release. `generation` grows fleet-wide.
+
+    `wave` is the newest open one and `wave_done_unix_ms` when its hosts had first finished (0: they have not).
+    `max_failure_share` is in hundredths of a percent of the finished hosts, 0 for no such limit; with it, a
+    `max_failures` of 0 is no limit either. `excused` failed before a person said "go on". `resumed_unix_ms`: silence
+    before it is nobody's failure. `done_unix_ms`: when it was first done; only then can one go back to it.
+    """
 
     id: str
     app: str
@@ -121,6 +149,24 @@ class Assignment:
     created_by: str
     state: RolloutState = RolloutState.ROLLING
     reason: str = ""
+    waves: tuple[Wave, ...] = ()
+    wave: int = 0
+    wave_done_unix_ms: int = 0
+    max_failure_share: int = 0
+    on_breach: OnBreach = OnBreach.HALT
+    excused: tuple[str, ...] = ()
+    resumed_unix_ms: int = 0
+    done_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retreat:
+    """A host that was told to go back from an assignment, and when it had (0: it is on its way)."""
+
+    assignment_id: str
+    host_id: str
+    at_unix_ms: int
+    arrived_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Verdict
 from towpath_server.domain.assignment import matches
-from towpath_server.domain.model import Assignment, Host, HostStatus
-from towpath_server.domain.rolling import Phase, Standing
+from towpath_server.domain.gates import WaveCount, moment
+from towpath_server.domain.model import Assignment, Host, HostStatus, RolloutState
+from towpath_server.domain.rollout_table import Act, can
+from towpath_server.domain.standing import Phase, Standing
 
 _WORD_ANY = "every host"
 _FAILED = frozenset({Verdict.FAILED, Verdict.INCONCLUSIVE})
@@ -29,7 +31,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one app on one host. `assignments` are all of this app, newest first."""
+    """What is known about one app on one host. `assignments`: all of this app, newest first; `wave` counts from 0."""
 
     host: Host
     app: str
@@ -37,6 +39,8 @@ class Facts:
     assignments: Sequence[Assignment]
     owner: Assignment | None = None
     standing: Standing | None = None
+    wave: int = 0
+    waves: Sequence[WaveCount] = ()
     admitted: bool = False
     runs: Assignment | None = None
     parameters: Mapping[str, str] | None = None
@@ -102,16 +106,44 @@ def _rollout(facts: Facts) -> list[Reason]:
     one, standing = facts.owner, facts.standing
     if one is None or standing is None:
         return []
-    again = (
-        f"towpath deploy {one.app} {one.version} --environment {one.environment}"
-        + "".join(f" --select {shlex.quote(f'{key}={value}')}" for key, value in sorted(one.selector.items()))
-        + ("" if one.selector else " --all-hosts")
-    )
-    reasons = [Reason(f"its rollout is {one.state}" + (f": {one.reason}" if one.reason else ""), again)]
+    said = f": {one.reason}" if one.reason else ""
+    reasons = [Reason(f"its rollout is {one.state}{said}", _would_change(one)), *_wave(facts, one)]
     admitted = "admitted" if facts.admitted else "not admitted"
-    retry = again if standing.phase in (Phase.FAILED, Phase.INCONCLUSIVE) else ""
+    failed = standing.phase in (Phase.FAILED, Phase.INCONCLUSIVE)
+    retry = f"towpath rollout retry {one.id}" if failed and can(one.state, Act.RETRY) else ""
     reasons.append(Reason(f"{facts.host.name} is {admitted}, {standing.phase}: {standing.reason}", retry))
     return reasons
+
+
+def _would_change(one: Assignment) -> str:
+    """Return the command that changes where a rollout stands."""
+    if can(one.state, Act.RESUME):
+        return f"towpath rollout resume {one.id}"
+    if one.state is RolloutState.DONE:
+        return f"towpath undo {one.app} --environment {one.environment}{_rule(one)}"
+    if one.state.leaving:
+        return f"towpath deploy {one.app} VERSION --environment {one.environment}{_rule(one)}"
+    return f"towpath rollout pause {one.id}"
+
+
+def _rule(one: Assignment) -> str:
+    """Return the options that name an assignment's rule."""
+    words = "".join(f" --select {shlex.quote(f'{key}={value}')}" for key, value in sorted(one.selector.items()))
+    return words or " --all-hosts"
+
+
+def _wave(facts: Facts, one: Assignment) -> list[Reason]:
+    """Return in which wave the host is, whether it is open, and what the open one waits for."""
+    if len(facts.waves) < 2 or one.state.leaving:
+        return []
+    mine, now = facts.waves[facts.wave], facts.waves[min(one.wave, len(facts.waves) - 1)]
+    place = f"{facts.host.name} is in wave {mine.number + 1} of {len(facts.waves)} ({mine.text})"
+    if mine.state != "closed":
+        soak = f" until {moment(mine.soak_until_unix_ms)}" if mine.soak_until_unix_ms else ""
+        return [Reason(f"{place}, which is {mine.state}{soak}", f"towpath rollout show {one.id}")]
+    waits = f"{now.waits}" if now.waits else f"the rollout is {one.state}"
+    advance = f"towpath rollout advance {one.id}" if can(one.state, Act.ADVANCE) else ""
+    return [Reason(f"{place}, which is closed: wave {now.number + 1} ({now.text}): {waits}", advance)]
 
 
 def _manifest(facts: Facts) -> list[Reason]:

@@ -9,15 +9,15 @@ from towpath.holds import Hold
 from towpath.names import check_app
 from towpath.parameters import Value, parse_value
 from towpath.reports import AppState, Event
+from towpath_server.domain import gates, why
 from towpath_server.domain import hosts as host_rules
-from towpath_server.domain import rolling, why
 from towpath_server.domain.manifests import texts_of
 from towpath_server.domain.model import Assignment, AuditEntry, Host
-from towpath_server.domain.rolling import Phase, Standing
+from towpath_server.domain.standing import Phase, Standing, standing
 from towpath_server.ports import Transaction
-from towpath_server.services import rollouts
+from towpath_server.services import deploying, rollouts, steering
 from towpath_server.services.context import Context
-from towpath_server.services.deploying import find_host
+from towpath_server.services.hosting import find_host
 
 SHOWN_EVENTS = 50
 # How far back the last failure of an app is looked for; other apps of the host may have much to say meanwhile.
@@ -82,13 +82,25 @@ def host(context: Context, name: str) -> tuple[HostCard, list[AppState], list[Ev
         return card(context, tx, found), states, tx.events(found.id, SHOWN_EVENTS)
 
 
-def assignment(context: Context, assignment_id: str) -> tuple[Assignment, list[rollouts.Progress]]:
-    """Return an assignment and where its hosts stand; InputError `not-found`."""
+def assignment(context: Context, assignment_id: str) -> rollouts.Picture:
+    """Return an assignment (by id or the beginning of one), its hosts and waves; InputError `not-found`."""
     with context.storage.transaction() as tx:
-        one = tx.assignment(assignment_id)
-        if one is None:
-            raise InputError(f"cannot find assignment {assignment_id[:80]!r}", code="not-found")
-        return one, rollouts.progress(context, tx, one)
+        one = steering.find(tx, assignment_id)
+        return rollouts.picture(context, tx, rollouts.load(context, tx, one.environment), one)
+
+
+def list_rollouts(context: Context, app: str, environment: str, *, history: bool) -> list[rollouts.Picture]:
+    """Return the rollouts that count for a host, newest first; those of the past too where `history`."""
+    with context.storage.transaction() as tx:
+        found = tx.assignments(app=app or None, environment=environment or None, removed=history)
+        places = {name: rollouts.load(context, tx, name) for name in {one.environment for one in found}}
+        if environment:
+            deploying.check_known(rollouts.load(context, tx, environment), environment)
+        return [
+            rollouts.picture(context, tx, places[one.environment], one)
+            for one in found
+            if history or one.state.active or one.state.leaving
+        ]
 
 
 def status(context: Context, app: str) -> list[StatusRow]:
@@ -107,16 +119,28 @@ def status(context: Context, app: str) -> list[StatusRow]:
     return sorted(rows, key=lambda row: (row.host, row.app))
 
 
-def _standings(
-    context: Context, tx: Transaction, place: rollouts.Environment, app: str
-) -> dict[str, tuple[Assignment, Standing]]:
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Which assignment decides about a host, where the host stands there, and in which wave."""
+
+    assignment: Assignment
+    standing: Standing
+    wave: int
+    waves: list[gates.WaveCount]
+
+
+def _standings(context: Context, tx: Transaction, place: rollouts.Environment, app: str) -> dict[str, Owned]:
     """Return host id to its owner and where it stands there."""
     result = {}
     for one in place.of_app(app):
-        if one.state.active:
+        if one.state.active or one.state.leaving:
             seen = rollouts.view(context, tx, place, one)
-            for each in seen.hosts:
-                result[each.host_id] = (one, rolling.standing(seen, each, place.now_unix_ms))
+            standings = [(each, standing(seen, each, place.now_unix_ms)) for each in seen.hosts]
+            waves, numbers = gates.counts(seen, standings, place.now_unix_ms)
+            mine = {host.id for host in place.covered(one) if (own := place.owner(host, app)) and own.id == one.id}
+            for each, where in standings:
+                if each.host_id in mine:
+                    result[each.host_id] = Owned(one, where, numbers[each.host_id], waves)
     return result
 
 
@@ -154,20 +178,18 @@ def _with_hold(held: Hold | None, reason: str) -> str:
     return f"{held.text}; {reason}" if reason else held.text
 
 
-def _reason(
-    online: bool, runs: Assignment | None, state: AppState | None, owned: tuple[Assignment, Standing] | None
-) -> str:
+def _reason(online: bool, runs: Assignment | None, state: AppState | None, owned: Owned | None) -> str:
     if owned is None:
         return state.reason if state is not None and state.reason else "not assigned: to be removed"
-    one, standing = owned
+    one, where = owned.assignment, owned.standing
     reported = state.reason if state is not None else ""
     if runs is None or runs.id != one.id:
-        return f"{one.version} is {one.state}, this host {standing.reason}"
+        return f"{one.version} is {one.state}, this host {where.reason}"
     if reported:
         return reported
     if not online:
         return "offline"
-    return "" if standing.phase is Phase.HEALTHY else standing.reason
+    return "" if where.phase is Phase.HEALTHY else where.reason
 
 
 def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
@@ -192,9 +214,11 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 app=app,
                 online=online,
                 assignments=tx.assignments(app=app),
-                owner=owned[0] if owned is not None else None,
-                standing=owned[1] if owned is not None else None,
-                admitted=owned is not None and owned[0].id in place.admitted.get(found.id, set()),
+                owner=owned.assignment if owned is not None else None,
+                standing=owned.standing if owned is not None else None,
+                wave=owned.wave if owned is not None else 0,
+                waves=owned.waves if owned is not None else (),
+                admitted=owned is not None and owned.assignment.id in place.admitted.get(found.id, set()),
                 runs=runs,
                 parameters=texts_of(found, app),
                 reported=reported.state if reported is not None else None,

@@ -3,6 +3,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, delete, func, insert, select, update
@@ -13,14 +14,17 @@ from towpath.errors import InputError
 from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
+from towpath.waves import Wave
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
     EnrolmentToken,
     Host,
     HostStatus,
+    OnBreach,
     PublishedRelease,
     ReportedApp,
+    Retreat,
     RolloutState,
     TokenUse,
 )
@@ -41,7 +45,14 @@ def _host(row: Row[Any]) -> Host:
 
 
 def _assignment(row: Row[Any]) -> Assignment:
-    return _load(Assignment, row, state=RolloutState(row.state))
+    return _load(
+        Assignment,
+        row,
+        state=RolloutState(row.state),
+        on_breach=OnBreach(row.on_breach),
+        waves=tuple(Wave(**wave) for wave in row.waves),
+        excused=tuple(row.excused),
+    )
 
 
 def _reported(row: Row[Any]) -> ReportedApp:
@@ -60,7 +71,7 @@ def _reported(row: Row[Any]) -> ReportedApp:
 def _plain(row: Any) -> dict[str, Any]:
     """Return a dataclass as column values: enums as text."""
     return {
-        name: str(value) if isinstance(value, HostStatus | RolloutState) else dict(value) if _is_map(value) else value
+        name: str(value) if isinstance(value, StrEnum) else dict(value) if _is_map(value) else value
         for name, value in asdict(row).items()
     }
 
@@ -198,6 +209,19 @@ class SqlTransaction:
             update(table).where(table.c.id == assignment_id).values(state=str(state), reason=reason)
         )
 
+    def put_assignment(self, assignment: Assignment) -> None:
+        table = schema.assignments
+        try:
+            done = self._connection.execute(update(table).where(table.c.id == assignment.id).values(_plain(assignment)))
+        except IntegrityError as error:
+            raise InputError(
+                f"cannot change assignment {assignment.id}: its generation is taken", code="exists"
+            ) from error
+        if done.rowcount == 0:
+            raise InputError(f"cannot change assignment {assignment.id}: there is none with its id", code="not-found")
+        if self.number(_GENERATION) < assignment.generation:
+            self.put_number(_GENERATION, assignment.generation)
+
     def assignment(self, assignment_id: str) -> Assignment | None:
         row = self._one(select(schema.assignments).where(schema.assignments.c.id == assignment_id))
         return _assignment(row) if row is not None else None
@@ -246,6 +270,27 @@ class SqlTransaction:
             for row in self._all(select(table).where(table.c.host_id.in_(chunk))):
                 result[row.host_id].add(row.assignment_id)
         return result
+
+    def retreat(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        for host_id in host_ids:
+            statement = sqlite_insert(schema.retreats).values(
+                assignment_id=assignment_id, host_id=host_id, at_unix_ms=at_unix_ms, arrived_unix_ms=0
+            )
+            self._connection.execute(statement.on_conflict_do_nothing())
+
+    def arrive(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        table = schema.retreats
+        for chunk in _chunks(host_ids):
+            self._connection.execute(
+                update(table)
+                .where(table.c.assignment_id == assignment_id, table.c.host_id.in_(chunk))
+                .values(arrived_unix_ms=at_unix_ms)
+            )
+
+    def retreats(self, assignment_id: str) -> dict[str, Retreat]:
+        table = schema.retreats
+        rows = self._all(select(table).where(table.c.assignment_id == assignment_id))
+        return {row.host_id: _load(Retreat, row) for row in rows}
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:
         added = 0

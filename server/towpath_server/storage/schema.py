@@ -105,6 +105,14 @@ assignments = Table(
     _text("created_by"),
     _text("state"),
     _text("reason"),
+    Column("waves", JSON, nullable=False),
+    _int("wave"),
+    _int("wave_done_unix_ms"),
+    _int("max_failure_share"),
+    _text("on_breach"),
+    Column("excused", JSON, nullable=False),
+    _int("resumed_unix_ms"),
+    _int("done_unix_ms"),
     Index("ix_assignments_rule", "environment", "app"),
 )
 
@@ -115,6 +123,15 @@ admissions = Table(
     _text("host_id", key=True),
     _int("at_unix_ms"),
     Index("ix_admissions_host", "host_id"),
+)
+
+retreats = Table(
+    "retreats",
+    metadata,
+    _text("assignment_id", key=True),
+    _text("host_id", key=True),
+    _int("at_unix_ms"),
+    _int("arrived_unix_ms"),
 )
 
 events = Table(

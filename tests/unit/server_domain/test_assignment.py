@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from towpath.errors import InputError
+from towpath.waves import Wave
 from towpath_server.domain.assignment import (
     MAX_PROGRESS_DEADLINE_MS,
     MIN_PROGRESS_DEADLINE_MS,
+    check_limits,
+    check_reach,
     check_request,
     matches,
     owner,
@@ -16,7 +19,14 @@ from towpath_server.domain.assignment import (
     same_rule,
     unchanged,
 )
-from towpath_server.domain.model import DEFAULT_PROGRESS_DEADLINE_MS, Assignment, Host, HostStatus, RolloutState
+from towpath_server.domain.model import (
+    DEFAULT_PROGRESS_DEADLINE_MS,
+    Assignment,
+    Host,
+    HostStatus,
+    OnBreach,
+    RolloutState,
+)
 
 HOST = Host("id1", "web-1", "production", "a1", b"k", b"pem", 0, 0, labels={"role": "web", "zone": "a"})
 
@@ -117,14 +127,66 @@ def test_a_request_is_checked_before_anything_is_written() -> None:
 def test_deploying_the_same_again_changes_nothing_unless_something_failed() -> None:
     """Same release, same limits, no failures, not halted: no new generation."""
 
-    def same(
-        one: Assignment, sha256: bytes = b"r", limits: tuple[int, int, int] = (1, 0, 600_000), failed: int = 0
-    ) -> bool:
-        return unchanged(one, release_sha256=sha256, limits=limits, failed=failed)
+    def same(one: Assignment, failed: int = 0, **fields: Any) -> bool:
+        return unchanged(one, rule(9, **fields), failed=failed)
 
     assert same(rule(1))
     assert same(rule(1, state=RolloutState.DONE))
+    assert same(rule(1), waves=(Wave("100%"),)), "no waves are one of all hosts"
     assert not same(rule(1, state=RolloutState.HALTED))
-    assert not same(rule(1), sha256=b"other")
-    assert not same(rule(1), limits=(2, 0, 600_000))
+    assert not same(rule(1, state=RolloutState.PAUSED))
     assert not same(rule(1), failed=1)
+    for fields in (
+        {"release_sha256": b"other"},
+        {"max_unavailable": 2},
+        {"max_failures": 1},
+        {"max_failure_share": 500},
+        {"progress_deadline_ms": 1},
+        {"on_breach": OnBreach.REVERT},
+        {"waves": (Wave("1"), Wave("100%"))},
+    ):
+        assert not same(rule(1), **fields), fields
+
+
+def test_what_is_taken_back_owns_only_who_it_let_in() -> None:
+    """The others are its predecessor's again; a host on its way back stays with it until it has arrived."""
+    before, bad = rule(1), rule(2, state=RolloutState.REVERTING)
+    assert owner([bad, before], HOST) == before
+    assert owner([bad, before], HOST, {"as2"}) == bad
+    assert owner([rule(2, state=RolloutState.CANCELLED), before], HOST, {"as2"}) == rule(
+        2, state=RolloutState.CANCELLED
+    )
+    assert same_rule(bad, "hello", "production", {"role": "web"}), "a new deploy supersedes it too"
+
+
+def test_limits_that_could_never_hold_are_refused() -> None:
+    """Counts beyond any fleet, a share that nothing exceeds, and a policy that does not exist."""
+    fine = {"max_unavailable": 1, "max_failures": 0, "max_failure_share": 500, "on_breach": ""}
+    assert check_limits(**fine) is OnBreach.HALT
+    assert check_limits(**{**fine, "on_breach": "revert"}) is OnBreach.REVERT
+    for fields, part in (
+        ({"max_unavailable": 1_000_001}, "no fleet is that large"),
+        ({"max_failures": 1_000_001}, "no fleet is that large"),
+        ({"max_failure_share": 10_000}, "below 100%"),
+        ({"max_failure_share": -1}, "above 0%"),
+        ({"on_breach": "panic"}, "halt or revert"),
+    ):
+        with pytest.raises(InputError, match=part):
+            check_limits(**{**fine, **fields})
+
+
+def test_a_rule_that_reaches_nobody_is_refused_unless_hosts_are_to_come() -> None:
+    """A selector or a wave that no host has is a typing mistake; more failures allowed than hosts is no limit."""
+    labels = [{"role": "web", "wave": "canary"}, {"role": "web"}]
+    fine = rule(1, waves=(Wave("canary"), Wave("100%")))
+    check_reach(fine, labels, allow_empty=False)
+    check_reach(fine, [], allow_empty=True)
+    with pytest.raises(InputError, match="no host of production has role=web; .* --allow-empty"):
+        check_reach(fine, [], allow_empty=False)
+    with pytest.raises(InputError, match="no host is in production"):
+        check_reach(rule(1, selector={}), [], allow_empty=False)
+    with pytest.raises(InputError, match="by wave rack=a: none of its 2 hosts .* --label rack=a"):
+        check_reach(rule(1, waves=(Wave("canary"), Wave("rack=a"), Wave("100%"))), labels, allow_empty=False)
+    with pytest.raises(InputError, match="3 failures allowed: it has 2 hosts"):
+        check_reach(rule(1, max_failures=3), labels, allow_empty=False)
+    check_reach(rule(1, max_failures=2), labels, allow_empty=False)

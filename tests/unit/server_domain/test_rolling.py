@@ -10,7 +10,8 @@ from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import RolloutState
-from towpath_server.domain.rolling import HostView, Phase, Standing, decide, limit, order, standing, stay
+from towpath_server.domain.rolling import decide
+from towpath_server.domain.standing import HostView, Phase, Standing, limit, order, standing, stay
 
 ROLLING, DONE, HALTED = RolloutState.ROLLING, RolloutState.DONE, RolloutState.HALTED
 STUCK = reported(State.STUCK, current_sha256=OLD_DIGEST)

@@ -6,8 +6,10 @@ from fakes.rows import NOW, OLD_DIGEST, REVERTED, assignment, host, reported
 from towpath.holds import Hold
 from towpath.reports import Event
 from towpath.status import Health, State, Verdict
+from towpath.waves import parse_waves
+from towpath_server.domain.gates import WaveCount
 from towpath_server.domain.model import HostStatus, RolloutState
-from towpath_server.domain.rolling import Phase, Standing
+from towpath_server.domain.standing import Phase, Standing
 from towpath_server.domain.why import Facts, chain
 
 PLAIN = Facts(host=host(), app="hello", online=True, assignments=())
@@ -61,7 +63,8 @@ def test_a_failed_host_is_told_how_to_try_again_and_what_it_kept() -> None:
         )
     )
     assert "to every host in dev" in said
-    assert "[towpath deploy hello 2.0.0 --environment dev --all-hosts" in said
+    assert "[towpath rollout resume a2]" in said
+    assert "[towpath rollout retry a2]" in said
     assert "h1 is not admitted, failed: probe http failed" in said
     assert "which it was admitted to before, with defaults only" in said
     assert "runs nothing of it" in said
@@ -114,7 +117,8 @@ def test_commands_survive_a_shell() -> None:
     """A selector or label with a space is quoted where a person copies it from."""
     one = assignment(selector={"rack": "a b"})
     assert "host set h1 --label 'rack=a b']" in text(replace(PLAIN, assignments=(one,)))
-    again = text(replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.FAILED, "x")))
+    done = replace(one, state=RolloutState.DONE)
+    again = text(replace(PLAIN, assignments=(done,), owner=done, standing=Standing(Phase.FAILED, "x")))
     assert "--select 'rack=a b']" in again
     assert "--all-hosts" not in again
 
@@ -138,3 +142,41 @@ def test_a_failure_is_shown_with_what_the_host_saw() -> None:
     for reported_, failure in ((failed, None), (failed, replace(event, version="1.9.0")), (reported(), event)):
         assert "it saw" not in text(replace(PLAIN, reported=reported_, failure=failure))
     assert "it saw" not in text(replace(PLAIN, failure=event))
+
+
+def wave(number: int, text_of: str, state: str, waits: str = "", soak_until: int = 0) -> WaveCount:
+    return WaveCount(number, text_of, state, waits, soak_until, {})
+
+
+def test_a_host_is_told_its_wave_what_keeps_it_closed_and_how_to_open_it() -> None:
+    """The wave, what the open one waits for, and the command that would not wait."""
+    one = assignment(waves=parse_waves("canary:10m,100%"))
+    waves = (wave(0, "canary:10m", "soaking", "soaks until X", 1_700_000_000_000), wave(1, "100%", "closed"))
+    facts = replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.WAITING, "waits"), waves=waves)
+    assert "h1 is in wave 1 of 2 (canary:10m), which is soaking until 2023-11-14 22:13:20Z" in text(facts)
+    said = text(replace(facts, wave=1))
+    assert "h1 is in wave 2 of 2 (100%), which is closed: wave 1 (canary:10m): soaks until X" in said
+    assert "[towpath rollout advance a1]" in said
+    halted = replace(one, state=RolloutState.HALTED)
+    stopped = (wave(0, "canary:10m", "open"), waves[1])
+    said = text(replace(facts, owner=halted, wave=1, waves=stopped))
+    assert "wave 1 (canary:10m): the rollout is halted []" in said
+    assert "which is open [" in text(replace(facts, owner=halted, waves=stopped))
+
+
+def test_each_state_of_a_rollout_has_the_command_that_would_change_it() -> None:
+    """Pause what goes, resume what stands, undo what is done, deploy where it is over."""
+    for state, command in (
+        (RolloutState.ROLLING, "towpath rollout pause a1"),
+        (RolloutState.PAUSED, "towpath rollout resume a1"),
+        (RolloutState.HALTED, "towpath rollout resume a1"),
+        (RolloutState.DONE, "towpath undo hello --environment dev --select role=web"),
+        (RolloutState.REVERTING, "towpath deploy hello VERSION --environment dev --select role=web"),
+        (RolloutState.CANCELLED, "towpath deploy hello VERSION --environment dev --select role=web"),
+    ):
+        one = assignment(state=state)
+        facts = replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.FAILED, "x"))
+        assert f"its rollout is {state} [{command}]" in text(facts)
+    assert "retry" not in text(facts), "what cannot be retried offers no retry"
+    whole = assignment(state=RolloutState.DONE, selector={})
+    assert "undo hello --environment dev --all-hosts]" in text(replace(facts, owner=whole))

@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from towpath.errors import Broken
+from towpath_server.domain.model import OnBreach
 from towpath_server.storage import SqlStorage
 from towpath_server.storage.database import head_revision, open_engine
 from towpath_server.storage.schema import metadata
@@ -38,7 +39,11 @@ def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, t
         assert (found.environment, found.labels, found.key_sha256) == ("dev", {"role": "web"}, b"\x01" * 32)
         newer = golden.stem > "server-db-0001"
         assert [one.reason for one in found.holds] == (["the till is open"] if newer else [])
-        assert [one.version for one in tx.assignments()] == ["1.0.0"]
+        (rule,) = tx.assignments()
+        waves = golden.stem > "server-db-0002"
+        assert (rule.version, rule.on_breach) == ("1.0.0", OnBreach.REVERT if waves else OnBreach.HALT)
+        assert [wave.text for wave in rule.waves] == (["canary:10m", "100%"] if waves else [])
+        assert list(tx.retreats("a1")) == (["id-h1"] if waves else [])
         assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
     storage.close()
     with sqlite3.connect(path) as new:

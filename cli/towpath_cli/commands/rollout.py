@@ -1,0 +1,155 @@
+"""`towpath rollout`: see what is on its way, and steer it.
+
+`watch` exits 0 when the release is proven healthy, 1 when it failed, was taken back or cancelled, 2 on time-out.
+"""
+
+from collections.abc import Callable
+
+import click
+
+from towpath.names import check_app, check_environment
+from towpath.waves import format_share
+from towpath_cli.following import COLUMNS, WAVE_COLUMNS, follow, headline, host_rows, wave_rows
+from towpath_cli.model import Rollout
+from towpath_cli.options import DURATION, Operator, operator_command
+from towpath_cli.output import cell, clean, echo_json, echo_table, say_error, when
+from towpath_cli.watch import Result
+
+LIST_COLUMNS = ("rollout", "app", "version", "environment", "selector", "state", "wave", "healthy", "by", "reason")
+TIMEOUT_MS = 3_600_000
+INTERRUPTED = 130
+_DONE = {
+    "pause": "paused; nobody else moves, who is in flight finishes",
+    "resume": "goes on",
+    "advance": "goes on",
+    "halt": "halted; who has not switched stays on what it has",
+    "retry": "tries its failed hosts again",
+    "cancel": "cancelled; who runs the release keeps it, nobody else gets it",
+}
+_HELP = {
+    "pause": "Let nobody else move; hosts in flight finish.",
+    "resume": "Go on after a pause or a halt, in the same wave; hosts that failed until now do not count again.",
+    "advance": "Open the next wave now, whatever this one waits for.",
+    "halt": "Stop now: hosts that have not switched stay on what they have.",
+    "retry": "Try the hosts again that failed, in the same wave.",
+    "cancel": "End it: who runs the release keeps it, what was there before counts again for the others.",
+}
+
+
+@click.group()
+def rollout() -> None:
+    """See rollouts, and steer them. ROLLOUT is an id from the list, or the beginning of one."""
+
+
+@rollout.command(name="list")
+@click.argument("app", required=False)
+@click.option("--environment", metavar="E", default="", help="Only of this environment.")
+@click.option("--all", "history", is_flag=True, help="Those of the past too.")
+@operator_command
+def list_rollouts(operator: Operator, *, app: str | None, environment: str, history: bool) -> None:
+    """List rollouts, newest first: of APP, or of every app."""
+    where = check_environment(environment) if environment else ""
+    with operator.connect() as client:
+        found = client.list_rollouts(check_app(app) if app else "", where, history=history)
+    if operator.json:
+        echo_json(found)
+    elif found:
+        echo_table(operator.world, LIST_COLUMNS, [_row(one) for one in found])
+    else:
+        click.echo("nothing is deployed; towpath deploy APP VERSION --environment E --select K=V")
+
+
+def _row(one: Rollout) -> tuple[object, ...]:
+    healthy = sum(host.phase == "healthy" for host in one.hosts)
+    wave = f"{min(one.wave + 1, len(one.waves))} of {len(one.waves)}"
+    selector = one.selector or "(every host)"
+    proven = f"{healthy} of {len(one.hosts)}"
+    return (
+        one.assignment,
+        one.app,
+        one.version,
+        one.environment,
+        selector,
+        one.state,
+        wave,
+        proven,
+        one.created_by,
+        one.reason,
+    )
+
+
+@rollout.command()
+@click.argument("name", metavar="ROLLOUT")
+@operator_command
+def show(operator: Operator, *, name: str) -> None:
+    """Show a rollout: its policy, its waves, its hosts."""
+    with operator.connect() as client:
+        one = client.get_assignment(name)
+    if operator.json:
+        echo_json(one)
+        return
+    click.echo(headline(one))
+    selector = cell(one.selector) if one.selector else "every host"
+    created = f"by {one.created_by} at {when(one.created_unix_ms)}"
+    click.echo(clean(f"rollout {one.assignment}, generation {one.generation}, for {selector}, {created}"))
+    click.echo(f"{_limits(one)}; on a breach: {one.on_breach}\n")
+    echo_table(operator.world, WAVE_COLUMNS, wave_rows(one))
+    if one.hosts:
+        click.echo()
+        rows = [(host.wave + 1, *row) for host, row in zip(one.hosts, host_rows(one), strict=True)]
+        echo_table(operator.world, ("wave", *COLUMNS), rows)
+
+
+def _limits(one: Rollout) -> str:
+    unavailable = str(one.max_unavailable) if one.max_unavailable else "a quarter of its hosts"
+    share = f"{format_share(one.max_failure_share)} of the finished hosts" if one.max_failure_share else ""
+    failures = str(one.max_failures) if one.max_failures or not share else ""
+    return f"unavailable at once: {unavailable}; failures allowed: {' and '.join(p for p in (failures, share) if p)}"
+
+
+@rollout.command()
+@click.argument("name", metavar="ROLLOUT")
+@click.option("--timeout", type=DURATION, default=TIMEOUT_MS, show_default="1h", help="The longest wait.")
+@operator_command
+def watch(operator: Operator, *, name: str, timeout: int) -> None:
+    """Watch a rollout until it ended: exit 0 (healthy), 1 (failed or taken back) or 2 (time-out)."""
+    context = click.get_current_context()
+    with operator.connect() as client:
+        begun = client.get_assignment(name)
+        try:
+            outcome = follow(operator, client, begun.assignment, timeout_ms=timeout)
+        except KeyboardInterrupt:
+            say_error(f"interrupted; the rollout goes on, see: towpath rollout show {begun.assignment}")
+            context.exit(INTERRUPTED)
+    seen = outcome.rollout or begun
+    if operator.json:
+        echo_json({"result": outcome.result.name.lower(), "seconds": round(outcome.seconds, 3), "rollout": seen})
+    elif outcome.result is Result.HEALTHY:
+        click.echo(f"{headline(seen)} after {outcome.seconds:.1f}s")
+    if outcome.result is Result.TIMEOUT:
+        say_error(f"{headline(seen)}; not over after {outcome.seconds:.0f}s, it goes on")
+    elif outcome.result is Result.FAILED:
+        say_error(f"{headline(seen)}; see: towpath rollout show {seen.assignment}")
+    context.exit(outcome.result)
+
+
+def _steering(verb: str) -> Callable[..., None]:
+    @rollout.command(name=verb, help=_HELP[verb])
+    @click.argument("name", metavar="ROLLOUT")
+    @click.option("--reason", default="", help="For the audit log, and for who asks why.")
+    @operator_command
+    def act(operator: Operator, *, name: str, reason: str) -> None:
+        with operator.connect() as client:
+            after = client.steer(name, verb, reason)
+        if operator.json:
+            echo_json(after)
+            return
+        number = f", wave {after.wave + 1} is open" if verb == "advance" and after.state != "done" else ""
+        said = "is done" if after.state == "done" else f"{_DONE[verb]}{number}"
+        click.echo(clean(f"{after.app} {after.version} in {after.environment}: {said}"))
+        click.echo(f"see: towpath rollout show {after.assignment}")
+
+    return act
+
+
+pause, resume, advance, halt, retry, cancel = (_steering(verb) for verb in _DONE)

@@ -1,0 +1,82 @@
+"""The options of a rollout's policy, shared by `deploy` and `promote`: limits, waves, what a breach does."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from towpath.errors import InputError
+from towpath.waves import ALL, WHOLE, Wave, parse_share, parse_waves
+from towpath_cli.options import DURATION
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--waves", "waves", metavar="LIST", default="", help="Steps, such as canary:10m,10%,50%,100%."),
+    click.option(
+        "--soak", type=DURATION, default=None, help="How long each wave without a gate of its own soaks [0s]."
+    ),
+    click.option(
+        "--max-unavailable", type=click.IntRange(1), default=None, help="Hosts in flight at once [a quarter of them]."
+    ),
+    click.option(
+        "--max-failures", type=click.IntRange(0), default=None, help="A breach: more hosts than this failed [0]."
+    ),
+    click.option(
+        "--max-failure-share", metavar="P%", default="", help="A breach: a larger share of the finished hosts failed."
+    ),
+    click.option(
+        "--on-breach",
+        type=click.Choice(["halt", "revert"]),
+        default="halt",
+        show_default=True,
+        help="Stop there, or take every host back to what it had.",
+    ),
+    click.option(
+        "--progress-deadline", type=DURATION, default=None, help="Silence of a host in flight that is a failure."
+    ),
+    click.option("--allow-empty", is_flag=True, help="Also where no host fits yet: they are to come."),
+)
+
+
+def policy_options(function: F) -> F:
+    """Give a command the options of a policy; they arrive as the keywords of `policy`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def policy(
+    *,
+    waves: str,
+    soak: int | None,
+    max_unavailable: int | None,
+    max_failures: int | None,
+    max_failure_share: str,
+    on_breach: str,
+    progress_deadline: int | None,
+    allow_empty: bool,
+) -> dict[str, Any]:
+    """Return the policy as fields of a `DeployOrder`; InputError where it contradicts itself."""
+    share = parse_share(max_failure_share) if max_failure_share else 0
+    if share >= ALL:
+        raise InputError("cannot use --max-failure-share 100%: it could never be exceeded; leave it away")
+    if share and max_failures == 0:
+        raise InputError(
+            "cannot use --max-failures 0 together with --max-failure-share: the first failure would halt; choose one"
+        )
+    return {
+        "waves": _waves(waves, soak or 0),
+        "max_unavailable": max_unavailable or 0,
+        "max_failures": max_failures or 0,
+        "max_failure_share": share,
+        "on_breach": on_breach,
+        "progress_deadline_ms": progress_deadline or 0,
+        "allow_empty": allow_empty,
+    }
+
+
+def _waves(text: str, soak_ms: int) -> tuple[Wave, ...]:
+    if text:
+        return parse_waves(text, soak_ms)
+    return parse_waves(WHOLE.what, soak_ms) if soak_ms else ()

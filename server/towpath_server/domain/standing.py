@@ -1,0 +1,246 @@
+"""Where each host of a rollout stands: healthy, failed, in flight, waiting, held, offline, or on its way back.
+
+Rules, each a named test:
+- healthy only by the host's own report: running digest, Confirmed, healthy, succeeded, for this generation; or it ran
+  the identical release already and is healthy. "Admitted" is never success.
+- failed: the host reported Reverted, Stuck or refused for this generation, or it was silent in flight past the progress
+  deadline. Downtime of the server, a hold of the host and a pause of the rollout are nobody's silence.
+- inconclusive: the previous release fails its probes too, so the world is broken and not the release.
+- a host that goes back is back when it reports that something else than this release runs, ended and healthy, or that
+  it has nothing of the app.
+
+Pure. Not handled here: what follows from it (`domain.rolling`, `domain.gates`, `domain.returning`).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from towpath.quantity import format_duration
+from towpath.reports import AppState
+from towpath.status import Health, State, Verdict
+from towpath.waves import Wave
+from towpath_server.domain.model import OnBreach, Retreat, RolloutState
+
+DEFAULT_UNAVAILABLE_SHARE = 4
+_BAD_VERDICTS = (Verdict.FAILED, Verdict.REFUSED, Verdict.INCONCLUSIVE)
+
+
+class Phase(StrEnum):
+    """Where one host stands in a rollout."""
+
+    WAITING = "waiting"
+    HELD = "held"
+    IN_FLIGHT = "in_flight"
+    HEALTHY = "healthy"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    OFFLINE = "offline"
+    GOING_BACK = "going_back"
+    BACK = "back"
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What is known of one matching host. `blocked`: why it cannot be admitted (a parameter is missing), or empty.
+
+    `held`: its own hold on the app, as people read it, or empty; `released_unix_ms`: when the last one ended.
+    `retreat`: that it was told to go back, or None.
+    """
+
+    host_id: str
+    name: str
+    online: bool
+    admitted_unix_ms: int | None = None
+    state: AppState | None = None
+    progress_unix_ms: int = 0
+    blocked: str = ""
+    held: str = ""
+    released_unix_ms: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    retreat: Retreat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """An assignment and its hosts, as decisions read it. `max_unavailable` 0: a quarter of `fleet`, at least one.
+
+    `fleet` is how many hosts the rule matches; `hosts` may be fewer, where another assignment counts for some.
+    """
+
+    assignment: str
+    generation: int
+    release_sha256: bytes
+    state: RolloutState
+    reason: str
+    max_unavailable: int
+    max_failures: int
+    progress_deadline_ms: int
+    observed_since_unix_ms: int
+    hosts: tuple[HostView, ...]
+    fleet: int = 0
+    waves: tuple[Wave, ...] = ()
+    wave: int = 0
+    wave_done_unix_ms: int = 0
+    max_failure_share: int = 0
+    on_breach: OnBreach = OnBreach.HALT
+    excused: frozenset[str] = frozenset()
+    resumed_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One host's phase, and the reason for people."""
+
+    phase: Phase
+    reason: str
+
+
+Standings = list[tuple[HostView, Standing]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to write down: where the assignment stands now, and host ids.
+
+    `admit` moves to the release, `withdraw` takes an admission back from who has not switched, `retreat` sends back to
+    what there was, `arrived` is who got there.
+    """
+
+    state: RolloutState
+    reason: str
+    admit: tuple[str, ...] = ()
+    withdraw: tuple[str, ...] = ()
+    wave: int = 0
+    wave_done_unix_ms: int = 0
+    retreat: tuple[str, ...] = ()
+    arrived: tuple[str, ...] = ()
+
+
+def limit(view: RolloutView) -> int:
+    """Return how many hosts may be in flight at once."""
+    return view.max_unavailable or max(1, max(len(view.hosts), view.fleet) // DEFAULT_UNAVAILABLE_SHARE)
+
+
+def order(assignment: str, host_id: str) -> bytes:
+    """Return the sort key that spreads hosts differently in every rollout."""
+    return hashlib.sha256(f"{assignment}\0{host_id}".encode()).digest()
+
+
+def in_order(view: RolloutView) -> list[HostView]:
+    """Return the hosts in the rollout's own order."""
+    return sorted(view.hosts, key=lambda host: order(view.assignment, host.host_id))
+
+
+def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
+    """Return where `host` stands at `now_unix_ms`."""
+    if view.state.returning:
+        return _standing_back(view, host, now_unix_ms)
+    state = host.state
+    if state is not None and _ended_badly(view, state):
+        if state.verdict is Verdict.INCONCLUSIVE:
+            return Standing(Phase.INCONCLUSIVE, state.reason or "the previous release fails its probes too")
+        return Standing(Phase.FAILED, state.reason or f"the host reported {state.state}")
+    if host.admitted_unix_ms is None and not host.online:
+        return Standing(Phase.OFFLINE, "offline; it catches up when it comes back")
+    if state is not None and _proven(view, state):
+        return Standing(Phase.HEALTHY, "runs it and is healthy")
+    if host.held and (host.admitted_unix_ms is None or may_stay(view, host)):
+        return Standing(Phase.HELD, host.held)
+    if host.admitted_unix_ms is None:
+        return Standing(Phase.WAITING, host.blocked or "waits for its turn")
+    answers = state is not None and state.generation == view.generation
+    since = max(host.admitted_unix_ms, host.progress_unix_ms if answers else 0)
+    where = f"in {state.state}" if state is not None and answers else "no report yet"
+    silent_ms = _silent_ms(view, host, since, now_unix_ms)
+    if silent_ms > view.progress_deadline_ms and not _fell_ill_later(view, state):
+        return Standing(Phase.FAILED, f"silent for {format_duration(silent_ms)}, {where}")
+    return Standing(Phase.IN_FLIGHT, where if host.online else f"{where}, offline")
+
+
+def _silent_ms(view: RolloutView, host: HostView, since_unix_ms: int, now_unix_ms: int) -> int:
+    excuses = (view.observed_since_unix_ms, view.resumed_unix_ms, host.released_unix_ms)
+    return now_unix_ms - max(since_unix_ms, *excuses)
+
+
+def _ended_badly(view: RolloutView, state: AppState) -> bool:
+    if state.generation != view.generation:
+        return False
+    return state.state in (State.REVERTED, State.STUCK) or state.verdict in _BAD_VERDICTS
+
+
+def _proven(view: RolloutView, state: AppState) -> bool:
+    if state.current_sha256 != view.release_sha256 or state.health is not Health.HEALTHY:
+        return False
+    if state.generation == view.generation:
+        return state.state is State.CONFIRMED and state.verdict is Verdict.SUCCEEDED
+    return state.state.ended
+
+
+def _fell_ill_later(view: RolloutView, state: AppState | None) -> bool:
+    """Return True for a host that confirmed in a rollout that is done: an alarm, but no verdict on the release."""
+    return (
+        view.state is RolloutState.DONE
+        and state is not None
+        and state.generation == view.generation
+        and state.state is State.CONFIRMED
+    )
+
+
+def busy(host: HostView) -> bool:
+    """Return True where the host is between two releases: unavailable, whoever caused it."""
+    state = host.state
+    return state is not None and state.state in (State.SWITCHING, State.SWITCHED, State.WATCHING, State.REVERTING)
+
+
+def may_stay(view: RolloutView, host: HostView) -> bool:
+    """Return True where the host was admitted and, as far as it has said, touched nothing that runs."""
+    if host.admitted_unix_ms is None:
+        return False
+    state = host.state
+    if state is None:
+        return True
+    if _ended_badly(view, state) or _proven(view, state):
+        return False
+    return state.generation != view.generation or state.state.before_switch
+
+
+def stay(view: RolloutView) -> tuple[str, ...]:
+    """Return the hosts that can still be told to stay on what they have."""
+    return tuple(host.host_id for host in view.hosts if may_stay(view, host))
+
+
+def untouched(view: RolloutView, host: HostView) -> bool:
+    """Return True where the release does not run on the host and nothing is under way: going back changes nothing."""
+    state = host.state
+    return state is None or (state.current_sha256 != view.release_sha256 and not busy(host))
+
+
+def _standing_back(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
+    """Return where a host stands in a rollout that is taken back."""
+    if host.retreat is None:
+        if not host.online:
+            return Standing(Phase.OFFLINE, "offline; it goes back when it comes back")
+        if host.held and not busy(host):
+            return Standing(Phase.HELD, host.held)
+        return Standing(Phase.WAITING, "waits for its turn to go back")
+    state = host.state
+    if host.retreat.arrived_unix_ms or state is None or _is_back(view, state):
+        return Standing(
+            Phase.BACK, f"runs {state.current_version} again" if state and state.current_version else "has none of it"
+        )
+    if state.generation != view.generation and (state.state is State.STUCK or state.verdict in _BAD_VERDICTS):
+        return Standing(Phase.FAILED, f"cannot go back: {state.reason or state.state}")
+    answers = state.generation != view.generation
+    since = max(host.retreat.at_unix_ms, host.progress_unix_ms if answers else 0)
+    silent_ms = _silent_ms(view, host, since, now_unix_ms)
+    if silent_ms > view.progress_deadline_ms:
+        return Standing(Phase.FAILED, f"cannot go back: silent for {format_duration(silent_ms)}, in {state.state}")
+    return Standing(Phase.GOING_BACK, f"goes back, in {state.state}")
+
+
+def _is_back(view: RolloutView, state: AppState) -> bool:
+    if state.current_sha256 == view.release_sha256 or not state.state.ended:
+        return False
+    return state.health is Health.HEALTHY or not state.current_sha256
