@@ -46,7 +46,7 @@ class HostView:
     """What is known of one matching host. `blocked`: why it cannot be admitted (a parameter is missing), or empty.
 
     `held`: its own hold on the app, as people read it, or empty; `released_unix_ms`: when the last one ended.
-    `retreat`: that it was told to go back, or None.
+    `retreat`: that it was told to go back, or None; `back_blocked`: why it could not run what it would go back to.
     """
 
     host_id: str
@@ -60,6 +60,7 @@ class HostView:
     released_unix_ms: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     retreat: Retreat | None = None
+    back_blocked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,9 @@ def _standing_back(view: RolloutView, host: HostView, now_unix_ms: int) -> Stand
     if host.retreat is None:
         if not host.online:
             return Standing(Phase.OFFLINE, "offline; it goes back when it comes back")
-        if host.held and not busy(host):
+        if host.back_blocked:
+            return Standing(Phase.FAILED, f"cannot go back: {host.back_blocked}")
+        if host.held and not busy(host) and not untouched(view, host):
             return Standing(Phase.HELD, host.held)
         return Standing(Phase.WAITING, "waits for its turn to go back")
     state = host.state

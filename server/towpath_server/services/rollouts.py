@@ -12,7 +12,15 @@ from towpath.reports import AppState
 from towpath_server.domain import gates, hosts, returning, rolling
 from towpath_server.domain.assignment import matches, owner, resolve
 from towpath_server.domain.manifests import blocked
-from towpath_server.domain.model import Assignment, Host, HostStatus, ReportedApp, Retreat, RolloutState
+from towpath_server.domain.model import (
+    Assignment,
+    Host,
+    HostStatus,
+    OnBreach,
+    ReportedApp,
+    Retreat,
+    RolloutState,
+)
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import Decision, HostView, RolloutView, Standing, standing
 from towpath_server.ports import Transaction
@@ -86,6 +94,7 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
     admitted_at = tx.admissions(one.id)
     back = place.retreats.get(one.id, {})
     known = context.release(tx, one.app, one.version)
+    target = _target(place, one)
     views = []
     for host in place.covered(one):
         reported = place.reported.get((host.id, one.app))
@@ -105,6 +114,7 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
                 released_unix_ms=hosts.released_unix_ms(host, online=online, now_unix_ms=now),
                 labels=host.labels,
                 retreat=back.get(host.id),
+                back_blocked=_back_blocked(context, tx, place, host, target),
             )
         )
     return RolloutView(
@@ -127,6 +137,31 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
         excused=frozenset(one.excused),
         resumed_unix_ms=one.resumed_unix_ms,
     )
+
+
+def _target(place: Environment, one: Assignment) -> Assignment | None:
+    """Return what the hosts of `one` go back to, or would on a breach; None where that is nothing."""
+    if one.state.returning:
+        return counting_before(place.of_app(one.app), one)
+    return returning.predecessor(place.of_app(one.app), one) if one.on_breach is OnBreach.REVERT else None
+
+
+def counting_before(assignments: Sequence[Assignment], one: Assignment) -> Assignment | None:
+    """Return the newest active assignment of the same rule that is older than `one`."""
+    older = (
+        it
+        for it in assignments
+        if it.state.active and it.generation < one.generation and dict(it.selector) == dict(one.selector)
+    )
+    return max(older, key=lambda it: it.generation, default=None)
+
+
+def _back_blocked(context: Context, tx: Transaction, place: Environment, host: Host, target: Assignment | None) -> str:
+    """Return why the host could not run `target`: it was let into it once, or the release has to fit."""
+    if target is None or target.id in place.admitted[host.id]:
+        return ""
+    known = context.release(tx, target.app, target.version)
+    return blocked(known, host, place.runs(host)) if known is not None else "its release is not stored here"
 
 
 def tick(context: Context, environments: Collection[str]) -> bool:
@@ -197,8 +232,7 @@ def send_back(tx: Transaction, environment: str, one: Assignment, ids: Sequence[
     rule = [
         it for it in tx.assignments(environment=environment, app=one.app) if dict(it.selector) == dict(one.selector)
     ]
-    older = (it for it in rule if it.generation < one.generation and it.state.active)
-    target = max(older, key=lambda it: it.generation, default=None)
+    target = counting_before(rule, one)
     for it in rule:
         if it.id == one.id or (target is not None and it.generation > target.generation):
             tx.withdraw(it.id, ids)

@@ -135,10 +135,22 @@ def test_offline_and_held_hosts_go_back_when_they_are_there_again_also_after_the
     assert (decision.state, decision.retreat) == (BACK_STATE, ())
     assert phase(dark) is Phase.OFFLINE
     assert phase(held) is Phase.HELD
+    half = replace(held, state=reported(State.FETCHING, current_sha256=OLD_DIGEST))
+    assert decide(taken_back(half), NOW).retreat == ("held",), "nothing changes for it, so its hold is respected"
     assert phase(replace(held, state=reported(State.WATCHING))) is Phase.WAITING, "what is half-way is finished"
     later = taken_back(replace(dark, online=True), replace(held, held=""), state=BACK_STATE, max_unavailable=2)
     assert set(decide(later, NOW).retreat) == {"dark", "held"}
     assert decide(later, NOW).state is BACK_STATE
+
+
+def test_a_host_that_could_not_run_what_it_had_stays_and_says_so() -> None:
+    """A parameter is missing for the release of before: it is not sent into nothing, and does not keep the others."""
+    stays = seen("h1", GOOD, back_blocked="port is missing")
+    decision = decide(taken_back(stays, sent("h2", BACK)), NOW)
+    assert (decision.state, decision.retreat) == (BACK_STATE, ())
+    where = standing(taken_back(stays), stays, NOW)
+    assert (where.phase, where.reason) == (Phase.FAILED, "cannot go back: port is missing")
+    assert decide(taken_back(replace(stays, back_blocked=""), state=BACK_STATE), NOW).retreat == ("h1",)
 
 
 def test_it_is_reverted_when_nobody_waits_or_is_on_the_way_and_the_reason_stays() -> None:
