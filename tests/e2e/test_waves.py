@@ -10,7 +10,7 @@ from bench import apps
 from examples.loopback import Fleet, ask
 from examples.processes import FleetError, free_ports, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 HOSTS = [f"h{n}" for n in range(1, 7)]
 CANARIES = ["h1", "h2"]
