@@ -22,12 +22,13 @@ Rules, each a named test:
 Pure: the caller applies the decision in the transaction in which it read the view, one rollout at a time.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from towpath.waves import ALL, effective, format_share
 from towpath_server.domain import returning
-from towpath_server.domain.gates import gate, members
+from towpath_server.domain.gates import gate
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import (
@@ -43,6 +44,7 @@ from towpath_server.domain.standing import (
     standing,
     stay,
 )
+from towpath_server.domain.waves import membership
 
 _NAMED_IN_REASON = 3
 
@@ -76,7 +78,7 @@ def decide(view: RolloutView, now_unix_ms: int) -> Decision:
 
 
 def _go_on(view: RolloutView, standings: Standings, now_unix_ms: int) -> Decision:
-    numbers = members(view)
+    numbers = membership(view.waves, [(host.host_id, host.labels) for host, _ in standings])
     now = gate(view, standings, numbers, now_unix_ms)
     state, wave, done, waits = view.state, now.wave, now.done_unix_ms, now.waits
     if state is RolloutState.PAUSED:
@@ -150,7 +152,7 @@ def _named(standings: Standings) -> str:
 def _progress(view: RolloutView, standings: Standings, wave: int, waits: str) -> str:
     if not standings:
         return "no host matches yet"
-    count = {phase: sum(1 for _, where in standings if where.phase is phase) for phase in Phase}
+    count = Counter(where.phase for _, where in standings)
     parts = [f"{count[Phase.HEALTHY]} of {len(standings)} hosts healthy"]
     shown = (Phase.IN_FLIGHT, Phase.WAITING, Phase.HELD, Phase.FAILED, Phase.INCONCLUSIVE, Phase.OFFLINE)
     parts += [f"{count[phase]} {phase.replace('_', ' ')}" for phase in shown if count[phase]]
