@@ -321,3 +321,13 @@ def test_who_was_excused_does_not_count_again_and_a_new_failure_does() -> None:
     unclear = replace(REVERTED, verdict=Verdict.INCONCLUSIVE)
     assert decide(told(excused, one, state=unclear), NOW).state is ROLLING
     assert "1 inconclusive" in decide(told(excused, one, state=unclear), NOW).reason
+
+
+def test_the_time_of_a_pause_or_a_halt_is_nobodys_silence() -> None:
+    """After a resume, and where a release counts again, hosts get the whole deadline: also those let in long ago."""
+    late = NOW + 10 * SOAK
+    assert standing(view(), seen("h1"), late).phase is Phase.FAILED
+    for state in (ROLLING, DONE):
+        again = view(resumed_unix_ms=late, state=state)
+        assert standing(again, seen("h1"), late + 60_000).phase is Phase.IN_FLIGHT
+        assert standing(again, seen("h1"), late + 60_001).phase is Phase.FAILED
