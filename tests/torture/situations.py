@@ -12,12 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 
 from fakes.host import SimulatedHost
+from towpath import handover
 from towpath.release import HOOK_POINTS, Hook, Install, Release
 from towpath_agent.installers import INSTALLERS
 from towpath_agent.journal import SCHEMA_VERSION
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-HOOKS = tuple(Hook(point, ("bin/serve", point), timeout_ms=5_000) for point in HOOK_POINTS)
+# Handovers have scenarios of their own (tests/scenarios/test_handover.py): two copies run, which the oracle here forbids.
+POINTS = tuple(point for point in HOOK_POINTS if point != handover.HOOK_POINT)
+HOOKS = tuple(Hook(point, ("bin/serve", point), timeout_ms=5_000) for point in POINTS)
 
 # How a release of one file is installed by each kind, with so few kept that each confirm has something to clean up;
 # `outside` is a folder beside the agent's own.

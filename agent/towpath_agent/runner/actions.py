@@ -258,7 +258,7 @@ class Actions:
                 cleanup.remember_failed(self._site, tx.app, id_of(_new(tx)))
             if tx.old is not None:  # without it nothing is live, so nothing may be deleted
                 self._prune(tx.app, decode_release(tx.old.release))
-        except (TowpathError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a bug in a driver must not end the agent, at every start anew
             self.notes.append((tx, "cleanup", f"cannot clean up: {error}", ""))
 
     def _prune(self, app: str, release: Release) -> None:
