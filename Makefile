@@ -36,7 +36,7 @@ format: $(STAMP)  ## rewrite the sources as the formatter wants them
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-test: $(STAMP)  ## all tests; engine, domain and contract must have every branch covered
+test: $(STAMP)  ## all tests; engine, journal, domain and contract must have every branch covered
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=100
 
 # SAMPLE=40 SEED=7 LAYERS=steps,disk,syscalls,power,walk WALKS=1 RELEASES=30: a part, or a run again. See docs/torture.md.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from towpath.errors import TowpathError, Unavailable
-from towpath.reports import Event
 from towpath.status import Health, State, Verdict
 from towpath.wire import decode_release
 from towpath_agent.control.desk import Desk
@@ -19,6 +18,7 @@ from towpath_agent.engine.planning import Failure, Open, Step, Wish, plan, to_re
 from towpath_agent.engine.table import Action, Outcome, action_of, can, next_state
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.runner.actions import Actions
+from towpath_agent.runner.commits import Commits
 from towpath_agent.runner.desired import Desired, refused_apps
 from towpath_agent.runner.drift import previous_ids
 from towpath_agent.runner.floors import FloorsFile
@@ -28,6 +28,7 @@ from towpath_agent.runner.reporting import Reporter, app_states
 from towpath_agent.runner.result import Result
 from towpath_agent.runner.sets import Sets
 from towpath_agent.runner.steady import Steady
+from towpath_agent.runner.telling import Teller
 from towpath_agent.system.clock import Clock
 
 MAX_TICK_S = 60.0
@@ -70,11 +71,14 @@ class Agent:
         self._settled: set[str] = set()
         self._sync_failures = 0
         self._sync_at_s = clock.monotonic()
-        self._last_trouble = self._sync_said = ""
+        self._sync_said = ""
         self._sets = Sets(journal, self._transactions, actions.gone_back)
         actions.may_prove = self._sets.may_prove
         self._objections = self._sets.known_objections()
-        self._refused = self._not_admitted()
+        self._teller = Teller(
+            journal, self._reporter, clock, new_id=chance.new_id, log=log, refused=self._not_admitted()
+        )
+        self._commits = Commits(journal, self._sets, self._teller, clock)
         self._hinted = threading.Event()
         self.stopping = threading.Event()
         self.wake = threading.Event()
@@ -161,44 +165,19 @@ class Agent:
             self._sync_failures += 1
             self._sync_said = str(error)
             if not isinstance(error, Unavailable):
-                self._trouble(error)
+                self._teller.trouble(error)
         else:
             if changed:
                 self._log("desired state changed")
             self._sync_failures = 0
-            self._last_trouble = ""
+            self._teller.no_trouble()
             self._reporter.server_knows(self._desired.known_state_revision)
         delay = pacing.sync_delay_s(self._sync_failures, self._chance.uniform(), self._sync_interval_s)
         self._sync_at_s = self._clock.monotonic() + delay
 
-    def _trouble(self, error: TowpathError) -> None:
-        """Report a refused manifest under the attack's name, once and not at every try."""
-        line = f"{error.code}: {error}"
-        self._log(line)
-        if line != self._last_trouble:
-            self._last_trouble = line
-            self._add_event(self._event("refusal", reason=str(error), code=error.code))
-
     def _not_admitted(self) -> dict[str, dict[str, str | int]]:
         """Return the apps of the manifest that do not move: refused by verification, or objected to on this host."""
         return {**self._objections, **refused_apps(self._journal)}
-
-    def _tell_refused(self) -> None:
-        """Report each app that was refused under the attack's name; the rest of the manifest goes on."""
-        refused = self._not_admitted()
-        for app, no in refused.items():
-            if self._refused.get(app) != no:
-                self._log(f"{app}: refused {no['version']}: {no['code']}: {no['message']}")
-                self._add_event(
-                    replace(
-                        self._event("refusal", reason=str(no["message"]), code=str(no["code"])),
-                        app=app,
-                        version=str(no["version"]),
-                        release_sha256=bytes.fromhex(str(no["sha256"])),
-                        verdict=Verdict.REFUSED.value,
-                    )
-                )
-        self._refused = refused
 
     def _object(self, desired: dict[str, Deployed]) -> None:
         """Judge the manifest as a whole by what stands on the host now; told at the next plan."""
@@ -217,7 +196,7 @@ class Agent:
             return
         self._superseded.clear()
         self._object({it.wish.app: it for it in desired})
-        self._tell_refused()
+        self._teller.refusals(self._not_admitted())
         decisions = plan(
             [it.wish for it in desired],
             current={app: it.wish for app, it in self._current.items()},
@@ -264,7 +243,7 @@ class Agent:
             old=old,
             begun_unix_ms=self._clock.now_unix_ms(),
         )
-        self._journal.put_transaction(tx, self._transition(tx))
+        self._journal.put_transaction(tx, self._teller.transition(tx))
         self._reporter.happened()
         self._transactions[wish.app] = tx
         self._again.pop(wish.app, None)
@@ -353,7 +332,7 @@ class Agent:
             new = replace(new, verdict=result.verdict, reason=result.reason or tx.reason)
         elif state is State.CONFIRMED:
             new = replace(new, verdict=Verdict.SUCCEEDED, reason="", confirmed_unix_ms=self._clock.now_unix_ms())
-        changed = self._commit(tx, new, result)
+        changed = self._commits.put(tx, new, result)
         self._reporter.happened()
         for it in changed:
             self._transactions[it.app] = it
@@ -365,34 +344,6 @@ class Agent:
         if state.ended:
             for it in changed:
                 self._hand_over(it)
-
-    def _commit(self, tx: Transaction, new: Transaction, result: Result) -> list[Transaction]:
-        """Commit that `tx` became `new`, as one with what that means for its set; return what changed, `new` first."""
-        event = self._transition(new, reason=result.reason, evidence=result.evidence)
-        changed = [new]
-        if new.state is State.CONFIRMED:
-            now = self._clock.now_unix_ms()
-            verdict = Verdict.SUCCEEDED
-            changed += [
-                replace(mate, state=new.state, verdict=verdict, reason="", confirmed_unix_ms=now)
-                for mate in self._sets.mates(tx.app)
-            ]
-            self._journal.confirm(new, event, *((mate, self._transition(mate)) for mate in changed[1:]))
-        elif new.state is State.SWITCHING:
-            changed = self._sets.sealed(new)
-            self._journal.put_transactions([(it, event if it.app == tx.app else None) for it in changed])
-        elif new.state is State.REVERTING and tx.state is not State.STUCK:
-            wishes = {it.wish.app: it.wish for it in self._journal.desired() or []}
-            changed = self._sets.failing(tx, new, wishes)
-            told = [event, *(self._transition(mate, reason=mate.reason) for mate in changed[1:])]
-            self._journal.put_transactions(list(zip(changed, told, strict=True)))
-        elif new.state is State.REVERTED and new.touched:
-            kept = self._journal.deployed("previous").get(tx.app)
-            same = kept is not None and tx.old is not None and kept.wish.sha256 == tx.old.wish.sha256
-            self._journal.revert(new, event, None if same else kept)
-        else:
-            self._journal.put_transaction(new, event)
-        return changed
 
     def _hand_over(self, tx: Transaction) -> None:
         """After an end: what runs now is kept healthy by the steady watch, which need not prove it again."""
@@ -412,7 +363,7 @@ class Agent:
             try:
                 self._actions.settle(tx)
             except Exception as error:  # noqa: BLE001 - the release runs: no trouble of clean-up may end the agent
-                self._add_event(self._event("cleanup", tx=tx, reason=f"cannot clean up: {error}", code="cleanup"))
+                self._teller.note(tx, reason=f"cannot clean up: {error}", code="cleanup", kind="cleanup")
             self._say_notes()
             self._settled.add(tx.id)
             self._rest()
@@ -471,8 +422,7 @@ class Agent:
 
     def tell(self, kind: str, app: str, reason: str, code: str = "") -> None:
         """Log and report what a person did, or what of it is over."""
-        self._log(f"{app or 'host'}: {reason}")
-        self._add_event(replace(self._event(kind, reason=reason, code=code), app=app))
+        self._teller.word(kind, app, reason, code)
         self._told = True
 
     @property
@@ -516,21 +466,7 @@ class Agent:
         previous = previous_ids(self._journal.deployed("previous"))
         self._steady.keep({app: it for app, it in self._current.items() if app not in moving}, previous)
         for app, note in self._steady.take_notes():
-            self._log(f"{app}: {note.reason}")
-            it = self._current[app].wish
-            self._add_event(
-                Event(
-                    id=self._chance.new_id(),
-                    at_unix_ms=self._clock.now_unix_ms(),
-                    kind="drift",
-                    app=app,
-                    version=it.version,
-                    release_sha256=it.sha256,
-                    reason=note.reason,
-                    code=note.code,
-                    evidence=note.evidence,
-                )
-            )
+            self._teller.drift(app, self._current[app].wish, note)
         for app in list(self._transactions):
             tx = self._transactions[app]
             verdict = self._steady.verdicts.get(app)
@@ -565,33 +501,7 @@ class Agent:
     def _say_notes(self) -> None:
         while self._actions.notes:
             tx, code, reason, evidence = self._actions.notes.pop(0)
-            self._log(f"{tx.app}: {reason}")
-            self._add_event(self._event("note", tx=tx, reason=reason, code=code, evidence=evidence))
-
-    def _add_event(self, event: Event) -> None:
-        self._journal.add_event(event)
-        self._reporter.happened()
-
-    def _transition(self, tx: Transaction, reason: str = "", evidence: str = "") -> Event:
-        return self._event("transition", tx=tx, reason=reason, code=tx.code, evidence=evidence)
-
-    def _event(
-        self, kind: str, *, tx: Transaction | None = None, reason: str = "", code: str = "", evidence: str = ""
-    ) -> Event:
-        return Event(
-            id=self._chance.new_id(),
-            at_unix_ms=self._clock.now_unix_ms(),
-            kind=kind,
-            app=tx.app if tx else "",
-            transaction=tx.id if tx else "",
-            state=tx.state.value if tx else "",
-            version=tx.wish.version if tx else "",
-            release_sha256=tx.wish.sha256 if tx else b"",
-            verdict=tx.verdict.value if tx else "",
-            reason=reason,
-            code=code,
-            evidence=evidence,
-        )
+            self._teller.note(tx, reason=reason, code=code, evidence=evidence)
 
 
 def _probation_ms(tx: Transaction) -> int:
