@@ -89,9 +89,13 @@ class _Journal(Journal):
         with self._of(tx):
             super().put_transaction(tx, event)
 
-    def confirm(self, tx: Transaction, event: Event) -> None:
+    def put_transactions(self, pairs: Sequence[tuple[Transaction, Event | None]]) -> None:
+        with self._of(pairs[0][0]):
+            super().put_transactions(pairs)
+
+    def confirm(self, tx: Transaction, event: Event, *mates: tuple[Transaction, Event]) -> None:
         with self._of(tx):
-            super().confirm(tx, event)
+            super().confirm(tx, event, *mates)
 
     def revert(self, tx: Transaction, event: Event, previous: Any) -> None:
         with self._of(tx):

@@ -23,7 +23,7 @@ SCRIPT = "#!/bin/sh\nexec sleep 1000\n"
 class RealHost(SimulatedHost):
     """A host whose apps are real processes; only its clock, its server and its publisher are simulated."""
 
-    def _services(self, files: Files) -> Mapping[str, Service]:
+    def services(self, files: Files) -> Mapping[str, Service]:
         return {kind: make(files, SystemClock()) for kind, make in SERVICES.items()}
 
     def pids(self) -> list[int]:

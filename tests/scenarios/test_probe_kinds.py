@@ -175,7 +175,7 @@ def _unit(root: Path, _host: Host, _stack: ExitStack) -> Switch:
 
     program = (sys.executable, "-I", "-S", str(SYSTEMCTL), "--root", str(manager))
     driver = UnitProbe(Files(), SystemClock(), systemctl=program)
-    return Switch({"unit": "app.socket"}, turn, "failed (failed), result exit-code", driver)
+    return Switch({"unit": "app.socket"}, turn, "failed (failed), result signal", driver)
 
 
 def _log(root: Path, _host: Host, _stack: ExitStack) -> Switch:

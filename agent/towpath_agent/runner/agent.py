@@ -431,7 +431,8 @@ class Agent:
         return self._transactions
 
     def turn_back(self, tx: Transaction, reason: str) -> None:
-        """Send a transaction the way of a failure, by a person's decision."""
+        """Send a transaction the way of a failure, by a person's decision; its probation may be long over."""
+        self._transactions[tx.app] = tx
         self._again.pop(tx.app, None)
         self._advance(tx, action_of(tx.state), Result(Outcome.FAILED, reason, "reverted-on-host"))
 
