@@ -172,7 +172,7 @@ class TestRpm(InstallerSuite):
 
 @pytest.mark.timeout(600)
 class TestOci(InstallerSuite):
-    """The suite, on installer `oci` and the real podman, which goes on with the images of all agents."""
+    """The suite, on installer `oci` and the real podman, which has no image at first."""
 
     kind = "oci"
 
@@ -186,7 +186,10 @@ class TestOci(InstallerSuite):
             tree = Tree({"image.tar": images[version]})
             return make_plan(subject.root, tree, version, Install("oci")), tree
 
-        subject = Subject(host.installer, plan, tmp_path / "root", tmp_path / "outside", every=2)
+        def prepare(_outside: Path) -> None:
+            host.by_hand("rmi", "--all", "--force")  # or what an earlier run loaded would make this one shorter
+
+        subject = Subject(host.installer, plan, tmp_path / "root", tmp_path / "outside", every=2, prepare=prepare)
         subject.wipe(subject.root, subject.outside)
         yield subject
         host.remove()
