@@ -238,7 +238,7 @@ def test_a_set_that_is_replaced_in_probation_is_no_set_any_more(host: SimulatedH
 
 @pytest.mark.parametrize("kind", ["port", "path", "unit"])
 def test_two_apps_that_claim_one_thing_are_refused_before_anything_changes(host: SimulatedHost, kind: str) -> None:
-    """FAULTS 2.16: both are named, the third app of the manifest goes on, and nothing of the two was fetched."""
+    """Incident 16, two apps for one path, port or unit: both are named, the third app goes on, nothing was fetched."""
     fields = {
         "port": {"parameters": (Parameter("port", "port", 80),)},
         "path": {"install": Install("file", {"path": str(host.folder.parent / "etc.conf")}), "run": Run("none")},
