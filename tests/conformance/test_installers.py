@@ -60,6 +60,8 @@ class TestTree(InstallerSuite):
 class TestExec(InstallerSuite):
     """The suite, on installer `exec` with the example driver."""
 
+    kind = "exec"
+
     @pytest.fixture
     def subject(self, tmp_path: Path) -> Subject:
         """Return plans of a small site, of which version 2 also moves to another link."""

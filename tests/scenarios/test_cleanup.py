@@ -6,7 +6,9 @@ import pytest
 
 from fakes.host import SimulatedHost
 from towpath.release import Install, Release
+from towpath_agent.installers.tree import TreeInstaller
 from towpath_agent.runner import cleanup
+from towpath_agent.system.files import Files
 
 BLOCK = 1024
 
@@ -118,5 +120,5 @@ def test_nothing_goes_while_current_is_unknown(host: SimulatedHost) -> None:
     for number in range(30):
         (app / "logs" / f"gone-{number}.log").touch()
     before = sorted(app.rglob("*"))
-    cleanup.prune_releases(host.site, "hello", 0, 1)
+    cleanup.prune_releases(host.site, TreeInstaller(Files()), "hello", keep=0, keep_bytes=1)
     assert sorted(app.rglob("*")) == before

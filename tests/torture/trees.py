@@ -34,6 +34,8 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Node]]:
             facts = entry.stat(follow_symlinks=False)
             path = f"{prefix}{entry.name}"
             mode = stat.S_IMODE(facts.st_mode)
+            if stat.S_ISSOCK(facts.st_mode):
+                continue  # made anew by every agent, and no disk keeps what goes through it
             if entry.is_symlink():
                 yield path, Node("link", 0o777, os.fsencode(Path(entry.path).readlink()), facts.st_ino)
             elif entry.is_dir(follow_symlinks=False):

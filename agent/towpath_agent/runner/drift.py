@@ -170,7 +170,9 @@ class Drift:
         return found
 
     def _look(self, it: _Checked, count: int) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
+        if not it.entries:  # a kind whose files are not ours to look at, such as a package
+            return found
         numbers = [(it.position + step) % len(it.entries) for step in range(count)]
         it.position = (it.position + count) % len(it.entries)
         now = self._site.files.marks(it.plan.folder, [it.entries[number].path for number in numbers])

@@ -55,7 +55,7 @@ class Steady:
         self._kept[app] = _Kept(watch)
         try:
             self._drift.adopt(watch.deployed)
-        except (TowpathError, OSError):  # it is begun anew, and what is wrong is told, at the next check
+        except Exception:  # noqa: BLE001 - begun anew, and what is wrong is told, at the next check
             self._drift.forget(app)
 
     def keep(self, apps: Mapping[str, Deployed], previous: Mapping[str, str]) -> None:

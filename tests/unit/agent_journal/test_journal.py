@@ -12,6 +12,7 @@ from towpath.parameters import Value
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath_agent.engine.planning import Failure, Wish
+from towpath_agent.errors import DiskFull
 from towpath_agent.journal import (
     MAX_EVENTS,
     Deployed,
@@ -392,3 +393,16 @@ def test_every_commit_is_synced(journal: Journal) -> None:
     """synchronous=FULL (2) and a rollback journal: what was committed survives a power cut."""
     assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)
     assert journal._db.execute("PRAGMA journal_mode").fetchone() == ("truncate",)
+
+
+def test_a_full_disk_is_said_to_be_one_and_nothing_is_half_written(tmp_path: Path) -> None:
+    """SQLite's own word for it becomes the error that is tried again; what was there before stays readable."""
+    journal = open_journal(tmp_path / "state.db")
+    journal.set_meta(kept="yes")
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(DiskFull, match="free some space, it will be tried again"):
+        journal.set_meta(large="x" * 100_000)
+    assert journal.meta().get("kept") == "yes"
+    assert "large" not in journal.meta()
+    journal.close()
