@@ -38,13 +38,15 @@ from towpath_agent.store import Store
 from towpath_agent.system import local_socket
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files, absolute
-from towpath_agent.system.memory import give_back
+from towpath_agent.system.memory import drop_pages, give_back
 from towpath_agent.system.process import boot_id, run_hook
 from towpath_agent.transport.client import GrpcServer
 from towpath_agent.trust.client import TrustClient
 
 RENEW_TIMEOUT_S = 60.0
 RENEW_RETRY_S = 300.0
+# What syncs and probes touch comes back at each of them; what is left over from other work need not stay.
+REST_S = 120.0
 MAX_ROOT_BYTES = 1 * 2**20
 
 
@@ -153,12 +155,13 @@ class Daemon:
             self._control.start()
         agent = self.agent
         try:
-            rest = give_back  # once after the start; from then on the agent says when a change is over
+            rest, rest_at_s = give_back, 0.0  # wholly after the start, and by the agent itself where a change is over
             while not agent.stopping.is_set():
                 self._renew_if_due()
                 delay = agent.tick()
-                rest()
-                rest = _go_on
+                if self._clock.monotonic() >= rest_at_s:
+                    rest()
+                    rest, rest_at_s = drop_pages, self._clock.monotonic() + REST_S
                 self._clock.wait(agent.wake, delay)
                 agent.wake.clear()
         finally:
@@ -224,10 +227,6 @@ def _facts(who: Identity) -> HostFacts:
         environment=who.host.environment,
         platform=identity.local_platform(),
     )
-
-
-def _go_on() -> None:
-    """Do nothing."""
 
 
 def _say(line: str) -> None:

@@ -23,6 +23,11 @@ def give_back() -> None:
     trim = getattr(_LIBC, "malloc_trim", None)
     if trim is not None:
         trim(0)
+    drop_pages()
+
+
+def drop_pages() -> None:
+    """Return pages of files alone: some milliseconds, cheap enough for an idle agent to do now and then."""
     madvise = getattr(_LIBC, "madvise", None)
     if madvise is not None:
         for start, size in clean_file_pages(_smaps()):
