@@ -450,7 +450,7 @@ def open_journal(path: Path) -> Journal:
 
 def open_readonly(path: Path) -> Journal:
     """Open the journal for reading beside a running agent; Broken where there is none."""
-    db = _connect(path, f"{absolute(path).as_uri()}?mode=ro", uri=True)
+    db = _connect_readonly(path)
     try:
         db.execute("SELECT 1 FROM meta LIMIT 1")
         _check_version(path, db.execute("PRAGMA user_version").fetchone()[0])
@@ -465,7 +465,7 @@ def open_readonly(path: Path) -> Journal:
 
 def trouble_in(path: Path) -> str:
     """Return what is wrong with the journal at `path`, read beside a running agent; empty where all of it is sound."""
-    db = _connect(path, f"{absolute(path).as_uri()}?mode=ro", uri=True)
+    db = _connect_readonly(path)
     try:
         _check_version(path, db.execute("PRAGMA user_version").fetchone()[0])
         _check_content(path, db)
@@ -483,6 +483,25 @@ def _connect(path: Path, database: str, *, uri: bool = False, check_same_thread:
         return sqlite3.connect(database, uri=uri, isolation_level=None, timeout=10, check_same_thread=check_same_thread)
     except sqlite3.Error as error:
         raise Broken(f"cannot open the journal {path}: {error}; has the agent run here?", code="journal") from error
+
+
+def _connect_readonly(path: Path) -> sqlite3.Connection:
+    """Connect so that nothing can be written.
+
+    An agent that was killed within a commit leaves half of it in the file. SQLite undoes that at the next read, which
+    only a writer may: only then, and only for that, the file is opened for writing.
+    """
+    uri = absolute(path).as_uri()
+    db = _connect(path, f"{uri}?mode=ro", uri=True)
+    try:
+        db.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+    except sqlite3.Error as error:
+        if _primary(error) != sqlite3.SQLITE_READONLY:
+            return db  # what is wrong is said by the first that reads
+        db.close()
+        db = _connect(path, f"{uri}?mode=rw", uri=True)
+        db.execute("PRAGMA query_only=ON")
+    return db
 
 
 def _check_version(path: Path, version: int) -> None:

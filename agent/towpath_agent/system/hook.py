@@ -5,6 +5,7 @@ KILL) and after its end. Its output is drained while it runs, of which the last 
 that it leaves behind with the output still open is not waited for.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from towpath_agent.errors import StartError
-from towpath_agent.system.clock import Clock, Deadline
+from towpath_agent.system.clock import Clock, Deadline, pause
+from towpath_agent.system.proc import session_members
 
 _SLICE_S = 0.1
 _CHUNK_BYTES = 2**16
 # What is read at most after the program's end: a daemon that goes on writing must not keep us.
 _LAST_CHUNKS = 64
 _UNKILLABLE_S = 5.0
+_CLEAR_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ def run_hook(
 def end_group(pid: int, tails: Sequence[Tail], deadline: Deadline, clock: Clock, kill_grace_s: float) -> bool:
     """Drain `tails` until the child `pid` ends, or end it at `deadline` (True); kill what it leaves of its group.
 
-    At the deadline comes TERM, after `kill_grace_s` KILL; KILL at once where that is 0. The child is not reaped.
+    At the deadline comes TERM, after `kill_grace_s` KILL; KILL at once where that is 0. The child is not reaped. After
+    a deadline nothing of its session runs any more: what is done next must not meet half of a killed tool.
     """
     timed_out = not _wait(pid, tails, deadline)
     if timed_out and kill_grace_s > 0:
@@ -126,6 +130,8 @@ def end_group(pid: int, tails: Sequence[Tail], deadline: Deadline, clock: Clock,
     # Before the leader is reaped: until then its zombie keeps the group's number from being used again.
     _signal_group(pid, signal.SIGKILL)
     _wait(pid, tails, Deadline(clock, _UNKILLABLE_S))
+    if timed_out:
+        _clear_session(pid, Deadline(clock, _UNKILLABLE_S))
     for tail in tails:
         tail.drain(_LAST_CHUNKS)
     return timed_out
@@ -166,9 +172,16 @@ def _wait(pid: int, tails: Sequence[Tail], deadline: Deadline) -> bool:
             os.close(ending)
 
 
+def _clear_session(leader: int, deadline: Deadline) -> None:
+    """Kill what is left of a session, in whatever group, until it is gone: a killed process needs a moment to end."""
+    while (left := session_members(leader)) and not deadline.expired:
+        for stat in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(stat.pid, signal.SIGKILL)
+        pause(_CLEAR_S)
+
+
 def _signal_group(group: int, number: signal.Signals) -> None:
     """Send a signal to all of a group; nobody there is fine."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return

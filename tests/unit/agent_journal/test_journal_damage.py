@@ -10,7 +10,15 @@ from towpath.errors import Broken
 from towpath.reports import AppState, Event
 from towpath.status import State, Verdict
 from towpath_agent.engine.planning import Failure, Wish
-from towpath_agent.journal import SCHEMA_VERSION, Deployed, Journal, Transaction, open_journal, open_readonly
+from towpath_agent.journal import (
+    SCHEMA_VERSION,
+    Deployed,
+    Journal,
+    Transaction,
+    open_journal,
+    open_readonly,
+    trouble_in,
+)
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "journal-v1.db"
 
@@ -199,6 +207,38 @@ def test_a_journal_that_is_only_out_of_reach_is_not_damaged(tmp_path: Path, whol
         with pytest.raises(Broken) as caught:
             open_journal(path)
         assert caught.value.code == "journal"
+
+
+@pytest.fixture
+def half_written(tmp_path: Path, whole: Path) -> Path:
+    """Return a journal as an agent leaves it that is killed within a commit that had reached the disk in part."""
+    writer = sqlite3.connect(whole, isolation_level=None)
+    writer.execute("PRAGMA cache_size=1")
+    writer.execute("BEGIN IMMEDIATE")
+    writer.executemany("INSERT INTO meta VALUES (?, ?)", [(f"half{n}", "x" * 2000) for n in range(200)])
+    killed = tmp_path / "killed" / "state.db"
+    killed.parent.mkdir()
+    for suffix in ("", "-journal"):
+        killed.with_name(f"state.db{suffix}").write_bytes(Path(f"{whole}{suffix}").read_bytes())
+    writer.execute("ROLLBACK")
+    writer.close()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        sqlite3.connect(f"{killed.as_uri()}?mode=ro", uri=True).execute("SELECT * FROM meta")
+    return killed
+
+
+def test_a_commit_that_was_cut_short_is_undone_by_whoever_looks_first(half_written: Path) -> None:
+    """`status` after a kill -9 answers, with nothing of the half commit; it still writes nothing of its own."""
+    journal = open_readonly(half_written)
+    assert not [name for name in journal.meta() if name.startswith("half")]
+    with pytest.raises(Broken, match="cannot write the journal"):
+        journal.set_meta(a="1")
+    journal.close()
+
+
+def test_doctor_finds_no_fault_in_a_commit_that_was_cut_short(half_written: Path) -> None:
+    """It is no damage: the agent would undo it, too."""
+    assert not trouble_in(half_written)
 
 
 def test_readonly_needs_a_journal(tmp_path: Path) -> None:

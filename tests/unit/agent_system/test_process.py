@@ -86,6 +86,15 @@ def test_hook_that_hangs_is_killed_with_all_its_children(tmp_path: Path, mark: s
     until(lambda: not processes.find_by_env(MARK, mark), "a child of the hook still runs")
 
 
+def test_nothing_of_a_hook_that_hangs_is_left_when_the_next_thing_begins(tmp_path: Path, mark: str) -> None:
+    """What it put into other groups of its session is gone, too, and gone already: nobody has to wait for it."""
+    apart = "import os; os.setpgid(0, 0); open('apart', 'w'); os.execlp('sleep', 'sleep', '1000')"
+    result = hook(tmp_path, f'{sys.executable} -c "{apart}" & sleep 1000', mark, timeout_s=1.5)
+    assert result.timed_out
+    assert (tmp_path / "apart").exists()
+    assert not processes.find_by_env(MARK, mark)
+
+
 def test_hook_that_stopped_itself_is_killed_too(tmp_path: Path, mark: str) -> None:
     """A stopped process cannot sit out its deadline."""
     assert hook(tmp_path, "kill -STOP $$", mark, timeout_s=0.2).timed_out
