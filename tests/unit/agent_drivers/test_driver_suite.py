@@ -2,16 +2,20 @@
 
 import json
 import os
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from towpath.errors import InputError
 from towpath_agent.cli import main
-from towpath_agent.drivertest import suite
-from towpath_agent.drivertest.place import Subject
+from towpath_agent.drivertest import kills, suite
+from towpath_agent.drivertest.place import Place, Subject
+from towpath_agent.installers.driver import Verb
+from towpath_agent.system.clock import pause
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "drivers" / "webroot"
 
@@ -162,9 +166,9 @@ def driver(folder: Path, text: str) -> Path:
     return path
 
 
-def judge(path: Path, *only: str, kills: int = 4, timeout_s: float = 20.0) -> dict[str, suite.CaseResult]:
+def judge(path: Path, *only: str, times: int = 4, timeout_s: float = 20.0) -> dict[str, suite.CaseResult]:
     subject = Subject(path, {"root": "{outside}"}, {}, timeout_s)
-    return {result.name: result for result in suite.run(subject, kills_per_move=kills, seed=1, only=only)}
+    return {result.name: result for result in suite.run(subject, kills_per_move=times, seed=1, only=only)}
 
 
 def test_a_good_driver_passes_every_case(tmp_path: Path) -> None:
@@ -181,6 +185,32 @@ def test_the_example_passes_every_case() -> None:
     assert [(r.name, r.detail) for r in results.values() if r.status != "passed"] == []
 
 
+def test_kills_find_a_driver_at_work_whose_first_call_was_slow_by_chance() -> None:
+    """A busy machine must not make every kill come too late: moments that missed come sooner the next time."""
+
+    class Quick:
+        """A place whose first call took two hundred times as long as each later one."""
+
+        def ask(self, *_: object) -> None:
+            pause(0.4)
+
+        def unswitch(self, _version: str) -> None:
+            """Go back: nothing to do."""
+
+        def seen(self) -> dict[str, str]:
+            return {}
+
+        def kill(self, _verb: Verb, _version: str, _previous: str | None, after_s: float) -> bool:
+            return after_s < 0.002
+
+        def require_same(self, *_: object) -> None:
+            """Nothing was harmed."""
+
+    first = next(move for move in kills.MOVES if move.name == "killed_first_install")
+    said = kills.run(first, lambda: cast("Place", Quick()), 9, random.Random(2))
+    assert said.endswith("times while at work")
+
+
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_driver_fails_the_case_that_is_about_its_fault(tmp_path: Path, fault: str) -> None:
     """Each fault is found, by the case that is named for it, with a reason that names it."""
@@ -190,7 +220,7 @@ def test_a_bad_driver_fails_the_case_that_is_about_its_fault(tmp_path: Path, fau
     if fault == "remembers too late":  # after the file is there, and with time to be killed in between
         text = text.replace("fresh.rename(page)", "fresh.rename(page); time.sleep(0.2)")
     timeout_s = 1.5 if fault in ("hangs", "asks for ever to try again") else 20.0
-    results = judge(driver(tmp_path, text), case, kills=12, timeout_s=timeout_s)
+    results = judge(driver(tmp_path, text), case, times=12, timeout_s=timeout_s)
     assert results[case].status == "failed"
     assert reason in results[case].detail
     if case != "first_install":
