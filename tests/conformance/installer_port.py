@@ -114,6 +114,15 @@ class InstallerSuite:
         assert not (first.app_dir / "current").readlink().is_absolute()
         assert subject.make(Files()).verify(second)
 
+    def test_what_is_live_is_in_place(self, subject: Subject) -> None:
+        """Asked after each switch; what tells of a change is named by absolute paths, or there is nothing that tells."""
+        installer = subject.make(Files())
+        for version, before in (("1", None), ("2", "1"), ("1", None)):
+            plan = subject.go(version, before)
+            assert installer.in_place(plan) is True
+            named = installer.witnesses(plan)
+            assert named is None or all(path.is_absolute() and not path.is_dir() for path in named)
+
     def test_doing_all_again_changes_nothing(self, subject: Subject) -> None:
         """Each call repeated leaves the same files."""
         subject.go("1", None)

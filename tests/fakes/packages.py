@@ -112,7 +112,15 @@ class DebHost:
 
     def tool(self, files: Files | None = None, **options: float) -> DebTool:
         """Return the tool that works here."""
-        return DebTool(files or Files(), SystemClock(), dpkg=self.dpkg, query=self.query, **options)
+        return DebTool(
+            files or Files(),
+            SystemClock(),
+            dpkg=self.dpkg,
+            query=self.query,
+            root=self.root,
+            admin=self.admin,
+            **options,
+        )
 
     def installer(self, files: Files | None = None, **options: float) -> PackageInstaller:
         """Return the installer that works here."""
@@ -134,7 +142,7 @@ Version: {version}
 Release: 1
 Summary: made by a test
 License: MIT
-BuildArch: noarch
+{build_arch}
 AutoReqProv: no
 {tags}
 %description
@@ -156,6 +164,7 @@ def build_rpm(
     config: Mapping[str, str] | None = None,
     scripts: Mapping[str, str] | None = None,
     tags: str = "",
+    architecture: str = "noarch",
 ) -> bytes:
     """Return the bytes of a package; `scripts` by section: post, preun and so on; `config` is kept where edited."""
     need("rpmbuild", "rpm")
@@ -176,12 +185,15 @@ def build_rpm(
             version=version,
             tree=tree,
             tags=tags,
+            build_arch="BuildArch: noarch" if architecture == "noarch" else "",
             listed="\n".join([*(f"%dir /{path}" for path in folders), *listed]),
             scripts="\n".join(f"%{section}\n{text}" for section, text in (scripts or {}).items()),
         )
     )
-    run("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {folder}/rpmbuild", spec)
-    return (folder / "rpmbuild" / "RPMS" / "noarch" / f"{name}-{version}-1.noarch.rpm").read_bytes()
+    target = [] if architecture == "noarch" else [f"--target={architecture}-linux"]
+    run("rpmbuild", "-bb", "--quiet", *target, "--define", f"_topdir {folder}/rpmbuild", spec)
+    made = folder / "rpmbuild" / "RPMS" / architecture / f"{name}-{version}-1.{architecture}.rpm"
+    return made.read_bytes()
 
 
 @functools.cache

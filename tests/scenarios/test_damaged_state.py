@@ -44,6 +44,34 @@ def test_a_journal_truncated_anywhere_is_set_aside_and_running_apps_are_untouche
     _check(host, "1.0.0", f"{keep} % of the journal left")
 
 
+@pytest.mark.parametrize("state", ["reverted", "under way", "confirmed"])
+def test_a_lost_journal_brings_no_reverted_parameters_back(tmp_path: Path, state: str) -> None:
+    """Of one release with other parameters only what was confirmed is on record: it runs on with what it was proven."""
+    host = SimulatedHost(tmp_path)
+    release = host.publish("1.0.0")
+    host.assign(release, parameters={"port": 8080})
+    host.boot()
+    host.settle()
+    host.run(120)
+    if state != "confirmed":
+        host.ill.add("1.0.0")
+    host.assign(release, generation=2, parameters={"port": 9090})
+    if state == "under way":
+        host.run(10, lambda: any(tx.state is State.WATCHING for tx in host.journal.transactions()))
+    else:
+        host.settle()
+    host.ill.clear()
+    host.server.unreachable = state != "under way"
+    host.journal.close()
+    (tmp_path / "state.db").write_bytes(b"garbage")
+    host.boot()
+    expected = 9090 if state == "confirmed" else 8080
+    assert host.journal.deployed("current")["hello"].wish.parameters["port"] == expected
+    host.run(60)  # what was cut off in mid-change comes again from the server, and is proven this time
+    (running,) = host.world.copies("hello")
+    assert running.command[-1] == ("8080" if state == "reverted" else "9090")
+
+
 def test_floors_that_are_damaged_are_set_aside_and_the_host_goes_on(tmp_path: Path) -> None:
     """Incident 15, state files truncated: a damaged floors file neither stops the agent nor what runs."""
     host = _ready(tmp_path)

@@ -61,7 +61,8 @@ class PackageHost(SimulatedHost):
         self.installers["deb"] = self._installer
 
     def _installer(self, files: Files) -> Installer:
-        tool = TellingTool(files, SystemClock(), dpkg=self.deb.dpkg, query=self.deb.query)
+        deb = self.deb
+        tool = TellingTool(files, SystemClock(), dpkg=deb.dpkg, query=deb.query, root=deb.root, admin=deb.admin)
         tool.host = self
         return PackageInstaller(files, tool)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fakes.host import SimulatedHost
+from fakes.person import told
 from towpath.parameters import Parameter
 from towpath.release import HealthPolicy, Install, Release, Run
 from towpath.status import Health, State, Verdict
@@ -192,6 +193,48 @@ def test_one_of_a_set_that_falls_ill_in_probation_takes_all_back(host: Simulated
     assert (host.serving("api"), host.serving("worker")) == ("1.0.0", "1.5.0")
     assert host.chain("worker", "2.5.0") == [*GOOD, "Reverting", "Reverted"]
     assert starts(host)[-4:] == ["stop 2.5.0", "start 1.5.0", "stop 2.0.0", "start 1.0.0"]
+
+
+def test_a_set_is_in_probation_until_the_longest_of_its_probations_is_over(host: SimulatedHost) -> None:
+    """The api's own minute is long over when it falls ill; the worker's five are not: both go back."""
+    begun(host, *pair(host, 1))
+    host.fails_from["2.0.0"] = 150.0
+    long = HealthPolicy(healthy_for_ms=2_000, deadline_ms=10_000, probation_ms=300_000)
+    set_key = ("together-1",)
+    api = host.publish("2.0.0", app="api", together=("worker",), critical=set_key, health=SHORT)
+    worker = host.publish("2.5.0", app="worker", critical=set_key, requires_apps=("api",), health=long)
+    host.assign(api, worker, generation=2)
+    host.settle()
+    host.run(120)
+    assert {tx.app for tx in host.journal.transactions()} == {"api", "worker"}
+    host.run(60, lambda: host.serving("api") == "1.0.0")
+    host.settle()
+    assert (host.serving("api"), host.serving("worker")) == ("1.0.0", "1.5.0")
+
+
+def test_a_set_whose_longest_probation_is_over_is_no_set_any_more(host: SimulatedHost) -> None:
+    """Then both stay, ill or not: the transactions are gone, for all of it at once."""
+    begun(host, *pair(host, 1))
+    host.run(50)
+    assert {tx.app for tx in host.journal.transactions()} == {"api", "worker"}
+    host.run(30)
+    assert host.journal.transactions() == []
+
+
+def test_a_retry_of_one_of_a_set_tries_the_whole_set_again(host: SimulatedHost) -> None:
+    """What failed as a set is remembered of each of it, and forgotten of each: neither could come without the other."""
+    begun(host, *pair(host, 1))
+    host.ill.add("2.5.0")
+    host.assign(*pair(host, 2), generation=2)
+    host.settle()
+    assert set(host.journal.failures()) == {"api", "worker"}
+    host.ill.clear()
+    host.run(600)
+    assert (host.serving("api"), host.serving("worker")) == ("1.0.0", "1.5.0")
+    assert "is tried again" in told(host, "retry", "api")
+    assert host.journal.failures() == {}
+    host.settle()
+    assert (host.serving("api"), host.serving("worker")) == ("2.0.0", "2.5.0")
 
 
 def test_a_newer_wish_for_one_of_a_set_starts_the_whole_set_anew(host: SimulatedHost) -> None:

@@ -23,6 +23,15 @@ FIRST_READ_BYTES_PER_S = 4 * 2**20
 LEAST_READ_BYTES_PER_S = 64 * 2**10
 READ_WITHIN_S = 6 * 3600.0
 
+# An installer is asked by running programs: where files show damage, hardly ever without need; else each 40 s, with a
+# pause of a thousand times what the last answer took, so that a slow driver cannot burn the host.
+ASK_EVERY_S = 40.0
+ASK_ANYWAY_S = 3_600.0
+ASK_MOST_S = 3_600.0
+ASK_PAUSES = 1_000
+# What has changed is asked about soon; what keeps changing without harm must not cost more than a hundredth of a core.
+ASK_PAUSES_CHANGED = 100
+
 REPAIR_FIRST_S = 30.0
 REPAIR_MOST_S = 3_600.0
 # Longer than the longest pause: else what comes back after each pause would look like something new.
@@ -78,6 +87,16 @@ def readable_bytes(total: int, elapsed_s: float, *, first: bool) -> float:
     """Return how many of `total` bytes may be read for their digest in `elapsed_s`; `first`: not read since a start."""
     rate = FIRST_READ_BYTES_PER_S if first else max(LEAST_READ_BYTES_PER_S, total / READ_WITHIN_S)
     return rate * elapsed_s
+
+
+def question_is_due(rest_s: float, cost_s: float, *, shows: bool, changed: bool) -> bool:
+    """Return whether to ask an installer whether all is in place, `rest_s` after the last time, which took `cost_s`.
+
+    `shows`: damage shows in files that are looked at; `changed`: one of them has changed since the last good answer.
+    """
+    if changed:
+        return rest_s >= min(cost_s * ASK_PAUSES_CHANGED, ASK_MOST_S)
+    return rest_s >= min(max(ASK_ANYWAY_S if shows else ASK_EVERY_S, cost_s * ASK_PAUSES), ASK_MOST_S)
 
 
 class Tell(StrEnum):

@@ -5,7 +5,7 @@ Rules: `current` unknown (missing, dangling or of another shape) means that noth
 are never deleted. What is removed is renamed first, so that no half-deleted tree ever has a release's name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,20 @@ class Installer(Protocol):
 
     def verify(self, plan: InstallPlan) -> bool:
         """Return whether what is on disk is what was signed, down to the last byte."""
+        ...
+
+    def witnesses(self, plan: InstallPlan) -> Sequence[Path] | None:
+        """Return files beyond the release's tree whose stat changes when what is in place does; None: none tell.
+
+        For a live release. Some may be missing; a change of one is no proof that anything is wrong.
+        """
+        ...
+
+    def in_place(self, plan: InstallPlan) -> bool | None:
+        """Return whether all that a switch puts beyond the tree is as it should be, for a live release.
+
+        None where that cannot be told now: somebody is at work on it, or a tool does not answer.
+        """
         ...
 
     def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:

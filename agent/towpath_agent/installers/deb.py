@@ -18,8 +18,10 @@ from towpath_agent.installers.package import Installed, Package
 from towpath_agent.installers.tool import Call
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
-from towpath_agent.system.process import HookResult
+from towpath_agent.system.process import HookResult, lock_holder
 
+# The second is taken by apt for as long as it calls dpkg again and again.
+_LOCKS = ("lock", "lock-frontend")
 _MAX_FIELD_BYTES = 2**20
 _MAX_STATUS_BYTES = 2**26
 _FORCE = ("--force-confdef", "--force-confold", "--force-downgrade")
@@ -46,11 +48,17 @@ class DebTool:
         *,
         dpkg: tuple[str, ...] = ("dpkg",),
         query: tuple[str, ...] = ("dpkg-query",),
+        root: Path = Path("/"),
+        admin: Path = Path("/var/lib/dpkg"),
         lock_timeout_s: float = tool.LOCK_TIMEOUT_S,
     ) -> None:
-        """Work by `dpkg` and `query` (dpkg-query), each a program and its first words."""
+        """Work by `dpkg` and `query` (dpkg-query), each a program and its first words.
+
+        They install below `root` and keep their database in `admin`.
+        """
         self._files, self._clock = files, clock
         self._dpkg, self._query, self._lock_timeout_s = dpkg, query, lock_timeout_s
+        self._root, self._admin = root, admin
         self._known_architectures: list[str] = []
 
     def require(self) -> None:
@@ -114,6 +122,20 @@ class DebTool:
         unfinished = sorted(set(self.unwell()) - set(before))
         if unfinished:
             self._run(["--configure", *unfinished], call)
+
+    def witnesses(self, name: str) -> list[Path]:
+        """Return the files of the package and dpkg's list of them, which every call on the package writes anew."""
+        listed = tool.ask([*self._query, "--listfiles", name], self._clock, limit=_MAX_STATUS_BYTES).output.splitlines()
+        paths = [self._root / line[1:] for line in listed if line.startswith("/") and line != "/."]
+        plain = name.partition(":")[0]
+        own = [self._admin / "info" / f"{it}.list" for it in (plain, f"{plain}:{self._architectures()[0]}")]
+        return [path for path in (*paths, *own) if not self._files.is_dir(path)]
+
+    def quiet(self, name: str) -> bool:
+        """Ask for the lock, and whether dpkg-query answers: 1 is its word for what is not there, 2 for trouble."""
+        if any(lock_holder(self._admin / lock) for lock in _LOCKS):
+            return False
+        return tool.ask([*self._query, "--show", name], self._clock).status in (0, 1)
 
     def changed(self, name: str) -> list[str]:
         """Return the files whose digest is no longer that of the package."""

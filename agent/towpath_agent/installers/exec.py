@@ -73,6 +73,19 @@ class ExecInstaller:
         """Compare the staged tree with the index, and let the driver look, where this very release was put in place."""
         if not self._tree.verify(plan):
             return False
+        return self._is_in_place(plan)
+
+    def witnesses(self, _plan: InstallPlan) -> None:
+        """Return None: only the driver knows what it put in place."""
+
+    def in_place(self, plan: InstallPlan) -> bool | None:
+        """Ask the driver; one that fails, or asks to try again later, tells nothing."""
+        try:
+            return self._is_in_place(plan)
+        except TowpathError:
+            return None
+
+    def _is_in_place(self, plan: InstallPlan) -> bool:
         driver = _driver_of(plan)
         known = self._recorded(plan).get(driver)
         if known is None or replace(known, previous=None) != _request(plan, None):

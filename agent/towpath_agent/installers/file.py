@@ -11,6 +11,7 @@ release goes. `keep`: it stays as it is, and counts as installed. A link, a fold
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from towpath.errors import Broken, InputError, Refusal
@@ -67,12 +68,15 @@ class FileInstaller:
         placed.clear()
 
     def verify(self, plan: InstallPlan) -> bool:
-        """Compare the staged tree with the index, and, where something was placed, the file at its path too.
+        """Compare the staged tree with the index, and, where something was placed, the file at its path too."""
+        return self._tree.verify(plan) and self.in_place(plan)
 
-        A file that was kept (`existing: keep`) is its owner's: it must be there, whatever it holds.
-        """
-        if not self._tree.verify(plan):
-            return False
+    def witnesses(self, plan: InstallPlan) -> Sequence[Path]:
+        """Return the path of the file."""
+        return (self._path(plan),)
+
+    def in_place(self, plan: InstallPlan) -> bool:
+        """Compare the file at its path; one that was kept (`existing: keep`) must be there, whatever it holds."""
         entry, path = _only_file(plan), self._path(plan)
         record = Placed(self._files, plan.app_dir, plan.app).read()
         if str(path) in record.left:

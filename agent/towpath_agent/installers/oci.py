@@ -12,6 +12,7 @@ Not handled: running containers (services do), registries, archives of several i
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from towpath.errors import Broken, InputError
@@ -72,7 +73,20 @@ class OciInstaller:
             return False
         if current_release(plan.app_dir, self._files) != plan.release_id:
             return True
-        names = self._names(plan.app)
+        return self._is_named(plan, self._names(plan.app))
+
+    def witnesses(self, _plan: InstallPlan) -> Sequence[Path] | None:
+        """Return podman's list of images; any tag, load or removal writes it anew."""
+        shown = "--format={{.Store.GraphRoot}}\t{{.Store.GraphDriverName}}"
+        folder, tab, driver = self._call("info", shown).output.strip().rpartition("\n")[2].partition("\t")
+        return (Path(folder) / f"{driver}-images" / "images.json",) if tab else None
+
+    def in_place(self, plan: InstallPlan) -> bool | None:
+        """Compare what `:current` and the release's own name stand for; a podman that does not answer tells nothing."""
+        listed = self._listed()
+        return self._is_named(plan, self._of(plan.app, listed)) if listed is not None else None
+
+    def _is_named(self, plan: InstallPlan, names: Mapping[str, str]) -> bool:
         image = self._read(plan)
         return names.get(_name(plan.app, CURRENT)) == names.get(_release_name(plan)) == image.id
 
@@ -155,11 +169,21 @@ class OciInstaller:
 
     def _names(self, app: str) -> dict[str, str]:
         """Return name to image id of what this app has."""
-        return {name: digest for name, digest in self._all_names().items() if name.startswith(_name(app, ""))}
+        return self._of(app, self._all_names())
+
+    @staticmethod
+    def _of(app: str, names: Mapping[str, str]) -> dict[str, str]:
+        return {name: digest for name, digest in names.items() if name.startswith(_name(app, ""))}
 
     def _all_names(self) -> dict[str, str]:
+        return self._listed() or {}
+
+    def _listed(self) -> dict[str, str] | None:
+        """Return name to image id of all images; None where podman does not say."""
         words = ("images", "--all", "--no-trunc", "--format={{.Repository}}:{{.Tag}} {{.Id}}")
         result = tool.ask([*self._podman, *words], self._clock, limit=_MAX_LIST_BYTES)
+        if not result.ok:
+            return None
         rows = (line.split() for line in result.output.splitlines())
         return {row[0]: row[1].removeprefix("sha256:") for row in rows if len(row) == 2 and row[0] != "<none>:<none>"}
 

@@ -1,6 +1,6 @@
 """An installer that is loaded when it is first used: a host that has no release of its kind never pays for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from towpath_agent.installers.base import Installer, InstallPlan, Materialise
@@ -34,6 +34,14 @@ class OnDemand:
     def verify(self, plan: InstallPlan) -> bool:
         """See Installer."""
         return self._installer().verify(plan)
+
+    def witnesses(self, plan: InstallPlan) -> Sequence[Path] | None:
+        """See Installer."""
+        return self._installer().witnesses(plan)
+
+    def in_place(self, plan: InstallPlan) -> bool | None:
+        """See Installer."""
+        return self._installer().in_place(plan)
 
     def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
         """See Installer."""

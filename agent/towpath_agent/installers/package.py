@@ -12,7 +12,7 @@ Not handled: repositories (only the release's own package is installed), package
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -88,6 +88,14 @@ class PackageTool(Protocol):
         """Finish what a cut-off call left of other packages than those that were half-way `before` it began."""
         ...
 
+    def witnesses(self, name: str) -> list[Path]:
+        """Return the files of the installed package, and those of the tool's own that change with it."""
+        ...
+
+    def quiet(self, name: str) -> bool:
+        """Return whether what the tool says of `name` can be believed: it answers, and nobody is at work with it."""
+        ...
+
     def changed(self, name: str) -> list[str]:
         """Return the installed files, configuration excepted, that are no longer as the package brought them."""
         ...
@@ -97,12 +105,14 @@ class PackageTool(Protocol):
 class _Record:
     """`packages`: name to whether it was adopted. `release_id`: what is in place, "" while that is not known.
 
-    `half_way`: None, or, while the tool is at work, the packages that were half-way before.
+    `half_way`: None, or, while the tool is at work, the packages that were half-way before. `own`: files that the
+    package's own scripts had changed when it was installed; that they differ is no damage.
     """
 
     packages: Mapping[str, bool] = field(default_factory=dict)
     release_id: str = ""
     half_way: tuple[str, ...] | None = None
+    own: tuple[str, ...] = ()
 
 
 class PackageInstaller:
@@ -144,7 +154,8 @@ class PackageInstaller:
                 self._take_away(name, call, adopted=record.packages[name])
             self._tool.install(path, package, call)
             self._require_installed(plan, package)
-            record = _Record({package.name: record.packages[package.name]}, plan.release_id)
+            own = tuple(self._tool.changed(package.name))
+            record = _Record({package.name: record.packages[package.name]}, plan.release_id, own=own)
             self._write(plan.app_dir, record)
         self._tree.switch(plan, previous_id)
 
@@ -168,19 +179,35 @@ class PackageInstaller:
         record = self._known(plan.app_dir)
         if plan.release_id not in (record.release_id, current_release(plan.app_dir, self._files)):
             return True
-        package = self._tool.read(plan.folder / package_entry(self._tool.kind, plan.entries).path)
+        package = self._package(plan)
         return self._in_place(plan, package, record, self._tool.installed(package.name))
+
+    def witnesses(self, plan: InstallPlan) -> Sequence[Path]:
+        """Return the files that the package brought, and those of the tool that change with it."""
+        return self._tool.witnesses(self._package(plan).name)
+
+    def in_place(self, plan: InstallPlan) -> bool | None:
+        """Ask the tool; while another program works on packages, or the database is unreadable, nothing is known."""
+        package = self._package(plan)
+        if not self._tool.quiet(package.name):
+            return None
+        whole = self._in_place(plan, package, self._known(plan.app_dir), self._tool.installed(package.name))
+        # What was asked while somebody began to work is worth nothing.
+        return whole if whole or self._tool.quiet(package.name) else None
 
     def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
         """Delete the oldest releases beyond `keep`, never current or previous."""
         return self._tree.prune(app_dir, keep, keep_bytes)
+
+    def _package(self, plan: InstallPlan) -> Package:
+        return self._tool.read(plan.folder / package_entry(self._tool.kind, plan.entries).path)
 
     def _in_place(self, plan: InstallPlan, package: Package, record: _Record, there: Installed | None) -> bool:
         return (
             record.half_way is None
             and record.release_id == plan.release_id
             and there == Installed(package.version, whole=True)
-            and not self._tool.changed(package.name)
+            and set(self._tool.changed(package.name)) <= set(record.own)
         )
 
     def _check_owner(self, plan: InstallPlan, package: Package, record: _Record) -> None:
@@ -250,12 +277,18 @@ class PackageInstaller:
                 {str(name): bool(adopted) for name, adopted in raw["packages"].items()},
                 str(raw["release_id"]),
                 None if half_way is None else tuple(str(name) for name in half_way),
+                tuple(str(path) for path in raw.get("own", ())),  # records of older agents have none
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return _Record()
 
     def _write(self, app_dir: Path, record: _Record) -> None:
-        raw = {"packages": record.packages, "release_id": record.release_id, "half_way": record.half_way}
+        raw = {
+            "packages": record.packages,
+            "release_id": record.release_id,
+            "half_way": record.half_way,
+            "own": record.own,
+        }
         if record != self._read(app_dir):
             self._files.write_atomic(app_dir / RECORD, json.dumps(raw, sort_keys=True).encode())
 

@@ -25,6 +25,9 @@ _UPGRADE = ("--upgrade", "--oldpackage", "--replacepkgs")
 _WITHOUT_OUTGOING = ("--nopreun", "--nopostun")
 _OUTGOING = re.compile(r"%(?:preun|postun)\(.*scriptlet failed")
 _BUSY = "transaction lock"
+_NOT_THERE = "is not installed"
+# By rpm's three kinds of databases.
+_DATABASES = ("rpmdb.sqlite", "Packages.db", "Packages")
 _INCOMING = re.compile(r"%(?:pre|prein|post|postin|pretrans|posttrans)\(.*scriptlet failed")
 
 
@@ -115,6 +118,21 @@ class RpmTool:
 
     def mend(self, before: Iterable[str], call: Call) -> None:
         """Do nothing more: the database is mended by `require`, our own package by what follows."""
+
+    def witnesses(self, name: str) -> list[Path]:
+        """Return the files of the package and the database, which changes with any package."""
+        listed = self._ask("--query", "--list", name).output.splitlines()
+        paths = [self._root / line[1:] for line in listed if line.startswith("/")]
+        folder = self._root / self._ask("--eval", "%{_dbpath}").output.strip().rpartition("\n")[2].lstrip("/")
+        paths += [folder / name for name in _DATABASES]
+        return [path for path in paths if path.is_symlink() or not path.is_dir()]
+
+    def quiet(self, name: str) -> bool:
+        """Ask for the lock, and whether rpm answers: it says the same status for what is not there and for trouble."""
+        if lock_holder(self._lock()):
+            return False
+        result = self._ask("--query", name)
+        return result.ok or (not result.timed_out and _NOT_THERE in result.output and "error:" not in result.output)
 
     def changed(self, name: str) -> list[str]:
         """Return the files that `rpm -V` names, configuration excepted."""

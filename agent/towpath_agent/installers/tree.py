@@ -10,6 +10,7 @@ Not handled here: what the app itself writes beside its files; `verify` ignores 
 
 import hashlib
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from towpath.errors import Broken
@@ -80,6 +81,14 @@ class TreeInstaller:
         """Compare every entry of the index with the disk."""
         check_entries(plan.entries)
         return self._whole(plan)
+
+    def witnesses(self, _plan: InstallPlan) -> Sequence[Path]:
+        """Return nothing: the tree is all there is."""
+        return ()
+
+    def in_place(self, _plan: InstallPlan) -> bool:
+        """Return True: there is nothing beyond the tree."""
+        return True
 
     def prune(self, app_dir: Path, keep: int, keep_bytes: int = 0) -> list[str]:
         """Delete the oldest releases beyond `keep` and `keep_bytes`, never current or previous."""

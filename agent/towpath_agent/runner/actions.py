@@ -155,7 +155,8 @@ class Actions:
             if store.fetch(objects(entries), server, interrupted=interrupted).interrupted:
                 return Result(None)
             plan = self._site.plan(new, entries, tx.id)
-            self._site.record(new, self._site.index(new))
+            if not _same_tree(tx):  # else its record says what runs until this is confirmed
+                self._site.record(new, self._site.index(new))
             self._installer(release).stage(plan, store.materialise)
         except Unavailable as error:
             tries = self._fetch_tries[tx.id] = self._fetch_tries.get(tx.id, 0) + 1
@@ -246,6 +247,8 @@ class Actions:
         if not tx.wish.sha256:
             return
         new = _new(tx)
+        if _same_tree(tx):
+            self._site.record(new, self._site.index(new))
         failed = self._run_hook("post_confirm", new)
         if failed is not None:
             self.notes.append((tx, failed.code, failed.reason, failed.evidence))
@@ -402,6 +405,11 @@ _NOT_STAGED = (State.PLANNED, State.FETCHING)
 def _verdict(tx: Transaction, otherwise: Verdict) -> Verdict:
     """Return the verdict that was given when `tx` began to go back, where one was: not its fault, or not wanted now."""
     return otherwise if tx.verdict is Verdict.NONE else tx.verdict
+
+
+def _same_tree(tx: Transaction) -> bool:
+    """Return whether only parameters change: both lie under one name on disk, and so have one record."""
+    return tx.old is not None and id_of(tx.old) == id_of(_new(tx))
 
 
 def _new(tx: Transaction) -> Deployed:

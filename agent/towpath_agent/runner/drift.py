@@ -1,4 +1,4 @@
-"""Finds and repairs what changed in the installed release of an app: its files, its links, its unit.
+"""Finds and repairs what changed in the installed release of an app: its tree, what it put elsewhere, its unit.
 
 A damaged file is replaced by rename, from the store, or fetched by its digest where the store lacks it or holds it
 damaged. The app is not restarted for it: what runs goes on with what it has open (docs/adr/0018). Shared paths and
@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from towpath.claims import claims
 from towpath.errors import TowpathError, Unavailable
 from towpath.index import Entry, EntryType, objects
 from towpath.wire import decode_release
@@ -31,14 +30,13 @@ from towpath_agent.installers.base import InstallPlan, current_release
 from towpath_agent.installers.shared import own_entries, shared_paths
 from towpath_agent.installers.tree import file_sha256
 from towpath_agent.journal import Deployed
+from towpath_agent.runner.installed import Installed
 from towpath_agent.runner.site import Drivers, Site, id_of
 from towpath_agent.store.objects import ObjectMissing
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files, mark
 
 MAX_NAMED = 20
-# Kinds whose release lies as a tree below `releases/`; of others only what they place and their unit is looked at.
-_TREES = frozenset({"tree", "file"})
 # Brings objects (digest to size) into the store, or raises Unavailable.
 Fetch = Callable[[Mapping[bytes, int]], object]
 
@@ -60,7 +58,7 @@ class _Checked:
     plan: InstallPlan
     entries: list[Entry]
     marks: "array[int]"  # quoted: at run time the type takes no parameter before 3.12
-    placed: list[Path]
+    installed: Installed
     fresh: bool  # staged by this agent: what is on disk now was proven then
     looked_s: float
     read_s: float
@@ -69,7 +67,6 @@ class _Checked:
     credit: float = 0.0
     first_read: bool = True
     repairs: Repairs = field(default_factory=Repairs)
-    placed_marks: dict[Path, int] = field(default_factory=dict)
 
 
 class Drift:
@@ -126,15 +123,15 @@ class Drift:
 
     def _begin(self, deployed: Deployed, *, fresh: bool) -> _Checked:
         plan = self._site.plan(deployed, self._site.entries(deployed), f"drift-{deployed.wish.app}")
-        own = own_entries(plan, shared_paths(plan)) if plan.release.install.kind in _TREES else []
-        places = sorted(claims(plan.release, deployed.wish.parameters))
+        own = own_entries(plan, shared_paths(plan))
+        installer = self._drivers.installers[plan.release.install.kind]
         now = self._clock.monotonic()
         it = self._checked[deployed.wish.app] = _Checked(
             deployed,
             plan,
             own,
             array("q", bytes(8 * len(own))),
-            [Path(claim.value) for claim in places if claim.kind == "path"],
+            Installed(plan, installer, self._site.files, self._clock),
             fresh,
             looked_s=now,
             read_s=now,
@@ -150,19 +147,17 @@ class Drift:
 
     def _find(self, it: _Checked, now: float) -> dict[str, str]:
         """Return path to flaw: of a share of the tree, or of all of it where one is found; links and unit as well."""
-        found = self._look(it, share(len(it.entries), now - it.looked_s)) if it.entries else {}
+        found = self._look(it, share(len(it.entries), now - it.looked_s))
         found |= self._read(it, now)
         if found:
             it.position = 0
             found |= self._look(it, len(it.entries))
         it.looked_s = now
-        if not it.entries:
-            pass
-        elif not self._site.files.is_dir(it.plan.folder):
+        if not self._site.files.is_dir(it.plan.folder):
             found = {"releases/" + it.plan.release_id: Look.MISSING.value}
         elif current_release(it.plan.app_dir, self._site.files) != it.plan.release_id:
             found["current"] = "does not point to the release"
-        found |= self._look_placed(it)
+        found |= it.installed.look()
         if not found:  # the unit is compared with the tree's, so the tree comes first
             flaw = self._drivers.services[it.plan.release.run.kind].drift(self._site.instance(it.deployed))
             if flaw:
@@ -171,8 +166,6 @@ class Drift:
 
     def _look(self, it: _Checked, count: int) -> dict[str, str]:
         found: dict[str, str] = {}
-        if not it.entries:  # a kind whose files are not ours to look at, such as a package
-            return found
         numbers = [(it.position + step) % len(it.entries) for step in range(count)]
         it.position = (it.position + count) % len(it.entries)
         now = self._site.files.marks(it.plan.folder, [it.entries[number].path for number in numbers])
@@ -220,22 +213,12 @@ class Drift:
             it.read_s = now
         return found
 
-    def _look_placed(self, it: _Checked) -> dict[str, str]:
-        """Look at files that an installer put elsewhere on the host."""
-        marks = {path: _mark(self._site.files, path) for path in it.placed}
-        if marks == it.placed_marks:
-            return {}
-        if self._drivers.installers[it.plan.release.install.kind].verify(it.plan):
-            it.placed_marks = marks
-            return {}
-        return {str(path): Look.CHANGED.value for path in it.placed if marks[path] != it.placed_marks.get(path)}
-
     # -- repairing
 
     def _repair(self, it: _Checked, previous_id: str | None) -> None:
         """Put back all that differs: the tree entry by entry, then the links, then the unit."""
         files, installer = self._site.files, self._drivers.installers[it.plan.release.install.kind]
-        if it.entries and not files.is_dir(it.plan.folder):
+        if not files.is_dir(it.plan.folder):
             lacking = self._site.store.missing(objects(it.plan.entries))
             if lacking:
                 self._fetch(lacking)
@@ -253,7 +236,7 @@ class Drift:
             it.marks[number] = _mark(files, path)
         files.remove_tree(it.plan.staging)
         installer.switch(it.plan, previous_id)
-        it.placed_marks = {path: _mark(files, path) for path in it.placed}
+        it.installed.renew()
         service, instance = self._drivers.services[it.plan.release.run.kind], self._site.instance(it.deployed)
         if service.drift(instance):
             service.start(instance)

@@ -74,6 +74,12 @@ class Teller:
         self.log(f"{tx.app}: {reason}")
         self.add(self.event(kind, tx=tx, reason=reason, code=code, evidence=evidence))
 
+    def notes(self, notes: list[tuple[Transaction, str, str, str]]) -> None:
+        """Tell each of `notes` (transaction, code, reason, evidence), oldest first, and take it off the list."""
+        while notes:
+            tx, code, reason, evidence = notes.pop(0)
+            self.note(tx, reason=reason, code=code, evidence=evidence)
+
     def word(self, kind: str, app: str, reason: str, code: str = "") -> None:
         """Tell what a person did, or what of it is over. `app` empty: to the whole host."""
         self.log(f"{app or 'host'}: {reason}")

@@ -160,6 +160,16 @@ def test_what_cannot_be_installed_is_refused_before_anything_changes(
     assert (host.rpm.state("there"), host.rpm.state(), host.live()) == ("1", "", "")
 
 
+def test_a_package_for_another_architecture_is_refused_before_anything_changes(host: Host) -> None:
+    """Rpm itself says so in its dry run; what ran goes on."""
+    host.go(host.publish("1.0"))
+    host.publish("1.1", architecture="aarch64" if os.uname().machine == "x86_64" else "x86_64")
+    with pytest.raises(InputError, match="cannot install package hello 1.1-1: .*different architecture") as caught:
+        host.stage("1.1")
+    assert caught.value.code == "wrong-architecture"
+    assert (host.rpm.state(), host.live(), host.verify("1.0")) == ("1.0", "1.0", True)
+
+
 def test_a_package_of_somebody_else_is_neither_replaced_nor_removed(host: Host) -> None:
     """Without `adopt` it is refused before anything changes, with it taken over, and in the end let go."""
     build_rpm(host.folder / "build", "1.0")

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from towpath.index import Entry, EntryType
 from towpath_agent.engine.drift import (
+    ASK_ANYWAY_S,
+    ASK_EVERY_S,
+    ASK_MOST_S,
     CALM_S,
     LOOKS_PER_S,
     REPAIR_MOST_S,
@@ -19,6 +22,7 @@ from towpath_agent.engine.drift import (
     Tell,
     after_repair,
     look,
+    question_is_due,
     readable_bytes,
     share,
 )
@@ -71,6 +75,29 @@ def test_reading_is_slow_except_after_a_start_and_ends_in_time() -> None:
     assert readable_bytes(1000, 10.0, first=True) == 40 * 2**20
     assert readable_bytes(1000, 10.0, first=False) == 640 * 2**10
     assert readable_bytes(10 * 2**30, 6 * 3600.0, first=False) == 10 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("rest_s", "cost_s", "shows", "changed", "due"),
+    [
+        (0.0, 0.0, True, True, True),  # a file changed: at once
+        (4.9, 0.05, True, True, False),  # and again soon, at a hundredth of a core
+        (5.0, 0.05, True, True, True),
+        (ASK_MOST_S, 900.0, True, True, True),
+        (ASK_EVERY_S - 1, 0.0, False, False, False),
+        (ASK_EVERY_S, 0.0, False, False, True),  # nothing shows: within a minute
+        (ASK_EVERY_S, 0.05, False, False, False),
+        (50.0, 0.05, False, False, True),  # a thousandth of a core
+        (ASK_EVERY_S, 0.0, True, False, False),
+        (ASK_ANYWAY_S, 0.0, True, False, True),  # all seems well: hardly ever
+        (ASK_MOST_S, 900.0, False, False, True),  # however slow, once an hour
+    ],
+)
+def test_an_installer_is_asked_as_often_as_its_answers_are_cheap(
+    rest_s: float, cost_s: float, shows: bool, changed: bool, due: bool
+) -> None:
+    """At once where something changed, each 40 s where nothing else tells, and never so that the host is burnt."""
+    assert question_is_due(rest_s, cost_s, shows=shows, changed=changed) is due
 
 
 def test_what_comes_back_is_told_once_and_repaired_ever_more_seldom() -> None:

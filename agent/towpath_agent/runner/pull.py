@@ -1,0 +1,64 @@
+"""When to ask the server for the desired state, and what became of it: hints, pacing, back-off.
+
+Not handled here: what the answer means (`runner.desired`, `runner.planner`).
+"""
+
+import threading
+from collections.abc import Callable
+
+from towpath.errors import TowpathError, Unavailable
+from towpath_agent.engine import pacing
+from towpath_agent.runner.desired import Desired
+from towpath_agent.runner.reporting import Reporter
+from towpath_agent.runner.telling import Teller
+from towpath_agent.system.clock import Clock
+
+
+class Pull:
+    """The syncs of one agent. `due_s` is the monotonic time of the next one, `trouble` what the last failure said."""
+
+    def __init__(
+        self,
+        *,
+        desired: Desired,
+        reporter: Reporter,
+        teller: Teller,
+        clock: Clock,
+        uniform: Callable[[], float],
+        interval_s: float,
+    ) -> None:
+        """Be due at once; `uniform` gives the jitter."""
+        self._desired, self._reporter, self._teller, self._clock = desired, reporter, teller, clock
+        self._uniform, self._interval_s = uniform, interval_s
+        self._hinted = threading.Event()
+        self.due_s = clock.monotonic()
+        self.failures = 0
+        self.trouble = ""
+
+    def hint(self) -> None:
+        """Be due now: something changed. Safe from any thread."""
+        self._hinted.set()
+
+    @property
+    def hinted(self) -> bool:
+        """Return whether somebody hinted since the last sync."""
+        return self._hinted.is_set()
+
+    def sync(self) -> None:
+        """Ask once; what fails is told and tried again, ever more seldom."""
+        self._hinted.clear()
+        try:
+            changed = self._desired.sync(self._reporter.revision)
+        except TowpathError as error:
+            self.failures += 1
+            self.trouble = str(error)
+            if not isinstance(error, Unavailable):
+                self._teller.trouble(error)
+        else:
+            if changed:
+                self._teller.log("desired state changed")
+            self.failures = 0
+            self._teller.no_trouble()
+            self._reporter.server_knows(self._desired.known_state_revision)
+        delay = pacing.sync_delay_s(self.failures, self._uniform(), self._interval_s)
+        self.due_s = self._clock.monotonic() + delay
