@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
-from towpath_server.services import publishing, rollouts
+from towpath_server.services import publishing, rollouts, ticking
 from towpath_server.services.context import Context
 from towpath_server.services.signals import Signals
 from towpath_server.services.syncing import Sequencer
@@ -49,7 +49,7 @@ class Reconciler:
             due, self._due = self._due, set()
             try:
                 due |= await self._thread.run(rollouts.busy_environments, self._context)
-                rolling = await self._thread.run(rollouts.tick, self._context, due)
+                rolling = await self._thread.run(ticking.tick, self._context, due)
                 delay = ROLLING_TICK_S if rolling else None
             except Exception:
                 logger.exception("cannot decide the rollouts of %s; trying again", ", ".join(sorted(due)))

@@ -8,6 +8,7 @@ changes, and filled again by whoever asks next.
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from towpath.errors import TowpathError
 from towpath.manifest import DesiredApp
@@ -20,6 +21,9 @@ from towpath_server.domain.model import Assignment, AuditEntry, Host, HostStatus
 from towpath_server.ports import Blobs, Clock, Hints, Storage, Transaction
 from towpath_server.services.authority import Authority
 from towpath_server.services.presence import Presence
+
+if TYPE_CHECKING:
+    from towpath_server.services.ticking import Roster
 
 MAX_AUDIT_CHARS = 1024
 
@@ -41,6 +45,7 @@ class Cache:
     metadata: dict[str, bytes] = field(default_factory=dict)
     snapshot_version: int = 0
     unpruned: dict[str, int] = field(default_factory=dict)
+    rosters: dict[str, "Roster"] = field(default_factory=dict)
 
     def set_metadata(self, files: dict[str, bytes]) -> None:
         """Keep the newest files; see `newest`."""
