@@ -210,6 +210,10 @@ class Transaction(Protocol):
         """Return what these hosts reported."""
         ...
 
+    def stamp(self) -> int:
+        """Return a number that differs from the one before where anybody but this storage has committed meanwhile."""
+        ...
+
     def lease(self) -> Lease | None:
         """Return who decides rollouts."""
         ...

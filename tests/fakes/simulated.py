@@ -28,6 +28,8 @@ UNCLEAR = replace(REVERTED, verdict=Verdict.INCONCLUSIVE)
 LEAVING, RETURNING = (
     reported(state, current_sha256=OLD_DIGEST, generation=0) for state in (State.SWITCHING, State.WATCHING)
 )
+# Taken back at once where nobody is there to go back.
+STOPPED = (RolloutState.HALTED, RolloutState.REVERTING, RolloutState.REVERTED)
 WAVES = ["", "1", "canary,50%", "canary:9s,10%,50%:6s", "2:6s,4", "25%:manual,100%:9s"]
 
 
@@ -140,7 +142,7 @@ class Fleet:
             over = before.max_failure_share > 0 and failed * ALL > before.max_failure_share * finished
             if over or (counted and failed > before.max_failures):
                 assert admit == (), "admitted in the tick of a breach"
-                assert state in (RolloutState.HALTED, RolloutState.REVERTING), "a breach that did not stop"
+                assert state in STOPPED, "a breach that did not stop"
         if before.state is not RolloutState.ROLLING:
             assert wave == before.wave or before.state is RolloutState.DONE, "a wave opened while nothing may move"
         if wave > before.wave and state is RolloutState.ROLLING:

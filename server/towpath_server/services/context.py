@@ -5,6 +5,7 @@ an entry is replaced as a whole, never changed. A host's entry is forgotten when
 changes, and filled again by whoever asks next.
 """
 
+import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from towpath.manifest import DesiredApp
 from towpath.repository import split_name
 from towpath.wire import decode_release
 from towpath_server.domain.assignment import resolve
+from towpath_server.domain.leasing import Claim
 from towpath_server.domain.manifests import KnownRelease, desired
 from towpath_server.domain.metadata import OnlineKeys, snapshot_version
 from towpath_server.domain.model import Assignment, AuditEntry, Host, HostStatus, PublishedRelease
@@ -46,6 +48,8 @@ class Cache:
     snapshot_version: int = 0
     unpruned: dict[str, int] = field(default_factory=dict)
     rosters: dict[str, "Roster"] = field(default_factory=dict)
+    stamp: int = 0
+    followed: int = 0
 
     def set_metadata(self, files: dict[str, bytes]) -> None:
         """Keep the newest files; see `newest`."""
@@ -82,6 +86,7 @@ class Context:
     agent_address: str = ""
     cache: Cache = field(default_factory=Cache)
     presence: Presence = field(default_factory=Presence)
+    claim: Claim = field(default_factory=lambda: Claim(secrets.token_hex(8)))
 
     def release(self, tx: Transaction, app: str, version: str) -> KnownRelease | None:
         """Return a published release, decoded once per run of the server."""

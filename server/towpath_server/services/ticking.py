@@ -21,6 +21,7 @@ from towpath_server.domain.standing import Decision
 from towpath_server.domain.tally import Tally
 from towpath_server.ports import Transaction
 from towpath_server.services.context import Context
+from towpath_server.services.leading import leads
 from towpath_server.services.rollouts import TICKED, Environment, Look, fleet, head, load, restore, send_back
 
 Rules = tuple[tuple[str, RolloutState, int], ...]
@@ -138,7 +139,7 @@ def _take(context: Context, tx: Transaction, kept: Roster, rows: dict[str, Host]
     for them in place.retreats.values():
         for host_id in rows:
             them.pop(host_id, None)
-    for back in tx.retreats_of(rows):
+    for back in tx.retreats_of(rows) if place.retreats else ():
         if back.assignment_id in place.retreats:
             place.retreats[back.assignment_id][back.host_id] = back
     for host in rows.values():
@@ -170,14 +171,18 @@ def hear(context: Context) -> None:
 
 
 def tick(context: Context, environments: Collection[str]) -> bool:
-    """Decide the rollouts of these environments once; return True where time alone may change one of them."""
+    """Decide the rollouts of these environments once; return True where time alone may change one of them.
+
+    Nothing is decided where another server on this database does.
+    """
     again = False
+    before = context.claim
     changed: set[str] = set()
     hear(context)
     rosters = context.cache.rosters
     try:
         with context.storage.transaction() as tx:
-            for name in environments:
+            for name in environments if leads(context, tx) else ():
                 kept = rosters[name] = follow(context, tx, rosters.get(name), name)
                 for one in kept.place.assignments:
                     if one.state.active or one.state.returning:
@@ -185,6 +190,7 @@ def tick(context: Context, environments: Collection[str]) -> bool:
                         again = again or state in TICKED
     except BaseException:
         rosters.clear()  # half of it may be of rows that were never committed
+        context.claim = before
         raise
     context.changed(changed)
     return again

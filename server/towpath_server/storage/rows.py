@@ -1,9 +1,10 @@
 # ruff: noqa: D102 - the promises are those of ports.Transaction
 """Rows to dataclasses and back, and every query. One method per promise of `ports.Transaction`, in its order."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, delete, func, insert, select, update
@@ -40,9 +41,16 @@ _RULES = "rules"
 _DECIDER = "rollouts"
 
 
+@cache
+def _places(kind: Hashable, columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Return the fields of `kind` with where their columns stand in a row; looking each up by name costs the most."""
+    return tuple((one.name, columns.index(one.name)) for one in fields(kind) if one.name in columns)  # type: ignore[arg-type]
+
+
 def _load(kind: type[T], row: Row[Any], **converted: object) -> T:
-    names = [one.name for one in fields(kind) if one.name not in converted]  # type: ignore[arg-type]
-    return kind(**{name: getattr(row, name) for name in names}, **converted)
+    values = {name: row[place] for name, place in _places(kind, row._fields)}  # type: ignore[arg-type]
+    values.update(converted)
+    return kind(**values)
 
 
 def _host(row: Row[Any]) -> Host:
@@ -360,6 +368,9 @@ class SqlTransaction:
 
     def app_states_of(self, host_ids: Collection[str]) -> list[ReportedApp]:
         return [_reported(row) for row in self._of(schema.app_states, "host_id", host_ids)]
+
+    def stamp(self) -> int:
+        return int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def lease(self) -> Lease | None:
         row = self._one(select(schema.leases).where(schema.leases.c.name == _DECIDER))
