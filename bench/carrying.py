@@ -18,8 +18,8 @@ from pathlib import Path
 from examples.loopback import Fleet
 
 from bench import apps, calls
+from bench.deploys import states, timed_deploy
 from bench.measure import forget_peak, note, peak_rss_mib, span
-from bench.rollouts import states, timed_deploy
 from towpath.v1 import agent_pb2
 
 TIMEOUT_S = 300.0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from examples.loopback import Fleet
 
-from bench import carrying, costs, rollouts
+from bench import carrying, costs, deploys
 from bench.measure import note, report, span
 
 
@@ -44,7 +44,7 @@ def measure(folder: Path, size: Size) -> dict[str, object]:
         fleet.start_server()
         fleet.add_hosts(["h1"])
         note("a deploy of 5 files, 1 MB, to one host")
-        result["small_deploy"] = rollouts.small_deploy(fleet, size.repeats)
+        result["small_deploy"] = deploys.small_deploy(fleet, size.repeats)
         note("hints")
         result["hint"] = costs.hint(fleet, size.repeats)
         note("start of an agent")
@@ -52,7 +52,7 @@ def measure(folder: Path, size: Size) -> dict[str, object]:
         note("publish and fetch")
         result["carrying"] = carrying.measure(fleet, size.bulk_mib)
         note("rollouts")
-        result["rollouts"] = rollouts.fleets(fleet, size.fleets)
+        result["rollouts"] = deploys.fleets(fleet, size.fleets)
         note(f"an idle agent for {size.idle_window_s:g} s")
         result["agent_idle"] = costs.idle(fleet, size.idle_window_s)
         note("syncs beside an echo")

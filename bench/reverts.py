@@ -28,8 +28,8 @@ from typing import Self
 from examples.loopback import EXAMPLES, Fleet, ask
 from examples.processes import free_ports, wait_for
 
+from bench.deploys import states
 from bench.measure import median, note, report, span
-from bench.rollouts import states
 
 POLL_S = 0.005
 # An agent gives an app this search path and nothing of its own; another `python3` may take longer to start.

@@ -1,86 +1,144 @@
-"""From the command to proven health: one small release, and a small app on fleets of several sizes.
+"""What deciding costs and what it prevents: `python -m bench.rollouts`, about ten minutes, or `--quick`.
 
-Times begin when the command is started, its own start-up included, and end at the moment that each host's journal gives
-for Confirmed (all clocks are this machine's). `beyond_healthy_for_s` is what is left without the time that the release
-itself asks to be watched.
+Ends with ONE line of JSON on stdout; what goes on is told on stderr.
+
+- `tick_ms_100k`: CPU of one tick (rows read, decided, written, committed) of a rollout over 100,000 hosts of which
+  1,000 have reported since the last one; `tick_ms_100k_idle`: the same where nothing happened. `ticks` has the rest.
+- `random_rollouts`: so many with random fleets, policies, faults and operators; `violations` counts those in
+  which a rule of `tests/fakes/simulated.py` was broken (each is told with its seed).
+- `harmed_share`: percent of 1,000 hosts that a release which fails everywhere took down, mean over seeds, with the
+  policy that `towpath deploy` has when nothing is said about it.
 """
 
+import argparse
+import multiprocessing
+import statistics
+import sys
 import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
 
-from examples.loopback import Fleet
-from examples.processes import free_ports
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))  # the simulation is shared with the tests
 
-from bench import apps
-from bench.measure import median, note
+from bench.measure import note, report
+from fakes.deciding import SetClock, deciding, deploy, enrol
+from fakes.rows import OLD, REVERTED, reported
+from fakes.simulated import SWITCHING, chance, make, play
+from towpath.status import State
+from towpath_server.domain.model import ReportedApp, RolloutState
+from towpath_server.domain.waves import default_waves
+from towpath_server.services import ticking
+from towpath_server.services.context import Context
+from towpath_server.storage import SqlStorage
 
-
-def states(fleet: Fleet, host: str, version: str) -> dict[str, int]:
-    """Return when (Unix ms) `host` reached each state with `version`."""
-    return {
-        event["state"]: int(event["at_unix_ms"])
-        for event in fleet.history(host)
-        if event["kind"] == "transition" and event["version"] == version
-    }
-
-
-def timed_deploy(fleet: Fleet, app: str, version: str, hosts: list[str], *words: str) -> tuple[float, float]:
-    """Deploy and return seconds to the last host's Confirmed, and to the end of the command."""
-    began_ms, began = time.time_ns() / 1e6, time.monotonic()
-    fleet.deploy(app, version, *words, timeout_s=120)
-    command_s = time.monotonic() - began
-    last_ms = max(states(fleet, host, version)["Confirmed"] for host in hosts)
-    return (last_ms - began_ms) / 1000, command_s
+TICKS_PLAYED = 50
+STEPS = [reported(state, current_sha256=OLD.current_sha256) for state in (State.FETCHING, State.STAGED, State.PREPARED)]
 
 
-def small_deploy(fleet: Fleet, repeats: int) -> dict[str, object]:
-    """Deploy 5 new files, 1 MB together, to the one host there is, several times."""
-    confirmed, command = [], []
-    for number in range(1, repeats + 1):
-        version = f"1.0.{number}"
-        fleet.publish(apps.five_files(fleet.root / "sources" / f"five-{number}"), version)
-        seconds, command_s = timed_deploy(fleet, "five", version, ["h1"])
-        confirmed.append(seconds)
-        command.append(command_s)
-    result: dict[str, object] = {
-        "files": 5,
-        "bytes": 1_000_000,
-        "healthy_for_s": apps.HEALTHY_FOR_S,
-        "confirmed_s": median(confirmed),
-        "beyond_healthy_for_s": round(median(confirmed) - apps.HEALTHY_FOR_S, 3),
-        "command_s": median(command),
-        "each_s": [round(seconds, 3) for seconds in confirmed],
-    }
-    note(f"  {result}")
+def ticks(folder: Path, hosts: int, changes: tuple[int, ...], repeats: int) -> dict[int, float]:
+    """Return hosts that reported since the last tick to the CPU milliseconds of a tick."""
+    storage = SqlStorage(folder / f"{hosts}.db")
+    clock = SetClock()
+    context = deciding(storage, clock)
+    rows = enrol(context, hosts)
+    with storage.transaction() as tx:
+        for row in rows:
+            tx.replace_app_states(row.id, [ReportedApp(row.id, OLD, 0)])
+    deploy(context, max_unavailable=hosts // 4)
+    for row in rows:
+        context.presence.watch(row.id)
+    whole = tick_ms(context)
+    note(f"  {hosts} hosts: {whole:.0f} ms for the first tick, which reads all of them and admits a quarter")
+    tick_ms(context)
+    with storage.transaction() as tx:
+        moving = sorted(tx.admissions("a1"))
+    result = {}
+    for count in changes:
+        times = []
+        for step in range(repeats):
+            state = STEPS[step % len(STEPS)]
+            clock.now += 1_000
+            with storage.transaction() as tx:
+                for host_id in moving[:count]:
+                    tx.replace_app_states(host_id, [ReportedApp(host_id, state, clock.now)])
+            times.append(tick_ms(context))
+        result[count] = round(statistics.median(times), 2)
+        note(f"  {hosts} hosts, {count} reported: {result[count]} ms")
+    storage.close()
     return result
 
 
-def fleets(fleet: Fleet, sizes: tuple[int, ...]) -> list[dict[str, object]]:
-    """Grow the fleet to each size and upgrade all its hosts at once."""
-    results: list[dict[str, object]] = []
-    for step, count in enumerate(sizes, 1):
-        hosts = [f"h{number}" for number in range(1, count + 1)]
-        new = [host for host in hosts if host not in fleet.agents]
-        if new:
-            note(f"  {len(new)} more hosts")
-            fleet.add_hosts(new)
-        for host, port in zip(hosts, free_ports(count), strict=True):
-            if step == 1 or host in new:
-                fleet.towpath("host", "set", host, f"hello.port={port}")
-        everyone = ("--max-unavailable", str(count))
-        before, after = f"{step}.0.0", f"{step}.1.0"
-        for version in (before, after):
-            fleet.publish(apps.hello(fleet.root / "sources" / f"hello-{version}", version), version)
-        first_s, _ = timed_deploy(fleet, "hello", before, hosts, *everyone)
-        upgrade_s, command_s = timed_deploy(fleet, "hello", after, hosts, *everyone)
-        results.append(
-            {
-                "hosts": count,
-                "healthy_for_s": apps.HEALTHY_FOR_S,
-                "first_s": round(first_s, 3),
-                "upgrade_s": round(upgrade_s, 3),
-                "beyond_healthy_for_s": round(upgrade_s - apps.HEALTHY_FOR_S, 3),
-                "command_s": round(command_s, 3),
-            }
-        )
-        note(f"  {results[-1]}")
-    return results
+def tick_ms(context: Context) -> float:
+    """Return the CPU milliseconds of a tick."""
+    began = time.process_time()
+    ticking.tick(context, {"dev"})
+    return (time.process_time() - began) * 1000
+
+
+def random_rollout(seed: int) -> str:
+    """Play one; return what was broken, or an empty text."""
+    try:
+        play(chance(Random(seed)), TICKS_PLAYED)
+    except AssertionError as error:
+        return f"seed {seed}: {error}"
+    return ""
+
+
+def harmed(seed: int, failing: float = 1.0, hosts: int = 1_000) -> float:
+    """Return the share of hosts that a bad release took down before its rollout stopped, in percent."""
+    rng = Random(seed)
+    ends = [REVERTED if rng.random() < failing else reported() for _ in range(hosts)]
+    fleet = make(ends, "", rng)
+    fleet.picture = replace(
+        fleet.picture, assignment=f"a{seed}", waves=default_waves(hosts), max_unavailable=0, max_failures=0
+    )
+    fleet.calm_after = 0
+    down: set[str] = set()
+    while fleet.picture.state is RolloutState.ROLLING:
+        fleet.live(0)
+        down |= {name for name, host in fleet.hosts.items() if host.view.state is SWITCHING and host.end is REVERTED}
+        fleet.apply()
+    return 100 * len(down) / hosts
+
+
+def measure(folder: Path, *, quick: bool) -> dict[str, object]:
+    """Measure everything."""
+    note("ticks")
+    sizes = (500, 2_000) if quick else (10_000, 100_000)
+    changes = (0, 10, 100) if quick else (0, 100, 1_000, 10_000)
+    found = {hosts: ticks(folder, hosts, changes, 3 if quick else 7) for hosts in sizes}
+    largest = found[sizes[-1]]
+    count = 200 if quick else 20_000
+    note(f"{count} random rollouts")
+    with multiprocessing.Pool() as pool:
+        broken = [text for text in pool.imap_unordered(random_rollout, range(count), chunksize=50) if text]
+    for text in broken:
+        note(f"  {text}")
+    note("a bad release with the default policy")
+    seeds = range(2 if quick else 20)
+    shares = {
+        f"{percent}%": statistics.mean(harmed(seed, percent / 100) for seed in seeds) for percent in (100, 30, 10)
+    }
+    note(f"  it fails on so many hosts, and takes down so many (percent): {shares}")
+    return {
+        "ticks": {str(hosts): {str(n): ms for n, ms in row.items()} for hosts, row in found.items()},
+        "harmed_shares": {name: round(share, 3) for name, share in shares.items()},
+        "tick_ms_100k": largest[changes[-2]],
+        "tick_ms_100k_idle": largest[0],
+        "random_rollouts": count,
+        "violations": len(broken),
+        "harmed_share": round(shares["100%"], 3),
+    }
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="small numbers: does the bench work?")
+    quick = parser.parse_args().quick
+    return report(lambda folder: measure(folder, quick=quick))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import secrets
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,9 @@ from towpath import __version__
 from towpath.errors import InputError, TowpathError
 from towpath.settings import check_settings
 from towpath_server.ports import Clock
+
+if TYPE_CHECKING:
+    from towpath_server.domain.leasing import Claim
 
 SETTINGS = ("agent_listen", "enroll_listen", "operator_listen", "public_address")
 MAX_FILE_BYTES = 4 * 2**20
@@ -79,6 +83,18 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _claim(folder: Path) -> "Claim":
+    """Return this server's name for the lease, and its seat: the folder's lock on this boot of this machine."""
+    from towpath_server.domain.leasing import Claim  # noqa: PLC0415
+
+    lock, boot = folder / "server.lock", Path("/proc/sys/kernel/random/boot_id")
+    seat = ""
+    if lock.exists() and boot.exists():
+        found = lock.stat()
+        seat = f"{boot.read_text().strip()}:{found.st_dev}:{found.st_ino}"
+    return Claim(secrets.token_hex(8), seat)
+
+
 def _settings(folder: Path) -> dict[str, str]:
     path = folder / "server.toml"
     if not path.exists():
@@ -108,7 +124,7 @@ async def serve(
     from towpath_server.api.hub import Hub  # noqa: PLC0415
     from towpath_server.api.listeners import Addresses, Certificates, Listeners, check_address  # noqa: PLC0415
     from towpath_server.domain.metadata import OnlineKeys  # noqa: PLC0415
-    from towpath_server.reconciler import Reconciler, housekeeping, write_seen  # noqa: PLC0415
+    from towpath_server.reconciler import Reconciler, housekeeping, last_words  # noqa: PLC0415
     from towpath_server.services import publishing  # noqa: PLC0415
     from towpath_server.services.authority import Authority  # noqa: PLC0415
     from towpath_server.services.context import Context  # noqa: PLC0415
@@ -144,6 +160,7 @@ async def serve(
         authority=authority,
         keys=keys,
         started_unix_ms=clock.now_unix_ms(),
+        claim=_claim(folder),
     )
     try:
         for warning in await thread.run(publishing.adopt, context, metadata):
@@ -166,7 +183,7 @@ async def serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         if listeners is not None:
             await listeners.stop(STOP_GRACE_S)
-        await thread.run(write_seen, context)
+        await thread.run(last_words, context)
         await thread.run(storage.close)
         thread.close()
 

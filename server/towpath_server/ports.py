@@ -13,6 +13,7 @@ from towpath_server.domain.model import (
     AuditEntry,
     EnrolmentToken,
     Host,
+    Lease,
     PublishedRelease,
     ReportedApp,
     Retreat,
@@ -176,6 +177,49 @@ class Transaction(Protocol):
 
     def retreats(self, assignment_id: str) -> dict[str, Retreat]:
         """Return host id to its retreat from this assignment."""
+        ...
+
+    def change(self) -> int:
+        """Return a number that grows with every transaction that changed a host or what is known of it."""
+        ...
+
+    def changed_hosts(self, environment: str, since: int) -> list[str]:
+        """Return the ids of hosts whose row, admissions, retreats or reported states changed after `since`.
+
+        Being heard again after so long a silence that the host counted as offline is a change, being heard is none.
+        """
+        ...
+
+    def rules(self) -> int:
+        """Return a number that grows with every transaction that changed an assignment."""
+        ...
+
+    def hosts_of(self, host_ids: Collection[str]) -> list[Host]:
+        """Return these hosts, unknown ids left out."""
+        ...
+
+    def admissions_of(self, host_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        """Return host id to what let it in and when; hosts without any are there with none."""
+        ...
+
+    def retreats_of(self, host_ids: Collection[str]) -> list[Retreat]:
+        """Return the retreats of these hosts."""
+        ...
+
+    def app_states_of(self, host_ids: Collection[str]) -> list[ReportedApp]:
+        """Return what these hosts reported."""
+        ...
+
+    def stamp(self) -> int:
+        """Return a number that differs from the one before where anybody but this storage has committed meanwhile."""
+        ...
+
+    def lease(self) -> Lease | None:
+        """Return who decides rollouts."""
+        ...
+
+    def put_lease(self, lease: Lease) -> None:
+        """Replace who decides rollouts."""
         ...
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:

@@ -1,7 +1,9 @@
 """What the server does by itself: decide rollouts again when something changed or time passed, and keep house.
 
-Single flight: one task, one tick at a time, on the storage thread. Environments that become due while a tick runs are
-taken by the next one. An error is logged and tried again: the server goes on answering agents meanwhile.
+Single flight: one task, one tick at a time, on the storage thread; and one server of all that share a database, which
+holds the lease (`services.leading`). Every second it looks whether another process has written. Environments that
+become due while a tick runs are taken by the next one. An error is logged and tried again: the server goes on answering
+agents meanwhile.
 """
 
 import asyncio
@@ -9,13 +11,14 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
-from towpath_server.services import publishing, rollouts
+from towpath_server.services import leading, publishing, rollouts, ticking
 from towpath_server.services.context import Context
 from towpath_server.services.signals import Signals
 from towpath_server.services.syncing import Sequencer
 from towpath_server.services.thread import StorageThread
 
 ROLLING_TICK_S = 1.0
+OTHERS_S = 1.0
 RETRY_S = 5.0
 FLUSH_S = 5.0
 RESERVE_S = 20.0
@@ -44,22 +47,25 @@ class Reconciler:
         delay: float | None = None
         while True:
             if not self._due:
-                delay = await self._wait(delay)
+                await self._wait(min(delay or OTHERS_S, OTHERS_S))
             self._wake.clear()
             due, self._due = self._due, set()
             try:
+                due |= await self._thread.run(leading.follow_others, self._context)
                 due |= await self._thread.run(rollouts.busy_environments, self._context)
-                rolling = await self._thread.run(rollouts.tick, self._context, due)
+                if not due:
+                    delay = None
+                    continue
+                rolling = await self._thread.run(ticking.tick, self._context, due)
                 delay = ROLLING_TICK_S if rolling else None
             except Exception:
                 logger.exception("cannot decide the rollouts of %s; trying again", ", ".join(sorted(due)))
                 await asyncio.sleep(RETRY_S)
                 self._due |= due
 
-    async def _wait(self, delay: float | None) -> float | None:
+    async def _wait(self, delay: float) -> None:
         with contextlib.suppress(TimeoutError):  # time itself is a reason to look again
             await asyncio.wait_for(self._wake.wait(), delay)
-        return delay
 
     def _environments(self) -> set[str]:
         with self._context.storage.transaction() as tx:
@@ -73,6 +79,12 @@ def write_seen(context: Context) -> None:
         with context.storage.transaction() as tx:
             tx.put_seen(seen)
         context.presence.written(seen)
+
+
+def last_words(context: Context) -> None:
+    """Write down what is known and let another server decide: this one ends. On the storage thread."""
+    write_seen(context)
+    leading.give_back(context)
 
 
 async def every(seconds: float, what: str, act: Callable[[], Awaitable[object]]) -> None:

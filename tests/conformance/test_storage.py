@@ -19,6 +19,7 @@ from towpath_server.domain.model import (
     EnrolmentToken,
     Host,
     HostStatus,
+    Lease,
     OnBreach,
     PublishedRelease,
     ReportedApp,
@@ -26,7 +27,7 @@ from towpath_server.domain.model import (
     RolloutState,
     TokenUse,
 )
-from towpath_server.ports import Storage
+from towpath_server.ports import Storage, Transaction
 from towpath_server.storage import SqlStorage
 
 
@@ -282,6 +283,79 @@ def test_retreats_keep_their_first_time_and_their_arrival(storage: Storage) -> N
         assert {found[one].arrived_unix_ms for one in many} == {7}
         assert tx.retreats("a2") == {"x": Retreat("a2", "x", 6)}
         assert tx.retreats("a3") == {}
+
+
+def test_every_change_of_a_host_is_found_by_its_number_and_no_other(storage: Storage) -> None:
+    """Whoever follows the database reads what somebody wrote about, and nothing else, of this environment alone."""
+    with storage.transaction() as tx:
+        for name in ("h1", "h2"):
+            tx.add_host(host(name))
+        tx.add_host(host("h3", environment="staging"))
+        assert sorted(tx.changed_hosts("dev", 0)) == ["id-h1", "id-h2"]
+    acts: list[Callable[[Transaction], object]] = [
+        lambda tx: tx.put_host(host("h1", labels={"role": "db"})),
+        lambda tx: tx.admit("a1", ["id-h1"], 5),
+        lambda tx: tx.withdraw("a1", ["id-h1"]),
+        lambda tx: tx.retreat("a1", ["id-h1"], 5),
+        lambda tx: tx.arrive("a1", ["id-h1"], 6),
+        lambda tx: tx.replace_app_states("id-h1", [reported("id-h1")]),
+        lambda tx: tx.replace_app_states("id-h1", []),
+        lambda tx: tx.put_seen({"id-h1": 10_000_000}),
+    ]
+    for act in acts:
+        with storage.transaction() as tx:
+            since = tx.change()
+            assert tx.changed_hosts("dev", since) == []
+            act(tx)
+            assert tx.changed_hosts("dev", since) == ["id-h1"]
+            assert tx.changed_hosts("staging", since) == []
+            assert tx.change() > since
+    with storage.transaction() as tx:
+        since = tx.change()
+        tx.put_seen({"id-h1": 10_010_000})
+        tx.admit("a1", [], 5)
+        assert (tx.change(), tx.changed_hosts("dev", since)) == (since, [])
+
+
+def test_every_change_of_an_assignment_changes_the_number_of_the_rules(storage: Storage) -> None:
+    """Whoever follows the database sees that a rule came, went or moved on."""
+    with storage.transaction() as tx:
+        before = tx.rules()
+    acts: list[Callable[[Transaction], object]] = [
+        lambda tx: tx.add_assignment(assignment(1)),
+        lambda tx: tx.put_assignment(assignment(1)),
+        lambda tx: tx.put_assignment_state("a1", RolloutState.DONE, "all healthy"),
+    ]
+    for act in acts:
+        with storage.transaction() as tx:
+            act(tx)
+            assert tx.rules() > before
+            before = tx.rules()
+
+
+def test_some_hosts_are_read_without_the_others(storage: Storage) -> None:
+    """Rows, admissions, retreats and reports of the ids that are asked for; unknown ids are no error."""
+    with storage.transaction() as tx:
+        for name in ("h1", "h2"):
+            tx.add_host(host(name))
+        tx.admit("a1", ["id-h1", "id-h2"], 5)
+        tx.admit("a2", ["id-h1"], 6)
+        tx.retreat("a3", ["id-h1", "id-h2"], 7)
+        tx.replace_app_states("id-h1", [reported("id-h1")])
+        tx.replace_app_states("id-h2", [reported("id-h2")])
+        assert [one.name for one in tx.hosts_of(["id-h1", "nobody"])] == ["h1"]
+        assert tx.admissions_of(["id-h1", "nobody"]) == {"id-h1": {"a1": 5, "a2": 6}, "nobody": {}}
+        assert tx.retreats_of(["id-h1"]) == [Retreat("a3", "id-h1", 7)]
+        assert tx.app_states_of(["id-h1"]) == [reported("id-h1")]
+
+
+def test_the_lease_is_one_row(storage: Storage) -> None:
+    """Nobody decides at first; then the one who was written last."""
+    with storage.transaction() as tx:
+        assert tx.lease() is None
+        tx.put_lease(Lease("one", "seat", 1, 1))
+        tx.put_lease(Lease("two", "seat", 2, 1))
+        assert tx.lease() == Lease("two", "seat", 2, 1)
 
 
 def test_admissions_keep_their_first_time(storage: Storage) -> None:

@@ -11,11 +11,13 @@ import zstandard
 
 from towpath.errors import Broken, InputError, Refusal
 from towpath.reports import Event
+from towpath_server.domain.hosts import ONLINE_MS
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
     EnrolmentToken,
     Host,
+    Lease,
     PublishedRelease,
     ReportedApp,
     Retreat,
@@ -40,11 +42,23 @@ class Rows:
     _states: dict[tuple[str, str], ReportedApp] = field(default_factory=dict)
     _audit: list[AuditEntry] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)
+    _changes: dict[str, int] = field(default_factory=dict)
+    _lease: Lease | None = None
+
+    def _touched(self, *host_ids: str) -> None:
+        if not host_ids:
+            return
+        self._numbers["change"] = self.number("change") + 1
+        self._changes.update(dict.fromkeys(host_ids, self._numbers["change"]))
+
+    def _rules_changed(self) -> None:
+        self._numbers["rules"] = self.number("rules") + 1
 
     def add_host(self, host: Host) -> None:
         if host.id in self._hosts or self.host_named(host.name) is not None:
             raise InputError(f"cannot add host {host.name}: it is there already", code="exists")
         self._hosts[host.id] = host
+        self._touched(host.id)
 
     def put_host(self, host: Host) -> None:
         if host.id not in self._hosts:
@@ -53,6 +67,7 @@ class Rows:
         if holder is not None and holder.id != host.id:
             raise InputError(f"cannot name a host {host.name}: another one has that name", code="exists")
         self._hosts[host.id] = host
+        self._touched(host.id)
 
     def host(self, host_id: str) -> Host | None:
         return self._hosts.get(host_id)
@@ -71,6 +86,8 @@ class Rows:
         for host_id, at in seen.items():
             host = self._hosts.get(host_id)
             if host is not None and host.last_seen_unix_ms < at:
+                if host.last_seen_unix_ms <= at - ONLINE_MS:
+                    self._touched(host_id)
                 self._hosts[host_id] = replace(host, last_seen_unix_ms=at)
 
     def add_token(self, token: EnrolmentToken) -> None:
@@ -124,9 +141,11 @@ class Rows:
         if assignment.id in self._assignments or assignment.generation in taken:
             raise InputError(f"cannot add assignment {assignment.id}: it is there already", code="exists")
         self._assignments[assignment.id] = assignment
+        self._rules_changed()
         self._numbers["generation"] = max(self.number("generation"), assignment.generation)
 
     def put_assignment_state(self, assignment_id: str, state: RolloutState, reason: str) -> None:
+        self._rules_changed()
         if assignment_id in self._assignments:
             self._assignments[assignment_id] = replace(self._assignments[assignment_id], state=state, reason=reason)
 
@@ -137,6 +156,7 @@ class Rows:
         if assignment.generation in others:
             raise InputError(f"cannot change assignment {assignment.id}: its generation is taken", code="exists")
         self._assignments[assignment.id] = assignment
+        self._rules_changed()
         self._numbers["generation"] = max(self.number("generation"), assignment.generation)
 
     def assignment(self, assignment_id: str) -> Assignment | None:
@@ -159,10 +179,12 @@ class Rows:
         return self._numbers["generation"]
 
     def admit(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        self._touched(*host_ids)
         for host_id in host_ids:
             self._admissions.setdefault((assignment_id, host_id), at_unix_ms)
 
     def withdraw(self, assignment_id: str, host_ids: Collection[str]) -> None:
+        self._touched(*host_ids)
         for host_id in host_ids:
             self._admissions.pop((assignment_id, host_id), None)
 
@@ -173,16 +195,48 @@ class Rows:
         return {host_id: {of for of, who in self._admissions if who == host_id} for host_id in host_ids}
 
     def retreat(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        self._touched(*host_ids)
         for host_id in host_ids:
             self._retreats.setdefault((assignment_id, host_id), Retreat(assignment_id, host_id, at_unix_ms))
 
     def arrive(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
+        self._touched(*host_ids)
         for key in [(assignment_id, host_id) for host_id in host_ids]:
             if key in self._retreats:
                 self._retreats[key] = replace(self._retreats[key], arrived_unix_ms=at_unix_ms)
 
     def retreats(self, assignment_id: str) -> dict[str, Retreat]:
         return {host_id: one for (of, host_id), one in self._retreats.items() if of == assignment_id}
+
+    def change(self) -> int:
+        return self.number("change")
+
+    def changed_hosts(self, environment: str, since: int) -> list[str]:
+        return [one.id for one in self.hosts(environment) if self._changes[one.id] > since]
+
+    def rules(self) -> int:
+        return self.number("rules")
+
+    def hosts_of(self, host_ids: Collection[str]) -> list[Host]:
+        return [self._hosts[one] for one in host_ids if one in self._hosts]
+
+    def admissions_of(self, host_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        return {one: {of: at for (of, who), at in self._admissions.items() if who == one} for one in host_ids}
+
+    def retreats_of(self, host_ids: Collection[str]) -> list[Retreat]:
+        return [one for one in self._retreats.values() if one.host_id in host_ids]
+
+    def app_states_of(self, host_ids: Collection[str]) -> list[ReportedApp]:
+        return [one for one in self._states.values() if one.host_id in host_ids]
+
+    def stamp(self) -> int:
+        return 0  # nobody else can write here
+
+    def lease(self) -> Lease | None:
+        return self._lease
+
+    def put_lease(self, lease: Lease) -> None:
+        self._lease = lease
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:
         mine = self._events.setdefault(host_id, [])
@@ -201,6 +255,7 @@ class Rows:
         self._events[host_id] = self.events(host_id, keep)
 
     def replace_app_states(self, host_id: str, states: Iterable[ReportedApp]) -> None:
+        self._touched(host_id)
         self._states = {key: one for key, one in self._states.items() if key[0] != host_id}
         self._states.update({(host_id, one.state.app): one for one in states})
 

@@ -19,6 +19,7 @@ Pure. Not handled here: who is in which wave (`domain.waves`), who moves within 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from towpath.waves import Wave, effective
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, Standings, in_order
@@ -47,18 +48,72 @@ def members(view: RolloutView) -> dict[str, int]:
     return membership(view.waves, [(host.host_id, host.labels) for host in in_order(view)])
 
 
+class Counted(Protocol):
+    """What a gate asks about the hosts: a `Tally` answers it from its counts, `Listed` by going through them."""
+
+    @property
+    def total(self) -> int:
+        """How many hosts there are."""
+        ...
+
+    def populated(self, wave: int) -> bool:
+        """Return whether anybody is in this wave."""
+        ...
+
+    def proven(self, wave: int) -> bool:
+        """Return whether anybody in the waves up to `wave` has proven the release."""
+        ...
+
+    def unfinished(self, wave: int) -> tuple[Standings, int]:
+        """Return the first host that keeps the waves up to `wave` from finishing, and how many do."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Standings and numbers of waves that somebody has at hand."""
+
+    standings: Standings
+    numbers: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """See `Counted`."""
+        return len(self.standings)
+
+    def _open(self, wave: int) -> Standings:
+        return [(host, where) for host, where in self.standings if self.numbers[host.host_id] <= wave]
+
+    def populated(self, wave: int) -> bool:
+        """See `Counted`."""
+        return wave in self.numbers.values()
+
+    def proven(self, wave: int) -> bool:
+        """See `Counted`."""
+        return any(where.phase is Phase.HEALTHY for _, where in self._open(wave))
+
+    def unfinished(self, wave: int) -> tuple[Standings, int]:
+        """See `Counted`."""
+        left = [(host, where) for host, where in self._open(wave) if where.phase in _OPEN_ENDS]
+        return sorted(left, key=lambda one: (not one[0].blocked, one[0].name))[:1], len(left)
+
+
 def gate(view: RolloutView, standings: Standings, numbers: Mapping[str, int], now_unix_ms: int) -> Gate:
     """Return where the waves stand now, as many opened as have their gates passed."""
+    return opened(view, Listed(standings, numbers), now_unix_ms)
+
+
+def opened(view: RolloutView, hosts: Counted, now_unix_ms: int) -> Gate:
+    """Return `gate` of hosts that are counted already; of `view` only the rollout itself is read."""
     waves = effective(view.waves)
     number, done = min(view.wave, len(waves) - 1), view.wave_done_unix_ms
     while True:
         last = number == len(waves) - 1
-        open_ones = [(host, where) for host, where in standings if numbers[host.host_id] <= number]
-        waits = _unfinished(open_ones) if standings else "no host matches yet"
-        if not waits and not last and number not in numbers.values():
+        waits = _unfinished(hosts, number) if hosts.total else "no host matches yet"
+        if not waits and not last and not hosts.populated(number):
             number, done = number + 1, 0
             continue
-        if not waits and not any(where.phase is Phase.HEALTHY for _, where in open_ones):
+        if not waits and not hosts.proven(number):
             waits = "nobody has proven the release yet"
         if waits:
             return Gate(number, done, waits)
@@ -77,13 +132,11 @@ def _after_finish(wave: Wave, since_unix_ms: int, now_unix_ms: int) -> tuple[str
     return (f"soaks until {moment(until)}", until) if now_unix_ms < until else ("", 0)
 
 
-def _unfinished(standings: Standings) -> str:
-    left = [(host, where) for host, where in standings if where.phase in _OPEN_ENDS]
-    if not left:
-        return ""
-    host, where = min(left, key=lambda one: (not one[0].blocked, one[0].name))
-    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-    return f"{host.name}{more} to finish: {where.reason}"
+def _unfinished(hosts: Counted, wave: int) -> str:
+    named, count = hosts.unfinished(wave)
+    return "".join(
+        f"{host.name}{f' and {count - 1} more' if count > 1 else ''} to finish: {where.reason}" for host, where in named
+    )
 
 
 def moment(unix_ms: int) -> str:

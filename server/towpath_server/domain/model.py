@@ -170,6 +170,16 @@ class Retreat:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """Who decides rollouts. `epoch` grows with every other holder, `beat` with every renewal; `seat`: see `leasing`."""
+
+    holder: str
+    seat: str
+    epoch: int
+    beat: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReportedApp:
     """The last state that a host reported for an app; `progress_unix_ms` is when the server saw it move."""
 

@@ -16,39 +16,28 @@ from collections.abc import Iterable
 
 from towpath_server.domain.model import Assignment, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import (
-    Decision,
-    Phase,
-    RolloutView,
-    busy,
-    in_order,
-    limit,
-    standing,
-    untouched,
-)
+from towpath_server.domain.standing import Decision, Phase, limit
+from towpath_server.domain.tally import Group, Tally
 
 
-def decide(view: RolloutView, now_unix_ms: int) -> Decision:
+def decided(tally: Tally) -> Decision:
     """Return who goes back now and who has arrived."""
-    standings = [(host, standing(view, host, now_unix_ms)) for host in in_order(view)]
-    turn = [host for host, where in standings if where.phase is Phase.WAITING]
-    free = [host.host_id for host in turn if untouched(view, host)]
-    rest = [host for host in turn if not untouched(view, host)]
-    on_the_way = sum(1 for _, where in standings if where.phase is Phase.GOING_BACK)
+    view = tally.view
+    on_the_way = tally.count(Phase.GOING_BACK)
+    slots = max(0, limit(view, tally.total) - on_the_way)
     # Who is down anyway takes a slot already, told to go back or not: sending it on makes nobody else unavailable.
-    down = [host.host_id for host in rest if busy(host)]
-    calm = [host.host_id for host in rest if not busy(host)]
-    slots = max(0, limit(view) - on_the_way)
-    retreat = tuple(free + down[:slots] + calm[: max(0, slots - len(down))])
-    arrived = tuple(
-        host.host_id
-        for host, where in standings
-        if where.phase is Phase.BACK and host.retreat is not None and not host.retreat.arrived_unix_ms
-    )
+    down = tally.first(Group.DOWN, limit=slots)
+    calm = tally.first(Group.CALM, limit=max(0, slots - tally.size(Group.DOWN)))
     state = view.state
-    if state is RolloutState.REVERTING and not turn and not on_the_way:
+    if state is RolloutState.REVERTING and not tally.count(Phase.WAITING) and not on_the_way:
         state = next_state(state, Act.RETURN)
-    return Decision(state, view.reason, retreat=retreat, arrived=arrived, wave=view.wave)
+    return Decision(
+        state,
+        view.reason,
+        retreat=tuple(tally.first(Group.FREE) + down + calm),
+        arrived=tuple(tally.first(Group.ARRIVED)),
+        wave=view.wave,
+    )
 
 
 def predecessor(assignments: Iterable[Assignment], one: Assignment, *, other_release: bool = True) -> Assignment | None:

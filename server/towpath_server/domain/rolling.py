@@ -22,29 +22,15 @@ Rules, each a named test:
 Pure: the caller applies the decision in the transaction in which it read the view, one rollout at a time.
 """
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from towpath.waves import ALL, effective, format_share
 from towpath_server.domain import returning
-from towpath_server.domain.gates import gate
+from towpath_server.domain.gates import opened
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import (
-    Decision,
-    HostView,
-    Phase,
-    RolloutView,
-    Standing,
-    Standings,
-    busy,
-    in_order,
-    limit,
-    standing,
-    stay,
-)
-from towpath_server.domain.waves import membership
+from towpath_server.domain.standing import Decision, Phase, RolloutView, limit, stay
+from towpath_server.domain.tally import Group, Tally
 
 _NAMED_IN_REASON = 3
 
@@ -59,108 +45,103 @@ class Breach:
 
 def decide(view: RolloutView, now_unix_ms: int) -> Decision:
     """Return what is to be done for `view` at `now_unix_ms`."""
-    if view.state.returning:
-        return returning.decide(view, now_unix_ms)
+    return decided(Tally(view, now_unix_ms) if counts_hosts(view) else None, view)
+
+
+def counts_hosts(view: RolloutView) -> bool:
+    """Return whether the decision reads the hosts at all."""
+    return view.state.returning or (view.state.active and view.state is not RolloutState.HALTED)
+
+
+def decided(tally: Tally | None, view: RolloutView) -> Decision:
+    """Return `decide` of hosts that are counted already, at the tally's time; None where `counts_hosts` says no."""
     same = Decision(view.state, view.reason, wave=view.wave, wave_done_unix_ms=view.wave_done_unix_ms)
-    if not view.state.active:
+    if tally is None:
+        # A halt too: who moves then was told to by a person on the host; only the breach's tick tells hosts to stay.
         return same
-    if view.state is RolloutState.HALTED:
-        # Who moves now was told to by a person on the host: hosts are told to stay in the tick of the breach alone.
-        return same
-    standings = [(host, standing(view, host, now_unix_ms)) for host in in_order(view)]
-    breach = _breach(view, standings)
+    if view.state.returning:
+        return returning.decided(tally)
+    breach = _breach(tally)
     if breach is None:
-        return _go_on(view, standings, now_unix_ms)
+        return _go_on(tally)
+    whole = tally.whole()
     if breach.blames and view.on_breach is OnBreach.REVERT and view.state is not RolloutState.DONE:
         state = next_state(view.state, Act.TAKE_BACK)
-        return returning.decide(replace(view, state=state, reason=breach.reason), now_unix_ms)
-    return replace(same, state=next_state(view.state, Act.BREACH), reason=breach.reason, withdraw=stay(view))
+        return decide(replace(whole, state=state, reason=breach.reason), tally.now_unix_ms)
+    return replace(same, state=next_state(view.state, Act.BREACH), reason=breach.reason, withdraw=stay(whole))
 
 
-def _go_on(view: RolloutView, standings: Standings, now_unix_ms: int) -> Decision:
-    numbers = membership(view.waves, [(host.host_id, host.labels) for host, _ in standings])
-    now = gate(view, standings, numbers, now_unix_ms)
+def _go_on(tally: Tally) -> Decision:
+    view = tally.view
+    now = opened(view, tally, tally.now_unix_ms)
     state, wave, done, waits = view.state, now.wave, now.done_unix_ms, now.waits
     if state is RolloutState.PAUSED:
         # What was seen to finish is remembered, what would open stays closed.
-        wave, done = view.wave, done if now.wave == view.wave else view.wave_done_unix_ms or now_unix_ms
+        wave, done = view.wave, done if now.wave == view.wave else view.wave_done_unix_ms or tally.now_unix_ms
         waits = "paused"
     elif state is RolloutState.DONE:
         wave, done, waits = len(effective(view.waves)) - 1, view.wave_done_unix_ms, ""
     elif now.passed:
         state = next_state(state, Act.FINISH)
-    held = [host for host, where in standings if where.phase is Phase.HELD]
-    admit = () if state is RolloutState.PAUSED else _admit(view, standings, numbers, wave)
     return Decision(
         state,
-        _progress(replace(view, state=state), standings, wave, waits),
-        admit=admit,
-        withdraw=tuple(host.host_id for host in held if host.admitted_unix_ms is not None),
+        _progress(replace(view, state=state), tally, wave, waits),
+        admit=() if state is RolloutState.PAUSED else _admit(tally, wave),
+        withdraw=tuple(tally.first(Group.HELD)),
         wave=wave,
         wave_done_unix_ms=done,
     )
 
 
-def _admit(view: RolloutView, standings: Standings, numbers: Mapping[str, int], wave: int) -> tuple[str, ...]:
+def _admit(tally: Tally, wave: int) -> tuple[str, ...]:
     """Return who moves now: hosts that run it already take no slot; hosts that are down anyway go first."""
-    newcomers = [
-        (host, where)
-        for host, where in standings
-        if host.admitted_unix_ms is None and host.online and not host.blocked and numbers[host.host_id] <= wave
-    ]
-    identical = [host.host_id for host, where in newcomers if where.phase is Phase.HEALTHY]
-    turn = [host for host, where in newcomers if where.phase is Phase.WAITING]
-    down = [host.host_id for host in turn if busy(host)]
-    calm = [host.host_id for host in turn if not busy(host)]
-    in_flight = sum(1 for _, where in standings if where.phase is Phase.IN_FLIGHT)
-    between = sum(1 for host, where in standings if where.phase in (Phase.WAITING, Phase.HELD) and busy(host))
-    slots = max(0, limit(view) - in_flight)
-    return tuple(identical + down[:slots] + calm[: max(0, slots - between)])
+    identical = tally.first(Group.IDENTICAL, wave)
+    slots = max(0, limit(tally.view, tally.total) - tally.count(Phase.IN_FLIGHT))
+    down = tally.first(Group.DOWN, wave, limit=slots)
+    calm = tally.first(Group.CALM, wave, limit=max(0, slots - tally.size(Group.BETWEEN)))
+    return tuple(identical + down + calm)
 
 
-def _breach(view: RolloutView, standings: Standings) -> Breach | None:
+def _breach(tally: Tally) -> Breach | None:
     """Return why the rollout stops, or None."""
-    every = [(host, where) for host, where in standings if where.phase is Phase.FAILED]
-    failed = [(host, where) for host, where in every if host.host_id not in view.excused]
-    unclear = [(host, where) for host, where in standings if where.phase is Phase.INCONCLUSIVE]
-    healthy = sum(1 for _, where in standings if where.phase is Phase.HEALTHY)
-    finished = len(every) + len(unclear) + healthy
+    view, every, failed = tally.view, tally.size(Group.FAILED), tally.size(Group.BLAMED)
+    finished = every + tally.count(Phase.INCONCLUSIVE) + tally.count(Phase.HEALTHY)
     counted = view.max_failures > 0 or not view.max_failure_share
-    if counted and len(failed) > view.max_failures:
-        return Breach(f"{_of(failed, finished)} finished hosts failed, {view.max_failures} allowed: {_named(failed)}")
-    if view.max_failure_share and len(failed) * ALL > view.max_failure_share * finished:
+    if counted and failed > view.max_failures:
+        who = _named(tally, Group.BLAMED)
+        return Breach(f"{_of(failed, finished)} finished hosts failed, {view.max_failures} allowed: {who}")
+    if view.max_failure_share and failed * ALL > view.max_failure_share * finished:
         share = format_share(view.max_failure_share)
-        return Breach(f"{_of(failed, finished)} finished hosts failed, {share} allowed: {_named(failed)}")
-    if failed and len(every) == len(standings):
-        return Breach(f"every host failed, {_of(every, len(standings))}: {_named(every)}")
-    doubts = [(host, where) for host, where in unclear if host.host_id not in view.excused]
+        who = _named(tally, Group.BLAMED)
+        return Breach(f"{_of(failed, finished)} finished hosts failed, {share} allowed: {who}")
+    if failed and every == tally.total:
+        return Breach(f"every host failed, {_of(every, every)}: {_named(tally, Group.FAILED)}")
+    doubts = tally.size(Group.DOUBTED)
     if doubts:
-        return Breach(f"inconclusive on {_of(doubts, finished)} finished hosts: {_named(doubts)}", blames=False)
+        who = _named(tally, Group.DOUBTED)
+        return Breach(f"inconclusive on {_of(doubts, finished)} finished hosts: {who}", blames=False)
     return None
 
 
-def _of(some: Standings, total: int) -> str:
-    return f"{len(some)} of {total}"
+def _of(some: int, total: int) -> str:
+    return f"{some} of {total}"
 
 
-def _named(standings: Standings) -> str:
-    shown = [f"{host.name}: {where.reason}" for host, where in standings[:_NAMED_IN_REASON]]
-    more = len(standings) - len(shown)
+def _named(tally: Tally, group: Group) -> str:
+    named = tally.named(tally.first(group, limit=_NAMED_IN_REASON))
+    shown = [f"{host.name}: {host.blocked if group is Group.BLOCKED else where.reason}" for host, where in named]
+    more = tally.size(group) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
-def _progress(view: RolloutView, standings: Standings, wave: int, waits: str) -> str:
-    if not standings:
+def _progress(view: RolloutView, tally: Tally, wave: int, waits: str) -> str:
+    if not tally.total:
         return "no host matches yet"
-    count = Counter(where.phase for _, where in standings)
-    parts = [f"{count[Phase.HEALTHY]} of {len(standings)} hosts healthy"]
+    parts = [f"{tally.count(Phase.HEALTHY)} of {tally.total} hosts healthy"]
     shown = (Phase.IN_FLIGHT, Phase.WAITING, Phase.HELD, Phase.FAILED, Phase.INCONCLUSIVE, Phase.OFFLINE)
-    parts += [f"{count[phase]} {phase.replace('_', ' ')}" for phase in shown if count[phase]]
-    blocked: list[tuple[HostView, Standing]] = [
-        (host, Standing(Phase.WAITING, host.blocked)) for host, _ in standings if host.blocked
-    ]
-    if blocked:
-        parts.append(f"blocked: {_named(blocked)}")
+    parts += [f"{tally.count(phase)} {phase.replace('_', ' ')}" for phase in shown if tally.count(phase)]
+    if tally.size(Group.BLOCKED):
+        parts.append(f"blocked: {_named(tally, Group.BLOCKED)}")
     waves = effective(view.waves)
     said = f"wave {wave + 1} of {len(waves)} ({waves[wave].what})" if len(waves) > 1 else ""
     if view.state is not RolloutState.DONE and waits.startswith(("soaks", "a person", "paused")):

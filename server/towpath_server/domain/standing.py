@@ -119,9 +119,10 @@ class Decision:
     arrived: tuple[str, ...] = ()
 
 
-def limit(view: RolloutView) -> int:
-    """Return how many hosts may be in flight at once."""
-    return view.max_unavailable or max(1, max(len(view.hosts), view.fleet) // DEFAULT_UNAVAILABLE_SHARE)
+def limit(view: RolloutView, hosts: int | None = None) -> int:
+    """Return how many hosts may be in flight at once; `hosts`: how many there are, where `view` does not hold them."""
+    count = len(view.hosts) if hosts is None else hosts
+    return view.max_unavailable or max(1, max(count, view.fleet) // DEFAULT_UNAVAILABLE_SHARE)
 
 
 def order(assignment: str, host_id: str) -> bytes:
@@ -151,18 +152,34 @@ def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
         return Standing(Phase.HELD, host.held)
     if host.admitted_unix_ms is None:
         return Standing(Phase.WAITING, host.blocked or "waits for its turn")
-    answers = state is not None and state.generation == view.generation
-    since = max(host.admitted_unix_ms, host.progress_unix_ms if answers else 0)
+    answers = _answers(view, state)
     where = f"in {state.state}" if state is not None and answers else "no report yet"
-    silent_ms = _silent_ms(view, host, since, now_unix_ms)
+    silent_ms = now_unix_ms - _heard_unix_ms(view, host)
     if silent_ms > view.progress_deadline_ms and not _fell_ill_later(view, state):
         return Standing(Phase.FAILED, f"silent for {format_duration(silent_ms)}, {where}")
     return Standing(Phase.IN_FLIGHT, where if host.online else f"{where}, offline")
 
 
-def _silent_ms(view: RolloutView, host: HostView, since_unix_ms: int, now_unix_ms: int) -> int:
-    excuses = (view.observed_since_unix_ms, view.resumed_unix_ms, host.released_unix_ms)
-    return now_unix_ms - max(since_unix_ms, *excuses)
+def due_unix_ms(view: RolloutView, host: HostView, phase: Phase) -> int | None:
+    """Return when time alone takes a host out of the `phase` that it is in; None where it never does."""
+    if phase is Phase.GOING_BACK or (phase is Phase.IN_FLIGHT and not _fell_ill_later(view, host.state)):
+        return _heard_unix_ms(view, host) + view.progress_deadline_ms + 1
+    return None
+
+
+def _answers(view: RolloutView, state: AppState | None) -> bool:
+    """Return True where what the host says is about what it was told last."""
+    if state is None:
+        return False
+    return (state.generation == view.generation) is not view.state.returning
+
+
+def _heard_unix_ms(view: RolloutView, host: HostView) -> int:
+    """Return since when the silence of a host that was told to move counts."""
+    back = host.retreat if view.state.returning else None
+    told = back.at_unix_ms if back is not None else host.admitted_unix_ms or 0
+    progress = host.progress_unix_ms if _answers(view, host.state) else 0
+    return max(told, progress, view.observed_since_unix_ms, view.resumed_unix_ms, host.released_unix_ms)
 
 
 def _ended_badly(view: RolloutView, state: AppState) -> bool:
@@ -235,9 +252,7 @@ def _standing_back(view: RolloutView, host: HostView, now_unix_ms: int) -> Stand
         )
     if state.generation != view.generation and (state.state is State.STUCK or state.verdict in _BAD_VERDICTS):
         return Standing(Phase.FAILED, f"cannot go back: {state.reason or state.state}")
-    answers = state.generation != view.generation
-    since = max(host.retreat.at_unix_ms, host.progress_unix_ms if answers else 0)
-    silent_ms = _silent_ms(view, host, since, now_unix_ms)
+    silent_ms = now_unix_ms - _heard_unix_ms(view, host)
     if silent_ms > view.progress_deadline_ms:
         return Standing(Phase.FAILED, f"cannot go back: silent for {format_duration(silent_ms)}, in {state.state}")
     return Standing(Phase.GOING_BACK, f"goes back, in {state.state}")

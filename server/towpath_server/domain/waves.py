@@ -10,7 +10,10 @@ Not handled here: how waves are written (`towpath.waves`), and when one opens (`
 
 from collections.abc import Mapping, Sequence
 
-from towpath.waves import ALL, Wave, effective, parse_target
+from towpath.waves import ALL, Wave, effective, parse_target, parse_waves
+
+LARGE_RULE = 20
+LARGE = parse_waves("1,1%,10%,100%")
 
 
 def membership(waves: Sequence[Wave], hosts: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, int]:
@@ -32,6 +35,11 @@ def membership(waves: Sequence[Wave], hosts: Sequence[tuple[str, Mapping[str, st
 def fits(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Return True where `labels` hold all that is wanted."""
     return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def default_waves(hosts: int) -> tuple[Wave, ...]:
+    """Return the waves of a rule that was given none: a large one begins with a single host."""
+    return LARGE if hosts >= LARGE_RULE else ()
 
 
 def nobody(waves: Sequence[Wave], hosts: Sequence[Mapping[str, str]]) -> str:

@@ -5,21 +5,27 @@ an entry is replaced as a whole, never changed. A host's entry is forgotten when
 changes, and filled again by whoever asks next.
 """
 
+import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from towpath.errors import TowpathError
 from towpath.manifest import DesiredApp
 from towpath.repository import split_name
 from towpath.wire import decode_release
 from towpath_server.domain.assignment import resolve
+from towpath_server.domain.leasing import Claim
 from towpath_server.domain.manifests import KnownRelease, desired
 from towpath_server.domain.metadata import OnlineKeys, snapshot_version
 from towpath_server.domain.model import Assignment, AuditEntry, Host, HostStatus, PublishedRelease
 from towpath_server.ports import Blobs, Clock, Hints, Storage, Transaction
 from towpath_server.services.authority import Authority
 from towpath_server.services.presence import Presence
+
+if TYPE_CHECKING:
+    from towpath_server.services.ticking import Roster
 
 MAX_AUDIT_CHARS = 1024
 
@@ -41,6 +47,9 @@ class Cache:
     metadata: dict[str, bytes] = field(default_factory=dict)
     snapshot_version: int = 0
     unpruned: dict[str, int] = field(default_factory=dict)
+    rosters: dict[str, "Roster"] = field(default_factory=dict)
+    stamp: int = 0
+    followed: int = 0
 
     def set_metadata(self, files: dict[str, bytes]) -> None:
         """Keep the newest files; see `newest`."""
@@ -77,6 +86,7 @@ class Context:
     agent_address: str = ""
     cache: Cache = field(default_factory=Cache)
     presence: Presence = field(default_factory=Presence)
+    claim: Claim = field(default_factory=lambda: Claim(secrets.token_hex(8)))
 
     def release(self, tx: Transaction, app: str, version: str) -> KnownRelease | None:
         """Return a published release, decoded once per run of the server."""

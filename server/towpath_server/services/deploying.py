@@ -19,6 +19,7 @@ from towpath_server.domain.model import Assignment, OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act as Happening
 from towpath_server.domain.rollout_table import next_state
 from towpath_server.domain.standing import Phase
+from towpath_server.domain.waves import LARGE, default_waves
 from towpath_server.ports import Transaction
 from towpath_server.services import rollouts
 from towpath_server.services.context import Act, Context, acting
@@ -146,11 +147,15 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
         on_breach=on_breach,
     )
     labels = [host.labels for host in place.hosts if rules.matches(draft, host)]
+    if not order.waves:
+        draft = replace(draft, waves=default_waves(len(labels)))
     rules.check_reach(draft, labels, allow_empty=order.allow_empty)
     _check_hosts(place, draft, known.release, [one.release for one in context.releases(tx, order.app)])
     counting = [one for one in place.assignments if rules.same_rule(one, order.app, order.environment, order.selector)]
     for one in counting:
-        if rules.unchanged(one, draft, failed=_failed(context, tx, place, one)):
+        # Default waves that a larger fleet would not get today are no other policy.
+        wanted = replace(draft, waves=one.waves) if not order.waves and one.waves in ((), LARGE) else draft
+        if rules.unchanged(one, wanted, failed=_failed(context, tx, place, one)):
             act.detail = f"{order.version} to {order.environment}: unchanged, generation {one.generation}"
             return Deployed(one, len(place.covered(one)), unchanged=True)
     if on_breach is OnBreach.REVERT:

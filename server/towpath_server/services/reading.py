@@ -218,7 +218,7 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 standing=owned.standing if owned is not None else None,
                 wave=owned.wave if owned is not None else 0,
                 waves=owned.waves if owned is not None else (),
-                admitted=owned is not None and owned.assignment.id in place.admitted.get(found.id, set()),
+                admitted=owned is not None and owned.assignment.id in place.admitted.get(found.id, {}),
                 runs=runs,
                 parameters=texts_of(found, app),
                 reported=reported.state if reported is not None else None,

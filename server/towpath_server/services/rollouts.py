@@ -1,15 +1,14 @@
-"""Rollouts: rows to a view, the domain's decision, decision to rows.
+"""Rollouts: rows to the view that is decided on, and to the picture that people look at.
 
-`tick` is the only place where a host is admitted, withdrawn or sent back (a deploy and an operator's act withdraw who
-has not switched). It reads, decides and writes in one transaction on the storage thread, so limits hold however many
-hosts sync at the same time.
+Not handled here: when they are decided, and what is written then (`services.ticking`).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from towpath.reports import AppState
-from towpath_server.domain import gates, hosts, returning, rolling
+from towpath_server.domain import gates, hosts, returning
 from towpath_server.domain.assignment import matches, owner, resolve
 from towpath_server.domain.manifests import blocked
 from towpath_server.domain.model import (
@@ -22,14 +21,14 @@ from towpath_server.domain.model import (
     RolloutState,
 )
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import Decision, HostView, RolloutView, Standing, standing
+from towpath_server.domain.standing import HostView, RolloutView, Standing, standing
 from towpath_server.ports import Transaction
 from towpath_server.services.context import Context
 
-_TICKED = (RolloutState.ROLLING, RolloutState.PAUSED, RolloutState.REVERTING)
+TICKED = (RolloutState.ROLLING, RolloutState.PAUSED, RolloutState.REVERTING)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Environment:
     """Everything about one environment that decisions read, in one pass over the rows."""
 
@@ -37,9 +36,22 @@ class Environment:
     now_unix_ms: int
     hosts: tuple[Host, ...]
     assignments: tuple[Assignment, ...]
-    admitted: dict[str, set[str]]
+    admitted: dict[str, dict[str, int]]
     reported: dict[tuple[str, str], ReportedApp]
     retreats: dict[str, dict[str, Retreat]]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Assignment]:
+        return {one.id: one for one in self.assignments}
+
+    @cached_property
+    def _counting(self) -> dict[str, list[Assignment]]:
+        """App to those of its assignments that a host may belong to; history is left out, it only grows."""
+        found: dict[str, list[Assignment]] = {}
+        for one in self.assignments:
+            if one.state.active or one.state.leaving:
+                found.setdefault(one.app, []).append(one)
+        return found
 
     def of_app(self, app: str) -> list[Assignment]:
         """Return the assignments of one app."""
@@ -48,29 +60,29 @@ class Environment:
     def bound(self, host: Host) -> set[str]:
         """Return the ids of the assignments that let the host in, or from which it is on its way back."""
         leaving = {of for of, them in self.retreats.items() if host.id in them and not them[host.id].arrived_unix_ms}
-        return self.admitted.get(host.id, set()) | leaving
+        return leaving.union(self.admitted.get(host.id, ()))
 
     def owner(self, host: Host, app: str) -> Assignment | None:
         """Return the assignment whose rollout decides about this host."""
-        return owner(self.of_app(app), host, self.bound(host))
+        return owner(self._counting.get(app, ()), host, self.bound(host))
 
     def runs(self, host: Host) -> dict[str, Assignment]:
         """Return app to assignment that the host runs."""
-        return resolve(self.assignments, self.admitted[host.id], host)
+        mine = self.admitted[host.id]
+        return resolve((self._by_id[one] for one in mine if one in self._by_id), mine, host)
+
+    def covers(self, one: Assignment, host: Host) -> bool:
+        """Return whether an assignment is about a host: owned while it is active, else let in or taken back by it."""
+        if not matches(one, host):
+            return False
+        if one.state.active:
+            mine = self.owner(host, one.app)
+            return mine is not None and mine.id == one.id
+        return one.id in self.admitted[host.id] or host.id in self.retreats.get(one.id, {})
 
     def covered(self, one: Assignment) -> list[Host]:
-        """Return the hosts that an assignment is about: owned while it is active, else those it let in or took back."""
-        if one.state.active:
-            rivals = self.of_app(one.app)
-            return [
-                host
-                for host in self.hosts
-                if matches(one, host) and (mine := owner(rivals, host, self.bound(host))) and mine.id == one.id
-            ]
-        back = self.retreats.get(one.id, {})
-        return [
-            host for host in self.hosts if matches(one, host) and (one.id in self.admitted[host.id] or host.id in back)
-        ]
+        """Return the hosts that an assignment is about."""
+        return [host for host in self.hosts if self.covers(one, host)]
 
 
 def load(context: Context, tx: Transaction, name: str) -> Environment:
@@ -83,7 +95,7 @@ def load(context: Context, tx: Transaction, name: str) -> Environment:
         context.clock.now_unix_ms(),
         hosts,
         assignments,
-        tx.admitted_to(ids),
+        tx.admissions_of(ids),
         {(one.host_id, one.state.app): one for one in tx.app_states() if one.host_id in ids},
         {one.id: tx.retreats(one.id) for one in assignments if one.state.returning},
     )
@@ -91,32 +103,18 @@ def load(context: Context, tx: Transaction, name: str) -> Environment:
 
 def view(context: Context, tx: Transaction, place: Environment, one: Assignment) -> RolloutView:
     """Return an assignment as its rollout is decided on."""
-    admitted_at = tx.admissions(one.id)
-    back = place.retreats.get(one.id, {})
-    known = context.release(tx, one.app, one.version)
-    target = _target(place, one)
-    views = []
-    for host in place.covered(one):
-        reported = place.reported.get((host.id, one.app))
-        why = blocked(known, host, place.runs(host)) if known is not None else "the release is not stored here"
-        online, now = context.presence.online(host, place.now_unix_ms), place.now_unix_ms
-        held = hosts.held(host, one.app, online=online, now_unix_ms=now)
-        views.append(
-            HostView(
-                host_id=host.id,
-                name=host.name,
-                online=online,
-                admitted_unix_ms=admitted_at.get(host.id),
-                state=reported.state if reported is not None else None,
-                progress_unix_ms=reported.progress_unix_ms if reported is not None else 0,
-                blocked=why,
-                held=held.text if held is not None else "",
-                released_unix_ms=hosts.released_unix_ms(host, online=online, now_unix_ms=now),
-                labels=host.labels,
-                retreat=back.get(host.id),
-                back_blocked=_back_blocked(context, tx, place, host, target),
-            )
-        )
+    look = Look(context, tx, place, one)
+    hosts_seen = tuple(look.at(host) for host in place.covered(one))
+    return replace(head(context, one, fleet(place, one)), hosts=hosts_seen)
+
+
+def fleet(place: Environment, one: Assignment) -> int:
+    """Return how many hosts the rule matches, where that is more than the rollout is about."""
+    return sum(1 for host in place.hosts if matches(one, host)) if one.state.returning else 0
+
+
+def head(context: Context, one: Assignment, count: int) -> RolloutView:
+    """Return an assignment as its rollout is decided on, without its hosts; `count` is its `fleet`."""
     return RolloutView(
         assignment=one.id,
         generation=one.generation,
@@ -127,8 +125,8 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
         max_failures=one.max_failures,
         progress_deadline_ms=one.progress_deadline_ms,
         observed_since_unix_ms=context.started_unix_ms,
-        hosts=tuple(views),
-        fleet=sum(1 for host in place.hosts if matches(one, host)) if one.state.returning else 0,
+        hosts=(),
+        fleet=count,
         waves=one.waves,
         wave=one.wave,
         wave_done_unix_ms=one.wave_done_unix_ms,
@@ -137,6 +135,43 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
         excused=frozenset(one.excused),
         resumed_unix_ms=one.resumed_unix_ms,
     )
+
+
+class Look:
+    """What one rollout knows of a host, from the rows of `place`."""
+
+    def __init__(self, context: Context, tx: Transaction, place: Environment, one: Assignment) -> None:
+        self._context = context
+        self._tx = tx
+        self._place = place
+        self._one = one
+        self._known = context.release(tx, one.app, one.version)
+        self._target = _target(place, one)
+        self._back = place.retreats.get(one.id, {})
+
+    def at(self, host: Host) -> HostView:
+        """Return what is known of `host` now."""
+        context, place, one = self._context, self._place, self._one
+        reported = place.reported.get((host.id, one.app))
+        why = "the release is not stored here"
+        if self._known is not None:
+            why = blocked(self._known, host, place.runs(host))
+        online, now = context.presence.online(host, place.now_unix_ms), place.now_unix_ms
+        held = hosts.held(host, one.app, online=online, now_unix_ms=now)
+        return HostView(
+            host_id=host.id,
+            name=host.name,
+            online=online,
+            admitted_unix_ms=place.admitted[host.id].get(one.id),
+            state=reported.state if reported is not None else None,
+            progress_unix_ms=reported.progress_unix_ms if reported is not None else 0,
+            blocked=why,
+            held=held.text if held is not None else "",
+            released_unix_ms=hosts.released_unix_ms(host, online=online, now_unix_ms=now),
+            labels=host.labels,
+            retreat=self._back.get(host.id),
+            back_blocked=_back_blocked(context, self._tx, place, host, self._target),
+        )
 
 
 def _target(place: Environment, one: Assignment) -> Assignment | None:
@@ -162,56 +197,6 @@ def _back_blocked(context: Context, tx: Transaction, place: Environment, host: H
         return ""
     known = context.release(tx, target.app, target.version)
     return blocked(known, host, place.runs(host)) if known is not None else "its release is not stored here"
-
-
-def tick(context: Context, environments: Collection[str]) -> bool:
-    """Decide the rollouts of these environments once; return True where time alone may change one of them."""
-    again = False
-    changed: set[str] = set()
-    with context.storage.transaction() as tx:
-        for name in environments:
-            place = load(context, tx, name)
-            for one in place.assignments:
-                if one.state.active or one.state.returning:
-                    state = _decide(context, tx, place, one, changed)
-                    again = again or state in _TICKED
-    context.changed(changed)
-    return again
-
-
-def _decide(context: Context, tx: Transaction, place: Environment, one: Assignment, changed: set[str]) -> RolloutState:
-    decision = rolling.decide(view(context, tx, place, one), place.now_unix_ms)
-    if decision.admit:
-        tx.admit(one.id, decision.admit, place.now_unix_ms)
-    if decision.withdraw:
-        tx.withdraw(one.id, decision.withdraw)
-    after = _after(one, decision, place.now_unix_ms)
-    if decision.state is RolloutState.REVERTING and one.state is not RolloutState.REVERTING:
-        restore(tx, place, one, place.now_unix_ms, other_release=True)
-    if decision.retreat:
-        send_back(tx, place.name, one, decision.retreat, place.now_unix_ms)
-    if decision.arrived:
-        tx.arrive(one.id, decision.arrived, place.now_unix_ms)
-    if after != one:
-        tx.put_assignment(after)
-    changed.update(decision.admit, decision.withdraw, decision.retreat)
-    return decision.state
-
-
-def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:
-    done = one.done_unix_ms
-    if decision.state is RolloutState.DONE:
-        done = done or now_unix_ms
-    elif decision.state is not one.state:
-        done = 0  # a breach after all: nobody shall be brought back to it
-    return replace(
-        one,
-        state=decision.state,
-        reason=decision.reason,
-        wave=decision.wave,
-        wave_done_unix_ms=decision.wave_done_unix_ms,
-        done_unix_ms=done,
-    )
 
 
 def restore(
@@ -285,4 +270,4 @@ def picture(context: Context, tx: Transaction, place: Environment, one: Assignme
 def busy_environments(context: Context) -> set[str]:
     """Return the environments that hold a rollout which time alone may change."""
     with context.storage.transaction() as tx:
-        return {one.environment for one in tx.assignments() if one.state in _TICKED}
+        return {one.environment for one in tx.assignments() if one.state in TICKED}

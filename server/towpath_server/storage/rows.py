@@ -1,9 +1,10 @@
 # ruff: noqa: D102 - the promises are those of ports.Transaction
 """Rows to dataclasses and back, and every query. One method per promise of `ports.Transaction`, in its order."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, delete, func, insert, select, update
@@ -15,12 +16,14 @@ from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
+from towpath_server.domain.hosts import ONLINE_MS
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
     EnrolmentToken,
     Host,
     HostStatus,
+    Lease,
     OnBreach,
     PublishedRelease,
     ReportedApp,
@@ -33,11 +36,21 @@ from towpath_server.storage import schema
 T = TypeVar("T")
 _IN_CHUNK = 500
 _GENERATION = "generation"
+_CHANGE = "change"
+_RULES = "rules"
+_DECIDER = "rollouts"
+
+
+@cache
+def _places(kind: Hashable, columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Return the fields of `kind` with where their columns stand in a row; looking each up by name costs the most."""
+    return tuple((one.name, columns.index(one.name)) for one in fields(kind) if one.name in columns)  # type: ignore[arg-type]
 
 
 def _load(kind: type[T], row: Row[Any], **converted: object) -> T:
-    names = [one.name for one in fields(kind) if one.name not in converted]  # type: ignore[arg-type]
-    return kind(**{name: getattr(row, name) for name in names}, **converted)
+    values = {name: row[place] for name, place in _places(kind, row._fields)}  # type: ignore[arg-type]
+    values.update(converted)
+    return kind(**values)
 
 
 def _host(row: Row[Any]) -> Host:
@@ -91,6 +104,26 @@ class SqlTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._change = 0
+        self._ruled = False
+
+    def _touched(self, host_ids: Iterable[str]) -> None:
+        """Mark hosts as changed by this transaction."""
+        for chunk in _chunks(host_ids):
+            self._connection.execute(
+                update(schema.hosts).where(schema.hosts.c.id.in_(chunk)).values(change=self._this_change())
+            )
+
+    def _this_change(self) -> int:
+        if not self._change:
+            self._change = self.number(_CHANGE) + 1
+            self.put_number(_CHANGE, self._change)
+        return self._change
+
+    def _rules_changed(self) -> None:
+        if not self._ruled:
+            self._ruled = True
+            self.put_number(_RULES, self.number(_RULES) + 1)
 
     def _one(self, query: Select[Any]) -> Row[Any] | None:
         return self._connection.execute(query).first()
@@ -98,19 +131,21 @@ class SqlTransaction:
     def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self._connection.execute(query).all()
 
-    def _add(self, table: Table, row: object, what: str) -> None:
+    def _add(self, table: Table, row: object, what: str, **more: int) -> None:
         try:
-            self._connection.execute(insert(table).values(_plain(row)))
+            self._connection.execute(insert(table).values({**_plain(row), **more}))
         except IntegrityError as error:
             raise InputError(f"cannot add {what}: it is there already", code="exists") from error
 
     def add_host(self, host: Host) -> None:
-        self._add(schema.hosts, host, f"host {host.name}")
+        self._add(schema.hosts, host, f"host {host.name}", change=self._this_change())
 
     def put_host(self, host: Host) -> None:
         try:
             done = self._connection.execute(
-                update(schema.hosts).where(schema.hosts.c.id == host.id).values(_plain(host))
+                update(schema.hosts)
+                .where(schema.hosts.c.id == host.id)
+                .values({**_plain(host), "change": self._this_change()})
             )
         except IntegrityError as error:
             raise InputError(f"cannot name a host {host.name}: another one has that name", code="exists") from error
@@ -138,9 +173,15 @@ class SqlTransaction:
     def put_seen(self, seen: Mapping[str, int]) -> None:
         table = schema.hosts
         for host_id, at in seen.items():
-            self._connection.execute(
-                update(table).where(table.c.id == host_id, table.c.last_seen_unix_ms < at).values(last_seen_unix_ms=at)
-            )
+            mine = update(table).where(table.c.id == host_id)
+            if self._connection.execute(
+                mine.where(table.c.last_seen_unix_ms < at, table.c.last_seen_unix_ms > at - ONLINE_MS).values(
+                    last_seen_unix_ms=at
+                )
+            ).rowcount:
+                continue
+            back = mine.where(table.c.last_seen_unix_ms <= at - ONLINE_MS)
+            self._connection.execute(back.values(last_seen_unix_ms=at, change=self._this_change()))
 
     def add_token(self, token: EnrolmentToken) -> None:
         self._add(schema.tokens, token, f"token {token.id}")
@@ -200,6 +241,7 @@ class SqlTransaction:
 
     def add_assignment(self, assignment: Assignment) -> None:
         self._add(schema.assignments, assignment, f"assignment {assignment.id}")
+        self._rules_changed()
         if self.number(_GENERATION) < assignment.generation:
             self.put_number(_GENERATION, assignment.generation)
 
@@ -208,6 +250,7 @@ class SqlTransaction:
         self._connection.execute(
             update(table).where(table.c.id == assignment_id).values(state=str(state), reason=reason)
         )
+        self._rules_changed()
 
     def put_assignment(self, assignment: Assignment) -> None:
         table = schema.assignments
@@ -219,6 +262,7 @@ class SqlTransaction:
             ) from error
         if done.rowcount == 0:
             raise InputError(f"cannot change assignment {assignment.id}: there is none with its id", code="not-found")
+        self._rules_changed()
         if self.number(_GENERATION) < assignment.generation:
             self.put_number(_GENERATION, assignment.generation)
 
@@ -245,11 +289,10 @@ class SqlTransaction:
         return value
 
     def admit(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
-        for host_id in host_ids:
-            statement = sqlite_insert(schema.admissions).values(
-                assignment_id=assignment_id, host_id=host_id, at_unix_ms=at_unix_ms
-            )
-            self._connection.execute(statement.on_conflict_do_nothing())
+        rows = [{"assignment_id": assignment_id, "host_id": one, "at_unix_ms": at_unix_ms} for one in host_ids]
+        if rows:
+            self._connection.execute(sqlite_insert(schema.admissions).on_conflict_do_nothing(), rows)
+            self._touched(host_ids)
 
     def withdraw(self, assignment_id: str, host_ids: Collection[str]) -> None:
         table = schema.admissions
@@ -257,6 +300,7 @@ class SqlTransaction:
             self._connection.execute(
                 delete(table).where(table.c.assignment_id == assignment_id, table.c.host_id.in_(chunk))
             )
+        self._touched(host_ids)
 
     def admissions(self, assignment_id: str) -> dict[str, int]:
         table = schema.admissions
@@ -272,11 +316,13 @@ class SqlTransaction:
         return result
 
     def retreat(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
-        for host_id in host_ids:
-            statement = sqlite_insert(schema.retreats).values(
-                assignment_id=assignment_id, host_id=host_id, at_unix_ms=at_unix_ms, arrived_unix_ms=0
-            )
-            self._connection.execute(statement.on_conflict_do_nothing())
+        rows = [
+            {"assignment_id": assignment_id, "host_id": one, "at_unix_ms": at_unix_ms, "arrived_unix_ms": 0}
+            for one in host_ids
+        ]
+        if rows:
+            self._connection.execute(sqlite_insert(schema.retreats).on_conflict_do_nothing(), rows)
+            self._touched(host_ids)
 
     def arrive(self, assignment_id: str, host_ids: Collection[str], at_unix_ms: int) -> None:
         table = schema.retreats
@@ -286,11 +332,54 @@ class SqlTransaction:
                 .where(table.c.assignment_id == assignment_id, table.c.host_id.in_(chunk))
                 .values(arrived_unix_ms=at_unix_ms)
             )
+        self._touched(host_ids)
 
     def retreats(self, assignment_id: str) -> dict[str, Retreat]:
         table = schema.retreats
         rows = self._all(select(table).where(table.c.assignment_id == assignment_id))
         return {row.host_id: _load(Retreat, row) for row in rows}
+
+    def change(self) -> int:
+        return self.number(_CHANGE)
+
+    def changed_hosts(self, environment: str, since: int) -> list[str]:
+        table = schema.hosts
+        query = select(table.c.id).where(table.c.environment == environment, table.c.change > since)
+        return [row.id for row in self._all(query)]
+
+    def rules(self) -> int:
+        return self.number(_RULES)
+
+    def _of(self, table: Table, column: str, ids: Collection[str]) -> Iterable[Row[Any]]:
+        for chunk in _chunks(ids):
+            yield from self._all(select(table).where(table.c[column].in_(chunk)))
+
+    def hosts_of(self, host_ids: Collection[str]) -> list[Host]:
+        return [_host(row) for row in self._of(schema.hosts, "id", host_ids)]
+
+    def admissions_of(self, host_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        result: dict[str, dict[str, int]] = {host_id: {} for host_id in host_ids}
+        for row in self._of(schema.admissions, "host_id", host_ids):
+            result[row.host_id][row.assignment_id] = row.at_unix_ms
+        return result
+
+    def retreats_of(self, host_ids: Collection[str]) -> list[Retreat]:
+        return [_load(Retreat, row) for row in self._of(schema.retreats, "host_id", host_ids)]
+
+    def app_states_of(self, host_ids: Collection[str]) -> list[ReportedApp]:
+        return [_reported(row) for row in self._of(schema.app_states, "host_id", host_ids)]
+
+    def stamp(self) -> int:
+        return int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    def lease(self) -> Lease | None:
+        row = self._one(select(schema.leases).where(schema.leases.c.name == _DECIDER))
+        return _load(Lease, row) if row is not None else None
+
+    def put_lease(self, lease: Lease) -> None:
+        values = asdict(lease)
+        statement = sqlite_insert(schema.leases).values(name=_DECIDER, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:
         added = 0
@@ -326,6 +415,7 @@ class SqlTransaction:
                 "progress_unix_ms": one.progress_unix_ms,
             }
             self._connection.execute(insert(schema.app_states).values(values))
+        self._touched([host_id])
 
     def app_states(self, host_id: str | None = None, app: str | None = None) -> list[ReportedApp]:
         table = schema.app_states

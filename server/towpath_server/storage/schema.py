@@ -49,7 +49,9 @@ hosts = Table(
     _int("state_revision"),
     Column("holds", JSON, nullable=False),
     _int("released_unix_ms"),
+    _int("change"),
     Index("ix_hosts_key", "key_sha256"),
+    Index("ix_hosts_change", "environment", "change"),
 )
 
 tokens = Table(
@@ -188,3 +190,5 @@ audit = Table(
 )
 
 numbers = Table("numbers", metadata, _text("name", key=True), _int("value"))
+
+leases = Table("leases", metadata, _text("name", key=True), _text("holder"), _text("seat"), _int("epoch"), _int("beat"))

@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from towpath.errors import Broken
-from towpath_server.domain.model import OnBreach
+from towpath_server.domain.model import Lease, OnBreach
 from towpath_server.storage import SqlStorage
 from towpath_server.storage.database import head_revision, open_engine
 from towpath_server.storage.schema import metadata
@@ -45,6 +45,9 @@ def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, t
         assert [wave.text for wave in rule.waves] == (["canary:10m", "100%"] if waves else [])
         assert list(tx.retreats("a1")) == (["id-h1"] if waves else [])
         assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
+        ticks = golden.stem > "server-db-0003"
+        assert tx.lease() == (Lease("holder-1", "seat-1", 3, 7) if ticks else None)
+        assert tx.changed_hosts("dev", 0) == (["id-h1"] if ticks else [])
     storage.close()
     with sqlite3.connect(path) as new:
         assert new.execute("SELECT version_num FROM alembic_version").fetchall() == [(head_revision(),)]
