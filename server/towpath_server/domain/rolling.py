@@ -2,6 +2,7 @@
 
     rolling --every wave has passed--> done          done --failures--> halted
     rolling --a failure limit, or one inconclusive--> halted, or reverting where the policy says so
+    rolling, paused --its time is over--> cancelled
 
 Rules, each a named test:
 - a breach stops in the same tick, also in the last wave, while paused, and after `done`; hosts in flight that have not
@@ -14,6 +15,7 @@ Rules, each a named test:
 - at most `max_unavailable` in flight, across all waves; a host that confirmed and then fell ill holds its slot, and so
   does one that a superseded assignment left between two releases.
 - nobody moves before its wave is open; a newcomer whose wave is open moves at once.
+- nobody moves while the clock or the calendar bars it (`domain.timing`): then who has not switched is told to stay.
 - offline hosts neither block nor count; they are admitted when they come back.
 - hosts that a person on the host holds neither block nor count: one that was let in and has not switched is withdrawn,
   one past the switch finishes, and each is admitted in its turn when the hold ends, with a whole deadline.
@@ -27,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from towpath.waves import ALL, effective, format_share
-from towpath_server.domain import returning
+from towpath_server.domain import attendance, returning
 from towpath_server.domain.gates import gate
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
@@ -80,6 +82,8 @@ def decide(view: RolloutView, now_unix_ms: int) -> Decision:
 def _go_on(view: RolloutView, standings: Standings, now_unix_ms: int) -> Decision:
     numbers = membership(view.waves, [(host.host_id, host.labels) for host, _ in standings])
     now = gate(view, standings, numbers, now_unix_ms)
+    if attendance.expired(view, standings, now_unix_ms, last_open=now.wave == len(effective(view.waves)) - 1):
+        return attendance.expire(view, standings)
     state, wave, done, waits = view.state, now.wave, now.done_unix_ms, now.waits
     if state is RolloutState.PAUSED:
         # What was seen to finish is remembered, what would open stays closed.
@@ -87,18 +91,20 @@ def _go_on(view: RolloutView, standings: Standings, now_unix_ms: int) -> Decisio
         waits = "paused"
     elif state is RolloutState.DONE:
         wave, done, waits = len(effective(view.waves)) - 1, view.wave_done_unix_ms, ""
-    elif now.passed:
+    elif now.passed and not attendance.unbegun(view, now_unix_ms):
         state = next_state(state, Act.FINISH)
     held = [host for host, where in standings if where.phase is Phase.HELD]
     admit = () if state is RolloutState.PAUSED else _admit(view, standings, numbers, wave)
-    return Decision(
+    held_back = tuple(host.host_id for host in held if host.admitted_unix_ms is not None)
+    decision = Decision(
         state,
         _progress(replace(view, state=state), standings, wave, waits),
         admit=admit,
-        withdraw=tuple(host.host_id for host in held if host.admitted_unix_ms is not None),
+        withdraw=held_back,
         wave=wave,
         wave_done_unix_ms=done,
     )
+    return attendance.minding(view, standings, decision)
 
 
 def _admit(view: RolloutView, standings: Standings, numbers: Mapping[str, int], wave: int) -> tuple[str, ...]:
@@ -107,6 +113,7 @@ def _admit(view: RolloutView, standings: Standings, numbers: Mapping[str, int], 
         (host, where)
         for host, where in standings
         if host.admitted_unix_ms is None and host.online and not host.blocked and numbers[host.host_id] <= wave
+        if not (view.bars or host.bars)
     ]
     identical = [host.host_id for host, where in newcomers if where.phase is Phase.HEALTHY]
     turn = [host for host, where in newcomers if where.phase is Phase.WAITING]
@@ -154,7 +161,15 @@ def _progress(view: RolloutView, standings: Standings, wave: int, waits: str) ->
         return "no host matches yet"
     count = Counter(where.phase for _, where in standings)
     parts = [f"{count[Phase.HEALTHY]} of {len(standings)} hosts healthy"]
-    shown = (Phase.IN_FLIGHT, Phase.WAITING, Phase.HELD, Phase.FAILED, Phase.INCONCLUSIVE, Phase.OFFLINE)
+    shown = (
+        Phase.IN_FLIGHT,
+        Phase.WAITING,
+        Phase.HELD,
+        Phase.FAILED,
+        Phase.INCONCLUSIVE,
+        Phase.OFFLINE,
+        Phase.NEWCOMER,
+    )
     parts += [f"{count[phase]} {phase.replace('_', ' ')}" for phase in shown if count[phase]]
     blocked: list[tuple[HostView, Standing]] = [
         (host, Standing(Phase.WAITING, host.blocked)) for host, _ in standings if host.blocked
@@ -163,7 +178,7 @@ def _progress(view: RolloutView, standings: Standings, wave: int, waits: str) ->
         parts.append(f"blocked: {_named(blocked)}")
     waves = effective(view.waves)
     said = f"wave {wave + 1} of {len(waves)} ({waves[wave].what})" if len(waves) > 1 else ""
-    if view.state is not RolloutState.DONE and waits.startswith(("soaks", "a person", "paused")):
+    if view.state is not RolloutState.DONE and waits.startswith(("soaks", "a person", "paused", "waits for")):
         said = f"{said} {waits}".strip()
     elif view.state is RolloutState.DONE:
         said = ""

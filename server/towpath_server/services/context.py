@@ -41,6 +41,7 @@ class Cache:
     metadata: dict[str, bytes] = field(default_factory=dict)
     snapshot_version: int = 0
     unpruned: dict[str, int] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)  # environments where a host waits for nothing but the clock
 
     def set_metadata(self, files: dict[str, bytes]) -> None:
         """Keep the newest files; see `newest`."""

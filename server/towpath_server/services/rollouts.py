@@ -9,11 +9,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from towpath.reports import AppState
-from towpath_server.domain import gates, hosts, returning, rolling
+from towpath_server.domain import gates, hosts, returning, rolling, timing
 from towpath_server.domain.assignment import matches, owner, resolve
 from towpath_server.domain.manifests import blocked
 from towpath_server.domain.model import (
     Assignment,
+    CalendarEntry,
     Host,
     HostStatus,
     OnBreach,
@@ -40,6 +41,7 @@ class Environment:
     admitted: dict[str, set[str]]
     reported: dict[tuple[str, str], ReportedApp]
     retreats: dict[str, dict[str, Retreat]]
+    calendar: tuple[CalendarEntry, ...] = ()
 
     def of_app(self, app: str) -> list[Assignment]:
         """Return the assignments of one app."""
@@ -86,6 +88,7 @@ def load(context: Context, tx: Transaction, name: str) -> Environment:
         tx.admitted_to(ids),
         {(one.host_id, one.state.app): one for one in tx.app_states() if one.host_id in ids},
         {one.id: tx.retreats(one.id) for one in assignments if one.state.returning},
+        tuple(entry for entry in tx.calendar() if entry.environment in ("", name)),
     )
 
 
@@ -115,6 +118,7 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
                 labels=host.labels,
                 retreat=back.get(host.id),
                 back_blocked=_back_blocked(context, tx, place, host, target),
+                bars=timing.host_bars(one, place.calendar, host.labels, now),
             )
         )
     return RolloutView(
@@ -136,6 +140,11 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
         on_breach=one.on_breach,
         excused=frozenset(one.excused),
         resumed_unix_ms=one.resumed_unix_ms,
+        bars=timing.bars(one, place.calendar, place.now_unix_ms),
+        timing=one.timing,
+        offline_wait_ms=one.offline_wait_ms,
+        newcomers=one.newcomers,
+        roster=frozenset(one.roster) if one.roster is not None else None,
     )
 
 
@@ -171,15 +180,18 @@ def tick(context: Context, environments: Collection[str]) -> bool:
     with context.storage.transaction() as tx:
         for name in environments:
             place = load(context, tx, name)
+            context.cache.waiting.discard(name)
             for one in place.assignments:
                 if one.state.active or one.state.returning:
-                    state = _decide(context, tx, place, one, changed)
-                    again = again or state in _TICKED
+                    decision = _decide(context, tx, place, one, changed)
+                    if decision.waits_for_time:
+                        context.cache.waiting.add(name)
+                    again = again or decision.state in _TICKED or decision.waits_for_time
     context.changed(changed)
     return again
 
 
-def _decide(context: Context, tx: Transaction, place: Environment, one: Assignment, changed: set[str]) -> RolloutState:
+def _decide(context: Context, tx: Transaction, place: Environment, one: Assignment, changed: set[str]) -> Decision:
     decision = rolling.decide(view(context, tx, place, one), place.now_unix_ms)
     if decision.admit:
         tx.admit(one.id, decision.admit, place.now_unix_ms)
@@ -188,6 +200,8 @@ def _decide(context: Context, tx: Transaction, place: Environment, one: Assignme
     after = _after(one, decision, place.now_unix_ms)
     if decision.state is RolloutState.REVERTING and one.state is not RolloutState.REVERTING:
         restore(tx, place, one, place.now_unix_ms, other_release=True)
+    if decision.state is RolloutState.CANCELLED and one.state is not RolloutState.CANCELLED:
+        restore(tx, place, one, place.now_unix_ms, other_release=False)
     if decision.retreat:
         send_back(tx, place.name, one, decision.retreat, place.now_unix_ms)
     if decision.arrived:
@@ -195,7 +209,7 @@ def _decide(context: Context, tx: Transaction, place: Environment, one: Assignme
     if after != one:
         tx.put_assignment(after)
     changed.update(decision.admit, decision.withdraw, decision.retreat)
-    return decision.state
+    return decision
 
 
 def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:
@@ -211,6 +225,7 @@ def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:
         wave=decision.wave,
         wave_done_unix_ms=decision.wave_done_unix_ms,
         done_unix_ms=done,
+        roster=decision.roster if decision.roster is not None else one.roster,
     )
 
 
@@ -260,6 +275,7 @@ class Picture:
     assignment: Assignment
     hosts: list[Progress]
     waves: list[gates.WaveCount]
+    bars: tuple[timing.Bar, ...] = ()
 
 
 def picture(context: Context, tx: Transaction, place: Environment, one: Assignment) -> Picture:
@@ -279,10 +295,11 @@ def picture(context: Context, tx: Transaction, place: Environment, one: Assignme
         )
         for each, where in standings
     ]
-    return Picture(one, found, waves)
+    bars = timing.all_bars(seen.bars, [each.bars for each in seen.hosts])
+    return Picture(one, found, waves, bars if one.state in (RolloutState.ROLLING, RolloutState.DONE) else ())
 
 
 def busy_environments(context: Context) -> set[str]:
     """Return the environments that hold a rollout which time alone may change."""
     with context.storage.transaction() as tx:
-        return {one.environment for one in tx.assignments() if one.state in _TICKED}
+        return {one.environment for one in tx.assignments() if one.state in _TICKED} | context.cache.waiting

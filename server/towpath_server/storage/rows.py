@@ -15,17 +15,22 @@ from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
+from towpath.windows import Window
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
+    CalendarEntry,
     EnrolmentToken,
+    EntryKind,
     Host,
     HostStatus,
+    Newcomers,
     OnBreach,
     PublishedRelease,
     ReportedApp,
     Retreat,
     RolloutState,
+    Timing,
     TokenUse,
 )
 from towpath_server.storage import schema
@@ -35,7 +40,7 @@ _IN_CHUNK = 500
 _GENERATION = "generation"
 
 
-def _load(kind: type[T], row: Row[Any], **converted: object) -> T:
+def _load(kind: type[T], row: Row[Any], /, **converted: object) -> T:
     names = [one.name for one in fields(kind) if one.name not in converted]  # type: ignore[arg-type]
     return kind(**{name: getattr(row, name) for name in names}, **converted)
 
@@ -52,7 +57,23 @@ def _assignment(row: Row[Any]) -> Assignment:
         on_breach=OnBreach(row.on_breach),
         waves=tuple(Wave(**wave) for wave in row.waves),
         excused=tuple(row.excused),
+        timing=_timing(row.timing),
+        newcomers=Newcomers(row.newcomers),
+        roster=tuple(row.roster) if row.roster is not None else None,
     )
+
+
+def _timing(known: Mapping[str, Any]) -> Timing:
+    return Timing(**{**known, "windows": tuple(_window(one) for one in known.get("windows", ()))})
+
+
+def _window(known: Mapping[str, Any]) -> Window:
+    return Window(**{**known, "days": tuple(known["days"])})
+
+
+def _entry(row: Row[Any]) -> CalendarEntry:
+    weekly = _window(row.weekly) if row.weekly is not None else None
+    return _load(CalendarEntry, row, kind=EntryKind(row.kind), weekly=weekly)
 
 
 def _reported(row: Row[Any]) -> ReportedApp:
@@ -291,6 +312,16 @@ class SqlTransaction:
         table = schema.retreats
         rows = self._all(select(table).where(table.c.assignment_id == assignment_id))
         return {row.host_id: _load(Retreat, row) for row in rows}
+
+    def add_calendar_entry(self, entry: CalendarEntry) -> None:
+        self._add(schema.calendar, entry, f"calendar entry {entry.id}")
+
+    def remove_calendar_entry(self, entry_id: str) -> None:
+        self._connection.execute(delete(schema.calendar).where(schema.calendar.c.id == entry_id))
+
+    def calendar(self) -> list[CalendarEntry]:
+        table = schema.calendar
+        return [_entry(row) for row in self._all(select(table).order_by(table.c.created_unix_ms, table.c.id))]
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:
         added = 0

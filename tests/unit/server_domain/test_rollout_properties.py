@@ -10,14 +10,16 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
+from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, assignment, reported, seen, view
 from towpath.reports import AppState
 from towpath.status import State, Verdict
 from towpath.waves import effective, parse_waves
+from towpath.windows import Window
 from towpath_server.domain.gates import gate, members
-from towpath_server.domain.model import OnBreach, Retreat, RolloutState
+from towpath_server.domain.model import CalendarEntry, EntryKind, Newcomers, OnBreach, Retreat, RolloutState, Timing
 from towpath_server.domain.rolling import decide
 from towpath_server.domain.standing import HostView, Phase, RolloutView, limit, standing
+from towpath_server.domain.timing import bars, host_bars
 
 TICK_MS = 3_000
 TICKS = 100
@@ -69,9 +71,16 @@ class Fleet:
     calm_after: int = TICKS
     now: int = NOW
     silent: set[str] = field(default_factory=set)
+    calendar: tuple[CalendarEntry, ...] = ()
 
     def look(self) -> RolloutView:
-        return replace(self.picture, hosts=tuple(host.view for host in self.hosts.values()))
+        """Return the rollout as `services.rollouts.view` makes it, the bars of now included."""
+        one = assignment(timing=self.picture.timing)
+        hosts = [
+            replace(host.view, bars=host_bars(one, self.calendar, host.view.labels, self.now))
+            for host in self.hosts.values()
+        ]
+        return replace(self.picture, hosts=tuple(hosts), bars=bars(one, self.calendar, self.now))
 
     def phases(self) -> dict[str, Phase]:
         seen_now = self.look()
@@ -96,6 +105,7 @@ class Fleet:
         decision = decide(before, self.now)
         numbers = members(before)
         for name in decision.admit:
+            self.may_move(before, name)
             assert numbers[name] <= decision.wave, "moved beyond its wave's gate"
             assert before.state in (RolloutState.ROLLING, RolloutState.DONE), f"moved while {before.state}"
             self.hosts[name].view = replace(self.hosts[name].view, admitted_unix_ms=self.now, progress_unix_ms=self.now)
@@ -115,7 +125,23 @@ class Fleet:
             reason=decision.reason,
             wave=decision.wave,
             wave_done_unix_ms=decision.wave_done_unix_ms,
+            roster=frozenset(decision.roster) if decision.roster is not None else before.roster,
         )
+
+    def may_move(self, before: RolloutView, name: str) -> None:
+        """Nobody is let in before, after or outside of the times, by an own reading of them; nor a newcomer that waits."""
+        timing, labels = before.timing, self.hosts[name].view.labels
+        assert self.now >= timing.at_unix_ms, "let in before its time"
+        if timing.expires_unix_ms and before.state is RolloutState.ROLLING:
+            assert self.now < timing.expires_unix_ms, "let in after its time"
+        if timing.windows:
+            assert any(in_minutes(window, self.now) for window in timing.windows), "let in outside of its windows"
+        for entry in self.calendar:
+            if entry.kind is EntryKind.WINDOW and entry.weekly is not None:
+                assert in_minutes(entry.weekly, self.now), "let in outside of the environment's window"
+            elif not timing.override and entry.selector.items() <= labels.items():
+                assert not entry.from_unix_ms <= self.now < entry.until_unix_ms, "let in while frozen"
+        assert before.roster is None or name in before.roster, "a newcomer was let in"
 
     def check(self, before: RolloutView, state: RolloutState, wave: int, admit: tuple[str, ...]) -> None:
         if before.state in (RolloutState.ROLLING, RolloutState.PAUSED, RolloutState.DONE):
@@ -127,6 +153,8 @@ class Fleet:
             if len(failed) > before.max_failures:
                 assert admit == (), "admitted in the tick of a breach"
                 assert state in (RolloutState.HALTED, RolloutState.REVERTING)
+        if before.state in (RolloutState.ROLLING, RolloutState.PAUSED) and state is RolloutState.CANCELLED:
+            assert 0 < before.timing.expires_unix_ms <= self.now, "ended before its time was over"
         if before.state is not RolloutState.ROLLING:
             assert wave == before.wave or before.state is RolloutState.DONE, "a wave opened while nothing may move"
         if wave > before.wave and state is RolloutState.ROLLING:
@@ -165,6 +193,15 @@ class Fleet:
                 self.picture = replace(self.picture, wave=self.picture.wave + 1, wave_done_unix_ms=0)
 
 
+def in_minutes(window: Window, now: int) -> bool:
+    """Return whether a window over midnight in UTC, where no clocks change, is open."""
+    minute, weekday = now // 60_000 % 1440, (now // 86_400_000 + 3) % 7
+    if window.opens < window.closes:
+        return weekday in window.days and window.opens <= minute < window.closes
+    late, early = weekday in window.days, (weekday - 1) % 7 in window.days
+    return (late and minute >= window.opens) or (early and minute < window.closes)
+
+
 def make(ends: list[AppState | None], waves: str, rng: Random, **fields: object) -> Fleet:
     hosts = {}
     for n, end in enumerate(ends):
@@ -200,6 +237,78 @@ def test_in_any_rollout_budgets_gates_and_breaches_hold_and_everyone_ends_with_a
             n for n, host in fleet.hosts.items() if host.view.state is GOOD and host.view.online and not host.view.held
         ]
         assert not [name for name in took if fleet.hosts[name].view.retreat is None], "left on what was taken back"
+
+
+# Minutes of the five simulated ones, from a Tuesday, 22:13:20Z.
+MINUTES = st.integers(22 * 60 + 12, 22 * 60 + 19)
+WINDOWS = st.builds(Window, st.sampled_from([(1,), (0,), (0, 1)]), MINUTES, MINUTES, st.just("UTC")).filter(
+    lambda window: window.opens != window.closes
+)
+TICKS_IN = st.integers(0, TICKS).map(lambda tick: NOW + tick * TICK_MS)
+TIMINGS = st.builds(
+    Timing,
+    windows=st.lists(WINDOWS, max_size=2).map(tuple),
+    at_unix_ms=st.just(0) | TICKS_IN,
+    expires_unix_ms=st.just(0) | TICKS_IN,
+    override=st.sampled_from(["", "", "urgent"]),
+)
+
+
+def entry(kind: EntryKind, weekly: Window | None, begins: int, length: int, labels: dict[str, str]) -> CalendarEntry:
+    row = CalendarEntry("f1", kind, "dev", "why", NOW, "ann", labels, weekly)
+    return row if weekly is not None else replace(row, from_unix_ms=begins, until_unix_ms=begins + length * TICK_MS)
+
+
+LABELS = st.sampled_from([{}, {}, {"wave": "canary"}])
+FREEZES = st.builds(entry, st.just(EntryKind.FREEZE), st.none(), TICKS_IN, st.integers(1, 40), LABELS)
+FRAMES = st.builds(entry, st.just(EntryKind.WINDOW), WINDOWS, st.just(0), st.just(0), st.just({}))
+CALENDARS = st.tuples(st.lists(FREEZES, max_size=3), st.lists(FRAMES, max_size=1)).map(
+    lambda both: (*both[0], *both[1])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ENDS, st.sampled_from(WAVES), TIMINGS, CALENDARS, st.sampled_from(list(Newcomers)), st.booleans(), RANDOM)
+def test_nobody_is_let_in_outside_a_window_in_a_freeze_before_its_time_or_after_it(
+    ends: list[AppState | None],
+    waves: str,
+    timing: Timing,
+    calendar: tuple[CalendarEntry, ...],
+    newcomers: Newcomers,
+    waits: bool,
+    rng: Random,
+) -> None:
+    """Whatever the calendar says and operators do; who comes late waits where the policy says so."""
+    offline = 20_000 if waits else 0
+    fleet = make(ends, waves, rng, max_failures=2, timing=timing, newcomers=newcomers, offline_wait_ms=offline)
+    fleet.calendar = calendar
+    for tick in range(TICKS):
+        fleet.live(tick)
+        if rng.random() < 0.1:
+            fleet.operate()
+        if tick == TICKS // 2:
+            fleet.hosts["late"] = Host(seen("late", OLD, admitted=False), GOOD)
+        fleet.apply()
+    end = fleet.look()
+    assert all(standing(end, host, fleet.now).reason for host in end.hosts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.sampled_from(WAVES), st.integers(1, 30), st.integers(1, 30), RANDOM)
+def test_a_good_release_goes_on_when_the_freeze_is_over(
+    count: int, waves: str, begins: int, length: int, rng: Random
+) -> None:
+    """Without faults each rollout that a freeze interrupts is done in the end: who was told to stay moves later."""
+    fleet = make([GOOD] * count, waves, rng, max_unavailable=count)
+    fleet.calm_after = 0
+    fleet.calendar = (entry(EntryKind.FREEZE, None, NOW + begins * TICK_MS, length, {}),)
+    for tick in range(2 * TICKS):
+        fleet.live(tick)
+        if fleet.picture.state is RolloutState.ROLLING and "manual" in waves:
+            fleet.picture = replace(fleet.picture, wave=min(fleet.picture.wave + 1, len(fleet.picture.waves) - 1))
+        fleet.apply()
+    assert fleet.picture.state is RolloutState.DONE
+    assert {id(host.view.state) for host in fleet.hosts.values()} == {id(GOOD)}
 
 
 @settings(max_examples=30, deadline=None)

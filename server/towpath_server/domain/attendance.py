@@ -1,0 +1,101 @@
+"""Who a rollout waits for and who it leaves out: hosts that are away, that come late, and that its time is over for.
+
+Rules, each a named test:
+- offline hosts are `ignore`d, or waited for: a wave that has finished then stays for its hosts that are away, until
+  `offline_wait_ms` after it had first finished. Then it goes on without them.
+- newcomers `join`, or `wait`: with the first `done` the list is closed. Who was on it and not let in yet (away, held,
+  blocked, barred), and who was let in and withdrawn, may still come in; the others stay on what they have.
+- before its time a rollout is not done, even where its release runs already.
+- when its time is over and not everybody was let in, it ends as a cancelled one does. Hosts in flight that have not
+  switched are told to stay. Hosts that are away or held do not keep it from having finished.
+
+Pure. Not handled here: what bars a host now (`domain.timing`).
+"""
+
+from dataclasses import replace
+
+from towpath.errors import InputError
+from towpath_server.domain.model import Newcomers, RolloutState
+from towpath_server.domain.rollout_table import Act, next_state
+from towpath_server.domain.standing import Decision, HostView, Phase, RolloutView, Standing, Standings, may_stay, stay
+from towpath_server.domain.windows import moment
+
+MIN_OFFLINE_WAIT_MS = 1_000
+MAX_OFFLINE_WAIT_MS = 7 * 86_400_000
+
+
+def missing(view: RolloutView, open_ones: Standings, since_unix_ms: int, now_unix_ms: int) -> tuple[str, int]:
+    """Return for which hosts that are away a wave waits that finished at `since_unix_ms`, and until when."""
+    until = since_unix_ms + view.offline_wait_ms
+    away = [host.name for host, where in open_ones if where.phase is Phase.OFFLINE]
+    if not view.offline_wait_ms or not away or now_unix_ms >= until:
+        return "", 0
+    more = f" and {len(away) - 1} more" if len(away) > 1 else ""
+    return f"waits for {min(away)}{more}, offline, until {moment(until)}", until
+
+
+def unbegun(view: RolloutView, now_unix_ms: int) -> bool:
+    """Return whether the rollout is before its time."""
+    return now_unix_ms < view.timing.at_unix_ms
+
+
+def expired(view: RolloutView, standings: Standings, now_unix_ms: int, *, last_open: bool) -> bool:
+    """Return whether its time is over while hosts, or whole waves of them, still wait to be let in."""
+    if view.state is RolloutState.DONE or not 0 < view.timing.expires_unix_ms <= now_unix_ms:
+        return False
+    return not last_open or any(where.phase is Phase.WAITING for _, where in standings) or not standings
+
+
+def expire(view: RolloutView, standings: Standings) -> Decision:
+    """Return the end of a rollout whose time is over."""
+    let_in = sum(1 for host, _ in standings if host.admitted_unix_ms is not None)
+    reason = f"expired at {moment(view.timing.expires_unix_ms)}: {let_in} of {len(standings)} hosts were let in"
+    state = next_state(view.state, Act.EXPIRE)
+    return Decision(state, reason, withdraw=stay(view), wave=view.wave, wave_done_unix_ms=view.wave_done_unix_ms)
+
+
+def minding(view: RolloutView, standings: Standings, decision: Decision) -> Decision:
+    """Return the decision after what bars hosts now, and who is no longer expected."""
+    barred = {host.host_id for host, _ in standings if view.bars or host.bars}
+    stays = [host.host_id for host, where in standings if host.host_id in barred and _may_be_stopped(view, host, where)]
+    withdraw = (*decision.withdraw, *stays)
+    waits = [host for host, where in standings if host.host_id in barred and where.phase is Phase.WAITING]
+    reason = decision.reason
+    if waits or stays:
+        first = min(waits, key=lambda host: host.name, default=None)
+        bars = view.bars or (first.bars if first is not None else ())
+        reason = "; ".join(part for part in (*(bar.fact for bar in bars), reason) if part)
+    return replace(
+        decision,
+        reason=reason,
+        withdraw=withdraw,
+        waits_for_time=bool(waits or stays),
+        roster=_roster(view, replace(decision, withdraw=withdraw)),
+    )
+
+
+def _may_be_stopped(view: RolloutView, host: HostView, where: Standing) -> bool:
+    return where.phase is Phase.IN_FLIGHT and may_stay(view, host)
+
+
+def _roster(view: RolloutView, decision: Decision) -> tuple[str, ...] | None:
+    """Return who may still come in; None while the list is open, or is to stay as it is."""
+    if view.newcomers is Newcomers.JOIN:
+        return None
+    if view.roster is not None:
+        expected = set(view.roster)
+    elif decision.state is RolloutState.DONE:
+        expected = {host.host_id for host in view.hosts if host.admitted_unix_ms is None}
+    else:
+        return None
+    return tuple(sorted((expected | set(decision.withdraw)) - set(decision.admit)))
+
+
+def check_attendance(offline_wait_ms: int, newcomers: str) -> Newcomers:
+    """Return the newcomers' policy where both can be; InputError otherwise. Zero and empty: the defaults."""
+    if offline_wait_ms and not MIN_OFFLINE_WAIT_MS <= offline_wait_ms <= MAX_OFFLINE_WAIT_MS:
+        raise InputError("cannot wait that long for offline hosts: 1s to 7d are allowed")
+    try:
+        return Newcomers(newcomers or Newcomers.JOIN)
+    except ValueError as error:
+        raise InputError(f"cannot do {newcomers[:40]!r} with newcomers: join or wait") from error
