@@ -23,7 +23,7 @@ from towpath_server.domain.model import (
     RolloutState,
 )
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import Decision, HostView, RolloutView, Standing, standing
+from towpath_server.domain.standing import Decision, HostView, Phase, RolloutView, Standing, standing
 from towpath_server.ports import Transaction
 from towpath_server.services.context import Context
 
@@ -295,8 +295,10 @@ def picture(context: Context, tx: Transaction, place: Environment, one: Assignme
         )
         for each, where in standings
     ]
-    bars = timing.all_bars(seen.bars, [each.bars for each in seen.hosts])
-    return Picture(one, found, waves, bars if one.state in (RolloutState.ROLLING, RolloutState.DONE) else ())
+    waiting = [each for each, where in standings if where.phase is Phase.WAITING]
+    moves = one.state in (RolloutState.ROLLING, RolloutState.DONE) and waiting
+    bars = timing.all_bars(seen.bars, [each.bars for each in waiting]) if moves else ()
+    return Picture(one, found, waves, bars)
 
 
 def busy_environments(context: Context) -> set[str]:
