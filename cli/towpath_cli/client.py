@@ -83,6 +83,7 @@ class Client:
         self._releases = rpc.ReleasesStub(self._channel)
         self._assignments = rpc.AssignmentsStub(self._channel)
         self._rollouts = rpc.RolloutsStub(self._channel)
+        self._calendar = rpc.CalendarStub(self._channel)
         self._audit = rpc.AuditStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -248,6 +249,31 @@ class Client:
             for r in answer.rows
         ]
 
+    # -- the calendar
+
+    def add_entry(self, order: model.EntryOrder) -> model.CalendarEntry:
+        """Add a freeze, or a window of an environment."""
+        request = pb.AddEntryRequest(
+            kind=order.kind,
+            environment=order.environment,
+            everywhere=order.everywhere,
+            selector=order.selector,
+            weekly=order.weekly,
+            begins=order.begins,
+            ends=order.ends,
+            reason=order.reason,
+        )
+        return _entry(self._call(self._calendar.AddEntry, request))
+
+    def list_entries(self, kind: str) -> list[model.CalendarEntry]:
+        """Return the entries of one kind, oldest first."""
+        answer: pb.ListEntriesResponse = self._call(self._calendar.ListEntries, pb.ListEntriesRequest(kind=kind))
+        return [_entry(one) for one in answer.entries]
+
+    def remove_entry(self, kind: str, name: str) -> model.CalendarEntry:
+        """Remove an entry, by its id or the beginning of it; return what it was."""
+        return _entry(self._call(self._calendar.RemoveEntry, pb.RemoveEntryRequest(kind=kind, id=name)))
+
     def audit(self, limit: int) -> list[model.AuditEntry]:
         """Return the newest entries of the audit log."""
         answer: pb.ListAuditResponse = self._call(self._audit.ListAudit, pb.ListAuditRequest(limit=limit))
@@ -285,6 +311,28 @@ def _deploy_request(order: model.DeployOrder) -> pb.DeployRequest:
         max_failure_share=order.max_failure_share,
         on_breach=order.on_breach,
         allow_empty=order.allow_empty,
+        windows=order.windows,
+        at=order.at,
+        expires=order.expires,
+        override_freeze=order.override_freeze,
+        offline_wait_ms=order.offline_wait_ms,
+        newcomers=order.newcomers,
+    )
+
+
+def _entry(one: pb.CalendarEntry) -> model.CalendarEntry:
+    return model.CalendarEntry(
+        id=one.id,
+        kind=one.kind,
+        environment=one.environment,
+        selector=dict(one.selector),
+        weekly=one.weekly,
+        from_unix_ms=one.from_unix_ms,
+        until_unix_ms=one.until_unix_ms,
+        reason=one.reason,
+        created_by=one.created_by,
+        created_unix_ms=one.created_unix_ms,
+        now=one.now,
     )
 
 
@@ -318,6 +366,13 @@ def _rollout(a: pb.GetAssignmentResponse) -> model.Rollout:
         max_failures=a.max_failures,
         max_failure_share=a.max_failure_share,
         on_breach=a.on_breach,
+        windows=tuple(a.windows),
+        at_unix_ms=a.at_unix_ms,
+        expires_unix_ms=a.expires_unix_ms,
+        override_freeze=a.override_freeze,
+        offline_wait_ms=a.offline_wait_ms,
+        newcomers=a.newcomers,
+        bars=tuple(model.Bar(bar.fact, bar.until_unix_ms, bar.command) for bar in a.bars),
     )
 
 

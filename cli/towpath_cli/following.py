@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import click
 
 from towpath_cli.client import Client
-from towpath_cli.model import HostProgress, Rollout, WaveProgress
+from towpath_cli.model import Bar, HostProgress, Rollout, WaveProgress
 from towpath_cli.options import Operator
 from towpath_cli.output import clean, count, when
 from towpath_cli.watch import ChangeLines, Outcome, Result, verdict, wait
@@ -63,6 +63,7 @@ class RolloutLines:
         self._hosts = ChangeLines()
         self._state = "rolling"
         self._waves: dict[int, tuple[str, str]] = {}
+        self._bars: tuple[Bar, ...] = ()
 
     def changes(self, rollout: Rollout) -> Iterator[str]:
         """Yield a line for everything that is not as it was: hosts first, they are why the rest changed."""
@@ -73,9 +74,18 @@ class RolloutLines:
                 if self._waves.get(wave.number, ("closed", "")) != now:
                     self._waves[wave.number] = now
                     yield wave_line(rollout, wave)
+        yield from (bar_line(bar) for bar in rollout.bars if bar not in self._bars)
+        if self._bars and not rollout.bars:
+            yield "hosts are let in again"
+        self._bars = rollout.bars
         if rollout.state not in (self._state, "done"):
             yield clean(f"rollout {rollout.state}: {rollout.reason}")
         self._state = rollout.state
+
+
+def bar_line(bar: Bar) -> str:
+    """Return why nobody is let in now, with the command that would change it."""
+    return clean(f"nobody is let in now: {bar.fact}; to change it: {bar.command}")
 
 
 def wave_line(rollout: Rollout, wave: WaveProgress) -> str:

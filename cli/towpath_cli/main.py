@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, str] = {
     "promote": "promote:promote",
     "rollout": "rollout:rollout",
     "undo": "promote:undo",
+    "freeze": "calendar:freeze",
+    "window": "calendar:window",
     "undeploy": "deploy:undeploy",
     "status": "status:status",
     "why": "host:why",

@@ -90,6 +90,12 @@ class DeployOrder:
     max_failure_share: int = 0
     on_breach: str = ""
     allow_empty: bool = False
+    windows: tuple[str, ...] = ()
+    at: str = ""
+    expires: str = ""
+    override_freeze: str = ""
+    offline_wait_ms: int = 0
+    newcomers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,8 @@ class Deployed:
 class HostProgress:
     """One host of a rollout; `wave` counts from 0.
 
-    `phase`: waiting, held, in_flight, healthy, failed, inconclusive, offline, going_back or back.
+    `phase`: waiting, held, in_flight, healthy, failed, inconclusive, offline, newcomer, going_back or
+    back.
     """
 
     host: str
@@ -140,6 +147,46 @@ class WaveProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """What the clock or the calendar says against letting hosts in, until when (0: nobody knows), and the way out."""
+
+    fact: str
+    until_unix_ms: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntryOrder:
+    """What `freeze add` and `window add` ask for: `weekly`, or from `begins` to `ends`."""
+
+    kind: str
+    environment: str
+    reason: str
+    everywhere: bool = False
+    selector: Mapping[str, str] = field(default_factory=dict)
+    weekly: str = ""
+    begins: str = ""
+    ends: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarEntry:
+    """A freeze, or a window of an environment (empty: of all). `now`: to come, on, off or over."""
+
+    id: str
+    kind: str
+    environment: str
+    selector: Mapping[str, str]
+    weekly: str
+    from_unix_ms: int
+    until_unix_ms: int
+    reason: str
+    created_by: str
+    created_unix_ms: int
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """An assignment, its hosts and its waves; `wave` is the newest open one, from 0.
 
@@ -163,6 +210,13 @@ class Rollout:
     max_failures: int = 0
     max_failure_share: int = 0
     on_breach: str = ""
+    windows: tuple[str, ...] = ()
+    at_unix_ms: int = 0
+    expires_unix_ms: int = 0
+    override_freeze: str = ""
+    offline_wait_ms: int = 0
+    newcomers: str = ""
+    bars: tuple[Bar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

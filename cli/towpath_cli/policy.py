@@ -1,4 +1,4 @@
-"""The options of a rollout's policy, shared by `deploy` and `promote`: limits, waves, what a breach does."""
+"""The options of a rollout's policy, shared by `deploy` and `promote`: limits, waves, what a breach does, when."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -8,6 +8,7 @@ import click
 from towpath.errors import InputError
 from towpath.waves import ALL, WHOLE, Wave, parse_share, parse_waves
 from towpath_cli.options import DURATION
+from towpath_cli.timing import TIMING_OPTIONS, timing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +42,7 @@ _OPTIONS = (
 
 def policy_options(function: F) -> F:
     """Give a command the options of a policy; they arrive as the keywords of `policy`."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, *TIMING_OPTIONS)):
         function = option(function)
     return function
 
@@ -56,6 +57,7 @@ def policy(
     on_breach: str,
     progress_deadline: int | None,
     allow_empty: bool,
+    **times: Any,
 ) -> dict[str, Any]:
     """Return the policy as fields of a `DeployOrder`; InputError where it contradicts itself."""
     share = parse_share(max_failure_share) if max_failure_share else 0
@@ -73,6 +75,7 @@ def policy(
         "on_breach": on_breach,
         "progress_deadline_ms": progress_deadline or 0,
         "allow_empty": allow_empty,
+        **timing(**times),
     }
 
 

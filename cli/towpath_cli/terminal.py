@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from towpath_cli.following import FINISHED, headline, told
+from towpath_cli.following import FINISHED, bar_line, headline, told
 from towpath_cli.model import Rollout
 from towpath_cli.output import clean
 from towpath_cli.watch import describe
@@ -50,6 +50,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def build_tree(rollout: Rollout) -> Tree:
     """Return a rollout as a tree: a bar per wave, and below it the hosts that failed or move, with their reasons."""
     tree = Tree(Text(headline(rollout), style="bold"))
+    for barred in rollout.bars:
+        tree.add(Text(bar_line(barred), style="yellow"))
     for wave in rollout.waves:
         line = Table.grid(padding=(0, 1))
         finished = sum(number for phase, number in wave.phases.items() if phase in FINISHED)

@@ -11,6 +11,7 @@ from towpath.reports import Event
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
+    CalendarEntry,
     EnrolmentToken,
     Host,
     Lease,
@@ -220,6 +221,18 @@ class Transaction(Protocol):
 
     def put_lease(self, lease: Lease) -> None:
         """Replace who decides rollouts."""
+        ...
+
+    def add_calendar_entry(self, entry: CalendarEntry) -> None:
+        """Add a freeze or a window. InputError `exists` where its id is taken."""
+        ...
+
+    def remove_calendar_entry(self, entry_id: str) -> None:
+        """Forget an entry of the calendar; unknown ids are ignored."""
+        ...
+
+    def calendar(self) -> list[CalendarEntry]:
+        """Return all entries of the calendar, oldest first."""
         ...
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:

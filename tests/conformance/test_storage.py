@@ -13,18 +13,23 @@ from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
+from towpath.windows import Window
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
+    CalendarEntry,
     EnrolmentToken,
+    EntryKind,
     Host,
     HostStatus,
     Lease,
+    Newcomers,
     OnBreach,
     PublishedRelease,
     ReportedApp,
     Retreat,
     RolloutState,
+    Timing,
     TokenUse,
 )
 from towpath_server.ports import Storage, Transaction
@@ -253,6 +258,10 @@ def test_an_assignment_is_replaced_as_a_whole(storage: Storage) -> None:
         excused=("x", "y"),
         resumed_unix_ms=8,
         done_unix_ms=9,
+        timing=Timing((Window((5, 6), 60, 120, "UTC"),), 10, 11, "urgent"),
+        offline_wait_ms=12,
+        newcomers=Newcomers.WAIT,
+        roster=(),
     )
     with storage.transaction() as tx:
         tx.add_assignment(assignment(1))
@@ -266,6 +275,24 @@ def test_an_assignment_is_replaced_as_a_whole(storage: Storage) -> None:
         with pytest.raises(InputError) as caught, storage.transaction() as tx:
             tx.put_assignment(wrong)
         assert caught.value.code == code
+
+
+def test_the_calendar_comes_back_as_it_was_oldest_first(storage: Storage) -> None:
+    """Freezes and windows, one-off and weekly; an id is taken once, removing what is not there changes nothing."""
+    nights = Window((0, 4), 1320, 240, "Europe/Berlin")
+    freeze = CalendarEntry("c2", EntryKind.FREEZE, "dev", "why", 5, "operator/root", {"role": "db"}, None, 6, 7)
+    window = CalendarEntry("c1", EntryKind.WINDOW, "", "nights", 6, "operator/root", {}, nights)
+    with storage.transaction() as tx:
+        tx.add_calendar_entry(window)
+        tx.add_calendar_entry(freeze)
+        tx.remove_calendar_entry("nobody")
+    with pytest.raises(InputError) as caught, storage.transaction() as tx:
+        tx.add_calendar_entry(freeze)
+    assert caught.value.code == "exists"
+    with storage.transaction() as tx:
+        assert tx.calendar() == [freeze, window]
+        tx.remove_calendar_entry("c2")
+        assert tx.calendar() == [window]
 
 
 def test_retreats_keep_their_first_time_and_their_arrival(storage: Storage) -> None:

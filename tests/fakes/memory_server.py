@@ -15,6 +15,7 @@ from towpath_server.domain.hosts import ONLINE_MS
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
+    CalendarEntry,
     EnrolmentToken,
     Host,
     Lease,
@@ -38,6 +39,7 @@ class Rows:
     _assignments: dict[str, Assignment] = field(default_factory=dict)
     _admissions: dict[tuple[str, str], int] = field(default_factory=dict)
     _retreats: dict[tuple[str, str], Retreat] = field(default_factory=dict)
+    _calendar: dict[str, CalendarEntry] = field(default_factory=dict)
     _events: dict[str, list[Event]] = field(default_factory=dict)
     _states: dict[tuple[str, str], ReportedApp] = field(default_factory=dict)
     _audit: list[AuditEntry] = field(default_factory=list)
@@ -237,6 +239,17 @@ class Rows:
 
     def put_lease(self, lease: Lease) -> None:
         self._lease = lease
+
+    def add_calendar_entry(self, entry: CalendarEntry) -> None:
+        if entry.id in self._calendar:
+            raise InputError(f"cannot add calendar entry {entry.id}: it is there already", code="exists")
+        self._calendar[entry.id] = entry
+
+    def remove_calendar_entry(self, entry_id: str) -> None:
+        self._calendar.pop(entry_id, None)
+
+    def calendar(self) -> list[CalendarEntry]:
+        return sorted(self._calendar.values(), key=lambda one: (one.created_unix_ms, one.id))
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:
         mine = self._events.setdefault(host_id, [])

@@ -9,15 +9,17 @@ of these, the property tests some. A rule that is broken raises AssertionError.
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
+from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, assignment, reported, seen, view
 from towpath.reports import AppState
 from towpath.status import State, Verdict
 from towpath.waves import ALL, effective, parse_waves
+from towpath.windows import Window
 from towpath_server.domain.gates import members
-from towpath_server.domain.model import OnBreach, Retreat, RolloutState
+from towpath_server.domain.model import CalendarEntry, EntryKind, OnBreach, Retreat, RolloutState
 from towpath_server.domain.rolling import counts_hosts, decide, decided
 from towpath_server.domain.standing import Decision, HostView, Phase, RolloutView, limit, standing
 from towpath_server.domain.tally import Tally
+from towpath_server.domain.timing import bars, host_bars, some_bars
 
 TICK_MS = 3_000
 TICKS = 100
@@ -71,10 +73,22 @@ class Fleet:
     calm_after: int = TICKS
     now: int = NOW
     silent: set[str] = field(default_factory=set)
+    calendar: tuple[CalendarEntry, ...] = ()
     kept: Tally | None = None
 
     def look(self) -> RolloutView:
-        return replace(self.picture, hosts=tuple(host.view for host in self.hosts.values()))
+        """Return the rollout as `services.rollouts.view` makes it, the bars of now included."""
+        one = assignment(timing=self.picture.timing)
+        for host in self.hosts.values():
+            own = host_bars(one, self.calendar, host.view.labels, self.now)
+            if own != host.view.bars:
+                host.view = replace(host.view, bars=own)
+        return replace(
+            self.picture,
+            hosts=tuple(host.view for host in self.hosts.values()),
+            bars=bars(one, self.calendar, self.now),
+            some_bars=some_bars(one, self.calendar, self.now),
+        )
 
     def phases(self) -> dict[str, Phase]:
         seen_now = self.look()
@@ -100,6 +114,7 @@ class Fleet:
         assert self.followed(before) == decision, "what was followed host by host decides otherwise"
         numbers = members(before)
         for name in decision.admit:
+            self.may_move(before, name)
             assert numbers[name] <= decision.wave, "moved beyond its wave's gate"
             assert before.state in (RolloutState.ROLLING, RolloutState.DONE), f"moved while {before.state}"
             self.hosts[name].view = replace(self.hosts[name].view, admitted_unix_ms=self.now, progress_unix_ms=self.now)
@@ -119,13 +134,30 @@ class Fleet:
             reason=decision.reason,
             wave=decision.wave,
             wave_done_unix_ms=decision.wave_done_unix_ms,
+            roster=frozenset(decision.roster) if decision.roster is not None else before.roster,
         )
+
+    def may_move(self, before: RolloutView, name: str) -> None:
+        """Nobody is let in before, after or outside of the times, by an own reading of them; nor a newcomer that waits."""
+        timing, labels = before.timing, self.hosts[name].view.labels
+        assert self.now >= timing.at_unix_ms, "let in before its time"
+        if timing.expires_unix_ms and before.state is RolloutState.ROLLING:
+            assert self.now < timing.expires_unix_ms, "let in after its time"
+        if timing.windows:
+            assert any(in_minutes(window, self.now) for window in timing.windows), "let in outside of its windows"
+        for entry in self.calendar:
+            if entry.kind is EntryKind.WINDOW and entry.weekly is not None:
+                assert in_minutes(entry.weekly, self.now), "let in outside of the environment's window"
+            elif not timing.override and entry.selector.items() <= labels.items():
+                assert not entry.from_unix_ms <= self.now < entry.until_unix_ms, "let in while frozen"
+        assert before.roster is None or name in before.roster, "a newcomer was let in"
 
     def followed(self, view: RolloutView) -> Decision:
         """Decide as the reconciler does: by a tally that is told which hosts changed, made anew where it must be."""
         if not counts_hosts(view):
             return decided(None, view)
-        if self.kept is None or not self.kept.fits(view, self.now):
+        same = self.kept is not None and self.kept.hosts.keys() == self.hosts.keys()
+        if self.kept is None or not same or not self.kept.fits(view, self.now):
             self.kept = Tally(view, self.now)
         for host in view.hosts:
             if self.kept.hosts[host.host_id] is not host:
@@ -143,6 +175,8 @@ class Fleet:
             if over or (counted and failed > before.max_failures):
                 assert admit == (), "admitted in the tick of a breach"
                 assert state in STOPPED, "a breach that did not stop"
+        if before.state in (RolloutState.ROLLING, RolloutState.PAUSED) and state is RolloutState.CANCELLED:
+            assert 0 < before.timing.expires_unix_ms <= self.now, "ended before its time was over"
         if before.state is not RolloutState.ROLLING:
             assert wave == before.wave or before.state is RolloutState.DONE, "a wave opened while nothing may move"
         if wave > before.wave and state is RolloutState.ROLLING:
@@ -179,6 +213,15 @@ class Fleet:
             last = len(effective(self.picture.waves)) - 1
             if self.picture.wave < last:
                 self.picture = replace(self.picture, wave=self.picture.wave + 1, wave_done_unix_ms=0)
+
+
+def in_minutes(window: Window, now: int) -> bool:
+    """Return whether a window over midnight in UTC, where no clocks change, is open."""
+    minute, weekday = now // 60_000 % 1440, (now // 86_400_000 + 3) % 7
+    if window.opens < window.closes:
+        return weekday in window.days and window.opens <= minute < window.closes
+    late, early = weekday in window.days, (weekday - 1) % 7 in window.days
+    return (late and minute >= window.opens) or (early and minute < window.closes)
 
 
 def make(ends: list[AppState | None], waves: str, rng: Random, **fields: object) -> Fleet:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import click
 
 from towpath.names import check_app, check_environment
+from towpath.quantity import format_duration
 from towpath.waves import format_share
-from towpath_cli.following import COLUMNS, WAVE_COLUMNS, follow, headline, host_rows, wave_rows
+from towpath_cli.following import COLUMNS, WAVE_COLUMNS, bar_line, follow, headline, host_rows, wave_rows
 from towpath_cli.model import Rollout
 from towpath_cli.options import DURATION, Operator, operator_command
 from towpath_cli.output import cell, clean, echo_json, echo_table, say_error, when
@@ -92,12 +93,25 @@ def show(operator: Operator, *, name: str) -> None:
     selector = cell(one.selector) if one.selector else "every host"
     created = f"by {one.created_by} at {when(one.created_unix_ms)}"
     click.echo(clean(f"rollout {one.assignment}, generation {one.generation}, for {selector}, {created}"))
-    click.echo(f"{_limits(one)}; on a breach: {one.on_breach}\n")
+    click.echo(f"{_limits(one)}; on a breach: {one.on_breach}")
+    for line in (*_times(one), *map(bar_line, one.bars), ""):
+        click.echo(clean(line))
     echo_table(operator.world, WAVE_COLUMNS, wave_rows(one))
     if one.hosts:
         click.echo()
         rows = [(host.wave + 1, *row) for host, row in zip(one.hosts, host_rows(one), strict=True)]
         echo_table(operator.world, ("wave", *COLUMNS), rows)
+
+
+def _times(one: Rollout) -> list[str]:
+    """Return when it moves hosts and whom it waits for, where that was said."""
+    parts = [f"window {text}" for text in one.windows]
+    parts += [f"not before {when(one.at_unix_ms)}"] if one.at_unix_ms else []
+    parts += [f"expires {when(one.expires_unix_ms)}"] if one.expires_unix_ms else []
+    parts += [f"overrides freezes: {one.override_freeze}"] if one.override_freeze else []
+    parts += [f"waits {format_duration(one.offline_wait_ms)} for offline hosts"] if one.offline_wait_ms else []
+    parts += ["newcomers wait for the next rollout"] if one.newcomers == "wait" else []
+    return ["; ".join(parts)] if parts else []
 
 
 def _limits(one: Rollout) -> str:

@@ -265,7 +265,7 @@ class ListReleasesResponse(_message.Message):
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseInfo, _Mapping]]] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty")
+    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty", "windows", "at", "expires", "override_freeze", "offline_wait_ms", "newcomers")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +285,12 @@ class DeployRequest(_message.Message):
     MAX_FAILURE_SHARE_FIELD_NUMBER: _ClassVar[int]
     ON_BREACH_FIELD_NUMBER: _ClassVar[int]
     ALLOW_EMPTY_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_FREEZE_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    NEWCOMERS_FIELD_NUMBER: _ClassVar[int]
     app: str
     version: str
     environment: str
@@ -297,7 +303,13 @@ class DeployRequest(_message.Message):
     max_failure_share: int
     on_breach: str
     allow_empty: bool
-    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., allow_empty: _Optional[bool] = ...) -> None: ...
+    windows: _containers.RepeatedScalarFieldContainer[str]
+    at: str
+    expires: str
+    override_freeze: str
+    offline_wait_ms: int
+    newcomers: str
+    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., allow_empty: _Optional[bool] = ..., windows: _Optional[_Iterable[str]] = ..., at: _Optional[str] = ..., expires: _Optional[str] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ...) -> None: ...
 
 class Wave(_message.Message):
     __slots__ = ("what", "soak_ms", "manual")
@@ -385,7 +397,7 @@ class WaveProgress(_message.Message):
     def __init__(self, number: _Optional[int] = ..., text: _Optional[str] = ..., state: _Optional[str] = ..., waits: _Optional[str] = ..., soak_until_unix_ms: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class GetAssignmentResponse(_message.Message):
-    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach")
+    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach", "windows", "at_unix_ms", "expires_unix_ms", "override_freeze", "offline_wait_ms", "newcomers", "bars")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -410,6 +422,13 @@ class GetAssignmentResponse(_message.Message):
     MAX_FAILURES_FIELD_NUMBER: _ClassVar[int]
     MAX_FAILURE_SHARE_FIELD_NUMBER: _ClassVar[int]
     ON_BREACH_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_FREEZE_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    NEWCOMERS_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
     assignment: str
     app: str
     version: str
@@ -427,7 +446,24 @@ class GetAssignmentResponse(_message.Message):
     max_failures: int
     max_failure_share: int
     on_breach: str
-    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ...) -> None: ...
+    windows: _containers.RepeatedScalarFieldContainer[str]
+    at_unix_ms: int
+    expires_unix_ms: int
+    override_freeze: str
+    offline_wait_ms: int
+    newcomers: str
+    bars: _containers.RepeatedCompositeFieldContainer[Bar]
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., windows: _Optional[_Iterable[str]] = ..., at_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ...) -> None: ...
+
+class Bar(_message.Message):
+    __slots__ = ("fact", "until_unix_ms", "command")
+    FACT_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    fact: str
+    until_unix_ms: int
+    command: str
+    def __init__(self, fact: _Optional[str] = ..., until_unix_ms: _Optional[int] = ..., command: _Optional[str] = ...) -> None: ...
 
 class ListRolloutsRequest(_message.Message):
     __slots__ = ("app", "environment", "history")
@@ -531,6 +567,86 @@ class StatusResponse(_message.Message):
     ROWS_FIELD_NUMBER: _ClassVar[int]
     rows: _containers.RepeatedCompositeFieldContainer[StatusRow]
     def __init__(self, rows: _Optional[_Iterable[_Union[StatusRow, _Mapping]]] = ...) -> None: ...
+
+class AddEntryRequest(_message.Message):
+    __slots__ = ("kind", "environment", "everywhere", "selector", "weekly", "begins", "ends", "reason")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    WEEKLY_FIELD_NUMBER: _ClassVar[int]
+    BEGINS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    environment: str
+    everywhere: bool
+    selector: _containers.ScalarMap[str, str]
+    weekly: str
+    begins: str
+    ends: str
+    reason: str
+    def __init__(self, kind: _Optional[str] = ..., environment: _Optional[str] = ..., everywhere: _Optional[bool] = ..., selector: _Optional[_Mapping[str, str]] = ..., weekly: _Optional[str] = ..., begins: _Optional[str] = ..., ends: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CalendarEntry(_message.Message):
+    __slots__ = ("id", "kind", "environment", "selector", "weekly", "from_unix_ms", "until_unix_ms", "reason", "created_by", "created_unix_ms", "now")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    WEEKLY_FIELD_NUMBER: _ClassVar[int]
+    FROM_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    CREATED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: str
+    environment: str
+    selector: _containers.ScalarMap[str, str]
+    weekly: str
+    from_unix_ms: int
+    until_unix_ms: int
+    reason: str
+    created_by: str
+    created_unix_ms: int
+    now: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., weekly: _Optional[str] = ..., from_unix_ms: _Optional[int] = ..., until_unix_ms: _Optional[int] = ..., reason: _Optional[str] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., now: _Optional[str] = ...) -> None: ...
+
+class ListEntriesRequest(_message.Message):
+    __slots__ = ("kind",)
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    def __init__(self, kind: _Optional[str] = ...) -> None: ...
+
+class ListEntriesResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[CalendarEntry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[CalendarEntry, _Mapping]]] = ...) -> None: ...
+
+class RemoveEntryRequest(_message.Message):
+    __slots__ = ("kind", "id")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    id: str
+    def __init__(self, kind: _Optional[str] = ..., id: _Optional[str] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
     __slots__ = ("limit",)

@@ -958,6 +958,167 @@ class Rollouts:
             _registered_method=True)
 
 
+class CalendarStub:
+    """When nobody moves: freezes, and the windows of environments.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.AddEntry = channel.unary_unary(
+                '/towpath.v1.Calendar/AddEntry',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.AddEntryRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.CalendarEntry.FromString,
+                _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/towpath.v1.Calendar/ListEntries',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
+        self.RemoveEntry = channel.unary_unary(
+                '/towpath.v1.Calendar/RemoveEntry',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.RemoveEntryRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.CalendarEntry.FromString,
+                _registered_method=True)
+
+
+class CalendarServicer:
+    """When nobody moves: freezes, and the windows of environments.
+    """
+
+    def AddEntry(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveEntry(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CalendarServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'AddEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddEntry,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.AddEntryRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.CalendarEntry.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ListEntriesRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'RemoveEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveEntry,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.RemoveEntryRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.CalendarEntry.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Calendar', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Calendar', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Calendar:
+    """When nobody moves: freezes, and the windows of environments.
+    """
+
+    @staticmethod
+    def AddEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Calendar/AddEntry',
+            towpath_dot_v1_dot_operator__pb2.AddEntryRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.CalendarEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Calendar/ListEntries',
+            towpath_dot_v1_dot_operator__pb2.ListEntriesRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Calendar/RemoveEntry',
+            towpath_dot_v1_dot_operator__pb2.RemoveEntryRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.CalendarEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AuditStub:
     """Missing associated documentation comment in .proto file."""
 

@@ -21,6 +21,7 @@ from towpath_server.api.hub import Hub
 from towpath_server.api.operators import (
     AssignmentsServicer,
     AuditServicer,
+    CalendarServicer,
     HostsServicer,
     ReleasesServicer,
     RolloutsServicer,
@@ -152,6 +153,7 @@ class Listeners:
         )
         operator_pb2_grpc.add_AssignmentsServicer_to_server(AssignmentsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_RolloutsServicer_to_server(RolloutsServicer(self._context, self._thread), server)
+        operator_pb2_grpc.add_CalendarServicer_to_server(CalendarServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_AuditServicer_to_server(AuditServicer(self._context, self._thread), server)
         return self._bind(server, address, "--operator-listen", mutual=True)
 

@@ -6,6 +6,7 @@ from towpath.wire import to_value
 from towpath.wire.holds import to_hold
 from towpath.wire.reports import to_app_state
 from towpath_server.domain.model import Assignment, AuditEntry, PublishedRelease
+from towpath_server.services.calendar import Shown
 from towpath_server.services.deploying import Deployed, Order
 from towpath_server.services.reading import HostCard, StatusRow
 from towpath_server.services.rollouts import Picture
@@ -84,6 +85,13 @@ def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
         max_failures=one.max_failures,
         max_failure_share=one.max_failure_share,
         on_breach=str(one.on_breach),
+        windows=[window.text for window in one.timing.windows],
+        at_unix_ms=one.timing.at_unix_ms,
+        expires_unix_ms=one.timing.expires_unix_ms,
+        override_freeze=one.timing.override,
+        offline_wait_ms=one.offline_wait_ms,
+        newcomers=str(one.newcomers),
+        bars=[pb.Bar(fact=bar.fact, until_unix_ms=bar.until_unix_ms, command=bar.command) for bar in picture.bars],
     )
 
 
@@ -102,6 +110,12 @@ def order_of(request: pb.DeployRequest) -> Order:
         max_failure_share=request.max_failure_share,
         on_breach=request.on_breach,
         allow_empty=request.allow_empty,
+        windows=tuple(request.windows),
+        at=request.at,
+        expires=request.expires,
+        override_freeze=request.override_freeze,
+        offline_wait_ms=request.offline_wait_ms,
+        newcomers=request.newcomers,
     )
 
 
@@ -141,6 +155,24 @@ def status_message(row: StatusRow) -> pb.StatusRow:
         state=row.state,
         health=row.health,
         reason=row.reason,
+    )
+
+
+def entry_message(shown: Shown) -> pb.CalendarEntry:
+    """Return an entry of the calendar."""
+    entry = shown.entry
+    return pb.CalendarEntry(
+        id=entry.id,
+        kind=str(entry.kind),
+        environment=entry.environment,
+        selector=entry.selector,
+        weekly=entry.weekly.text if entry.weekly is not None else "",
+        from_unix_ms=entry.from_unix_ms,
+        until_unix_ms=entry.until_unix_ms,
+        reason=entry.reason,
+        created_by=entry.created_by,
+        created_unix_ms=entry.created_unix_ms,
+        now=str(shown.now),
     )
 
 

@@ -9,6 +9,7 @@ from towpath_server.api.gate import CALLER, ServicerContext
 from towpath_server.api.messages import (
     audit_message,
     deployed_message,
+    entry_message,
     host_message,
     order_of,
     progress_message,
@@ -16,7 +17,8 @@ from towpath_server.api.messages import (
     status_message,
     steered_message,
 )
-from towpath_server.services import deploying, enrolment, hosting, publishing, reading, steering
+from towpath_server.domain.freezes import Draft
+from towpath_server.services import calendar, deploying, enrolment, hosting, publishing, reading, steering
 from towpath_server.services.context import Context, note
 from towpath_server.services.hosting import HostChange
 from towpath_server.services.publishing import Publication
@@ -196,6 +198,38 @@ class RolloutsServicer(operator_pb2_grpc.RolloutsServicer):
         selector = dict(request.selector) if request.by_rule else None
         after = await self._thread.run(steering.undo, self._context, actor, request.app, request.environment, selector)
         return steered_message(after)
+
+
+class CalendarServicer(operator_pb2_grpc.CalendarServicer):
+    """When nobody moves."""
+
+    def __init__(self, context: Context, thread: StorageThread) -> None:
+        self._context = context
+        self._thread = thread
+
+    async def AddEntry(self, request: pb.AddEntryRequest, _call: ServicerContext) -> pb.CalendarEntry:
+        """See the .proto file."""
+        draft = Draft(
+            kind=request.kind,
+            environment=request.environment,
+            everywhere=request.everywhere,
+            selector=dict(request.selector),
+            weekly=request.weekly,
+            begins=request.begins,
+            ends=request.ends,
+            reason=request.reason,
+        )
+        return entry_message(await self._thread.run(calendar.add, self._context, CALLER.get().actor, draft))
+
+    async def ListEntries(self, request: pb.ListEntriesRequest, _call: ServicerContext) -> pb.ListEntriesResponse:
+        """See the .proto file."""
+        found = await self._thread.run(calendar.entries, self._context, request.kind)
+        return pb.ListEntriesResponse(entries=[entry_message(one) for one in found])
+
+    async def RemoveEntry(self, request: pb.RemoveEntryRequest, _call: ServicerContext) -> pb.CalendarEntry:
+        """See the .proto file."""
+        actor = CALLER.get().actor
+        return entry_message(await self._thread.run(calendar.remove, self._context, actor, request.kind, request.id))
 
 
 class AuditServicer(operator_pb2_grpc.AuditServicer):

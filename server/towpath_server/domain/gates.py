@@ -8,6 +8,8 @@ Rules, each a named test:
 - failed and inconclusive hosts are finished; whether there are too many is the breach's question, which is asked first.
 - offline and held hosts neither block nor count, but nobody is no proof: where all of them are away, the wave waits.
 - a blocked host (a parameter is missing) has not finished: the wave waits and says so.
+- where the policy is to wait for offline hosts, a wave that has finished waits for them too, until its deadline
+  (`domain.attendance`).
 - a wave that nobody is in passes at once, without a soak.
 - the soak counts from when the wave had first finished: a newcomer in it must finish too, but does not start it anew.
   What the server did not see (its own downtime) is no soak.
@@ -18,15 +20,15 @@ Pure. Not handled here: who is in which wave (`domain.waves`), who moves within 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from towpath.waves import Wave, effective
+from towpath_server.domain.attendance import missing
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, Standings, in_order
 from towpath_server.domain.waves import membership
+from towpath_server.domain.windows import moment
 
 _OPEN_ENDS = (Phase.WAITING, Phase.IN_FLIGHT)
-_FAR_UNIX_MS = 253_402_300_799_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ class Counted(Protocol):
         """Return the first host that keeps the waves up to `wave` from finishing, and how many do."""
         ...
 
+    def away(self, wave: int) -> tuple[Standings, int]:
+        """Return the first by name of the hosts in the waves up to `wave` that are offline, and how many are."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -97,6 +103,11 @@ class Listed:
         left = [(host, where) for host, where in self._open(wave) if where.phase in _OPEN_ENDS]
         return sorted(left, key=lambda one: (not one[0].blocked, one[0].name))[:1], len(left)
 
+    def away(self, wave: int) -> tuple[Standings, int]:
+        """See `Counted`."""
+        left = [(host, where) for host, where in self._open(wave) if where.phase is Phase.OFFLINE]
+        return sorted(left, key=lambda one: one[0].name)[:1], len(left)
+
 
 def gate(view: RolloutView, standings: Standings, numbers: Mapping[str, int], now_unix_ms: int) -> Gate:
     """Return where the waves stand now, as many opened as have their gates passed."""
@@ -118,7 +129,11 @@ def opened(view: RolloutView, hosts: Counted, now_unix_ms: int) -> Gate:
         if waits:
             return Gate(number, done, waits)
         done = done or now_unix_ms
-        waits, until = _after_finish(waves[number], max(done, view.observed_since_unix_ms), now_unix_ms)
+        since = max(done, view.observed_since_unix_ms)
+        waits, until = _after_finish(waves[number], since, now_unix_ms)
+        away, deadline = missing(view, hosts.away(number), since, now_unix_ms)
+        if away:
+            waits, until = away, deadline
         if waits or last:
             return Gate(number, done, waits, until, passed=not waits)
         number, done = number + 1, 0
@@ -137,11 +152,6 @@ def _unfinished(hosts: Counted, wave: int) -> str:
     return "".join(
         f"{host.name}{f' and {count - 1} more' if count > 1 else ''} to finish: {where.reason}" for host, where in named
     )
-
-
-def moment(unix_ms: int) -> str:
-    """Return a time as people read it."""
-    return datetime.fromtimestamp(min(unix_ms, _FAR_UNIX_MS) // 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

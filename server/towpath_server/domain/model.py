@@ -12,6 +12,7 @@ from enum import StrEnum
 from towpath.holds import Hold
 from towpath.reports import AppState
 from towpath.waves import Wave
+from towpath.windows import Window
 
 UNKNOWN_REVISION = -1
 DEFAULT_PROGRESS_DEADLINE_MS = 600_000
@@ -58,6 +59,49 @@ class OnBreach(StrEnum):
 
     HALT = "halt"
     REVERT = "revert"
+
+
+class Newcomers(StrEnum):
+    """What becomes of hosts that a rule covers only after its rollout was done."""
+
+    JOIN = "join"
+    WAIT = "wait"
+
+
+class EntryKind(StrEnum):
+    """What an entry of the calendar says of the time that it names: nobody moves then, or only then."""
+
+    FREEZE = "freeze"
+    WINDOW = "window"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a rollout may move hosts: zeros for no limit. `override`: why freezes do not stop it, empty: they do."""
+
+    windows: tuple[Window, ...] = ()
+    at_unix_ms: int = 0
+    expires_unix_ms: int = 0
+    override: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarEntry:
+    """A time at which the rollouts of `environment` (empty: of all) move nobody, or outside of which they do not.
+
+    `weekly`, or from one moment to another. `selector`: only hosts with these labels are frozen.
+    """
+
+    id: str
+    kind: EntryKind
+    environment: str
+    reason: str
+    created_unix_ms: int
+    created_by: str
+    selector: Mapping[str, str] = field(default_factory=dict)
+    weekly: Window | None = None
+    from_unix_ms: int = 0
+    until_unix_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +177,8 @@ class Assignment:
     `max_failure_share` is in hundredths of a percent of the finished hosts, 0 for no such limit; with it, a
     `max_failures` of 0 is no limit either. `excused` failed before a person said "go on". `resumed_unix_ms`: silence
     before it is nobody's failure. `done_unix_ms`: when it was first done; only then can one go back to it.
+    `offline_wait_ms`: how long a finished wave waits for hosts that are away, 0 for not at all. `roster`: where
+    newcomers wait, who may still come in after it was first done; None before.
     """
 
     id: str
@@ -157,6 +203,10 @@ class Assignment:
     excused: tuple[str, ...] = ()
     resumed_unix_ms: int = 0
     done_unix_ms: int = 0
+    timing: Timing = field(default_factory=Timing)
+    offline_wait_ms: int = 0
+    newcomers: Newcomers = Newcomers.JOIN
+    roster: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
     rolling --every wave has passed--> done          done --failures--> halted
     rolling --a failure limit, or one inconclusive--> halted, or reverting where the policy says so
+    rolling, paused --its time is over--> cancelled
 
 Rules, each a named test:
 - a breach stops in the same tick, also in the last wave, while paused, and after `done`; hosts in flight that have not
@@ -14,6 +15,7 @@ Rules, each a named test:
 - at most `max_unavailable` in flight, across all waves; a host that confirmed and then fell ill holds its slot, and so
   does one that a superseded assignment left between two releases.
 - nobody moves before its wave is open; a newcomer whose wave is open moves at once.
+- nobody moves while the clock or the calendar bars it (`domain.timing`): then who has not switched is told to stay.
 - offline hosts neither block nor count; they are admitted when they come back.
 - hosts that a person on the host holds neither block nor count: one that was let in and has not switched is withdrawn,
   one past the switch finishes, and each is admitted in its turn when the hold ends, with a whole deadline.
@@ -25,7 +27,7 @@ Pure: the caller applies the decision in the transaction in which it read the vi
 from dataclasses import dataclass, replace
 
 from towpath.waves import ALL, effective, format_share
-from towpath_server.domain import returning
+from towpath_server.domain import attendance, returning
 from towpath_server.domain.gates import opened
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
@@ -33,6 +35,15 @@ from towpath_server.domain.standing import Decision, Phase, RolloutView, limit, 
 from towpath_server.domain.tally import Group, Tally
 
 _NAMED_IN_REASON = 3
+_SHOWN = (
+    Phase.IN_FLIGHT,
+    Phase.WAITING,
+    Phase.HELD,
+    Phase.FAILED,
+    Phase.INCONCLUSIVE,
+    Phase.OFFLINE,
+    Phase.NEWCOMER,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,8 @@ def decided(tally: Tally | None, view: RolloutView) -> Decision:
 def _go_on(tally: Tally) -> Decision:
     view = tally.view
     now = opened(view, tally, tally.now_unix_ms)
+    if attendance.expired(tally, last_open=now.wave == len(effective(view.waves)) - 1):
+        return attendance.expire(tally)
     state, wave, done, waits = view.state, now.wave, now.done_unix_ms, now.waits
     if state is RolloutState.PAUSED:
         # What was seen to finish is remembered, what would open stays closed.
@@ -81,9 +94,9 @@ def _go_on(tally: Tally) -> Decision:
         waits = "paused"
     elif state is RolloutState.DONE:
         wave, done, waits = len(effective(view.waves)) - 1, view.wave_done_unix_ms, ""
-    elif now.passed:
+    elif now.passed and not attendance.unbegun(view, tally.now_unix_ms):
         state = next_state(state, Act.FINISH)
-    return Decision(
+    decision = Decision(
         state,
         _progress(replace(view, state=state), tally, wave, waits),
         admit=() if state is RolloutState.PAUSED else _admit(tally, wave),
@@ -91,6 +104,7 @@ def _go_on(tally: Tally) -> Decision:
         wave=wave,
         wave_done_unix_ms=done,
     )
+    return attendance.minding(tally, decision)
 
 
 def _admit(tally: Tally, wave: int) -> tuple[str, ...]:
@@ -138,13 +152,12 @@ def _progress(view: RolloutView, tally: Tally, wave: int, waits: str) -> str:
     if not tally.total:
         return "no host matches yet"
     parts = [f"{tally.count(Phase.HEALTHY)} of {tally.total} hosts healthy"]
-    shown = (Phase.IN_FLIGHT, Phase.WAITING, Phase.HELD, Phase.FAILED, Phase.INCONCLUSIVE, Phase.OFFLINE)
-    parts += [f"{tally.count(phase)} {phase.replace('_', ' ')}" for phase in shown if tally.count(phase)]
+    parts += [f"{tally.count(phase)} {phase.replace('_', ' ')}" for phase in _SHOWN if tally.count(phase)]
     if tally.size(Group.BLOCKED):
         parts.append(f"blocked: {_named(tally, Group.BLOCKED)}")
     waves = effective(view.waves)
     said = f"wave {wave + 1} of {len(waves)} ({waves[wave].what})" if len(waves) > 1 else ""
-    if view.state is not RolloutState.DONE and waits.startswith(("soaks", "a person", "paused")):
+    if view.state is not RolloutState.DONE and waits.startswith(("soaks", "a person", "paused", "waits for")):
         said = f"{said} {waits}".strip()
     elif view.state is RolloutState.DONE:
         said = ""

@@ -18,6 +18,7 @@ class Act(StrEnum):
     """What happens to a rollout."""
 
     FINISH = "finish"  # every wave has passed its gate
+    EXPIRE = "expire"  # its time is over, and not everybody was let in
     BREACH = "breach"  # a failure limit, or an inconclusive host
     TAKE_BACK = "take back"  # a failure limit, and the policy is to revert
     RETURN = "return"  # nobody is left on the way back
@@ -46,6 +47,7 @@ S, A = RolloutState, Act
 
 TABLE: tuple[Row, ...] = (
     Row(S.ROLLING, A.FINISH, S.DONE),
+    Row(S.ROLLING, A.EXPIRE, S.CANCELLED),
     Row(S.ROLLING, A.BREACH, S.HALTED),
     Row(S.ROLLING, A.TAKE_BACK, S.REVERTING),
     Row(S.ROLLING, A.PAUSE, S.PAUSED),
@@ -56,6 +58,7 @@ TABLE: tuple[Row, ...] = (
     Row(S.ROLLING, A.UNDO, S.REVERTING),
     Row(S.ROLLING, A.SUPERSEDE, S.SUPERSEDED),
     Row(S.ROLLING, A.REMOVE, S.REMOVED),
+    Row(S.PAUSED, A.EXPIRE, S.CANCELLED),
     Row(S.PAUSED, A.BREACH, S.HALTED),
     Row(S.PAUSED, A.TAKE_BACK, S.REVERTING),
     Row(S.PAUSED, A.RESUME, S.ROLLING),

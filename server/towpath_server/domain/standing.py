@@ -5,6 +5,7 @@ Rules, each a named test:
   the identical release already and is healthy. "Admitted" is never success.
 - failed: the host reported Reverted, Stuck or refused for this generation, or it was silent in flight past the progress
   deadline. Downtime of the server, a hold of the host and a pause of the rollout are nobody's silence.
+- a newcomer to a rollout that is done waits for the next one, where the policy says so: it neither blocks nor counts.
 - inconclusive: the previous release fails its probes too, so the world is broken and not the release.
 - a host that goes back is back when it reports that something else than this release runs, ended and healthy, or that
   it has nothing of the app.
@@ -21,7 +22,8 @@ from towpath.quantity import format_duration
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
-from towpath_server.domain.model import OnBreach, Retreat, RolloutState
+from towpath_server.domain.model import Newcomers, OnBreach, Retreat, RolloutState, Timing
+from towpath_server.domain.timing import Bar, said
 
 DEFAULT_UNAVAILABLE_SHARE = 4
 _BAD_VERDICTS = (Verdict.FAILED, Verdict.REFUSED, Verdict.INCONCLUSIVE)
@@ -37,6 +39,7 @@ class Phase(StrEnum):
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
     OFFLINE = "offline"
+    NEWCOMER = "newcomer"
     GOING_BACK = "going_back"
     BACK = "back"
 
@@ -47,6 +50,7 @@ class HostView:
 
     `held`: its own hold on the app, as people read it, or empty; `released_unix_ms`: when the last one ended.
     `retreat`: that it was told to go back, or None; `back_blocked`: why it could not run what it would go back to.
+    `bars`: what of the calendar bars it alone.
     """
 
     host_id: str
@@ -61,6 +65,7 @@ class HostView:
     labels: Mapping[str, str] = field(default_factory=dict)
     retreat: Retreat | None = None
     back_blocked: str = ""
+    bars: tuple[Bar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class RolloutView:
     """An assignment and its hosts, as decisions read it. `max_unavailable` 0: a quarter of `fleet`, at least one.
 
     `fleet` is how many hosts the rule matches; `hosts` may be fewer, where another assignment counts for some.
+    `bars`: why nobody may be admitted now, `some_bars`: why some may not, each of whom has his own (`domain.timing`).
     """
 
     assignment: str
@@ -88,6 +94,12 @@ class RolloutView:
     on_breach: OnBreach = OnBreach.HALT
     excused: frozenset[str] = frozenset()
     resumed_unix_ms: int = 0
+    bars: tuple[Bar, ...] = ()
+    some_bars: tuple[Bar, ...] = ()
+    timing: Timing = field(default_factory=Timing)
+    offline_wait_ms: int = 0
+    newcomers: Newcomers = Newcomers.JOIN
+    roster: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,8 @@ class Decision:
     """What to write down: where the assignment stands now, and host ids.
 
     `admit` moves to the release, `withdraw` takes an admission back from who has not switched, `retreat` sends back to
-    what there was, `arrived` is who got there.
+    what there was, `arrived` is who got there. `roster`: who may still come in, None where that is as it was.
+    `waits_for_time`: a host waits for nothing but the clock.
     """
 
     state: RolloutState
@@ -117,6 +130,8 @@ class Decision:
     wave_done_unix_ms: int = 0
     retreat: tuple[str, ...] = ()
     arrived: tuple[str, ...] = ()
+    roster: tuple[str, ...] | None = None
+    waits_for_time: bool = False
 
 
 def limit(view: RolloutView, hosts: int | None = None) -> int:
@@ -144,6 +159,8 @@ def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
         if state.verdict is Verdict.INCONCLUSIVE:
             return Standing(Phase.INCONCLUSIVE, state.reason or "the previous release fails its probes too")
         return Standing(Phase.FAILED, state.reason or f"the host reported {state.state}")
+    if host.admitted_unix_ms is None and view.roster is not None and host.host_id not in view.roster:
+        return Standing(Phase.NEWCOMER, "came after this rollout was done; waits for the next one")
     if host.admitted_unix_ms is None and not host.online:
         return Standing(Phase.OFFLINE, "offline; it catches up when it comes back")
     if state is not None and _proven(view, state):
@@ -151,7 +168,7 @@ def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
     if host.held and (host.admitted_unix_ms is None or may_stay(view, host)):
         return Standing(Phase.HELD, host.held)
     if host.admitted_unix_ms is None:
-        return Standing(Phase.WAITING, host.blocked or "waits for its turn")
+        return Standing(Phase.WAITING, host.blocked or said((*view.bars, *host.bars)) or "waits for its turn")
     answers = _answers(view, state)
     where = f"in {state.state}" if state is not None and answers else "no report yet"
     silent_ms = now_unix_ms - _heard_unix_ms(view, host)

@@ -25,6 +25,7 @@ from towpath_server.domain.standing import (
     Standings,
     busy,
     due_unix_ms,
+    may_stay,
     order,
     standing,
     untouched,
@@ -48,6 +49,9 @@ class Group(StrEnum):
     HELD = "held"  # let in, and held before its switch
     BLOCKED = "blocked"
     OPEN = "open"  # keeps its wave from finishing; ranked by what people should read first
+    AWAY = "away"  # offline; ranked by name
+    BARRED = "barred"  # waits, and the calendar bars it; ranked by name
+    STOPPED = "stopped"  # let in and barred before its switch
     FREE = "free"  # waits to go back, and going back changes nothing for it
     ARRIVED = "arrived"  # is back, and that is not written down yet
 
@@ -139,8 +143,7 @@ class Tally:
         key = (self._keys[host.host_id], host.host_id)
         groups = _back_groups if self.view.state.returning else _groups
         entries: tuple[tuple[Group, Key], ...] = tuple((group, key) for group in groups(self.view, host, where.phase))
-        if where.phase in _OPEN_ENDS:
-            entries += ((Group.OPEN, (not host.blocked, host.name, *key)),)
+        entries += tuple((group, (*lead, *key)) for group, lead in _by_name(self.view, host, where.phase))
         return _Mark(where.phase, self.numbers[host.host_id], entries)
 
     # --- answers ------------------------------------------------------------------------------------------------------
@@ -153,6 +156,10 @@ class Tally:
     def unfinished(self, wave: int) -> tuple[Standings, int]:
         """Return the first host that keeps the waves up to `wave` from finishing, and how many do."""
         return self.named(self.first(Group.OPEN, wave, limit=1)), self.size(Group.OPEN, wave)
+
+    def away(self, wave: int) -> tuple[Standings, int]:
+        """Return the first by name of the hosts in the waves up to `wave` that are offline, and how many are."""
+        return self.named(self.first(Group.AWAY, wave, limit=1)), self.size(Group.AWAY, wave)
 
     def proven(self, wave: int) -> bool:
         """Return whether anybody in the waves up to `wave` has proven the release."""
@@ -190,11 +197,22 @@ class Tally:
 
 
 # What a rollout's own row may change without any host standing elsewhere.
-_UNREAD = ("reason", "wave", "wave_done_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach")
+_UNREAD = (
+    "reason",
+    "wave",
+    "wave_done_unix_ms",
+    "max_unavailable",
+    "max_failures",
+    "max_failure_share",
+    "on_breach",
+    "timing",
+    "offline_wait_ms",
+    "newcomers",
+)
 
 
 def _groups(view: RolloutView, host: HostView, phase: Phase) -> Iterator[Group]:
-    new = host.admitted_unix_ms is None
+    new, barred = host.admitted_unix_ms is None, bool(view.bars or host.bars)
     if phase is Phase.FAILED:
         yield Group.FAILED
     if phase in (Phase.FAILED, Phase.INCONCLUSIVE) and host.host_id not in view.excused:
@@ -203,12 +221,24 @@ def _groups(view: RolloutView, host: HostView, phase: Phase) -> Iterator[Group]:
         yield Group.BETWEEN
     if phase is Phase.HELD and not new:
         yield Group.HELD
+    if barred and phase is Phase.IN_FLIGHT and may_stay(view, host):
+        yield Group.STOPPED
     if host.blocked:
         yield Group.BLOCKED
-    elif new and host.online and phase is Phase.WAITING:
+    elif new and host.online and not barred and phase is Phase.WAITING:
         yield Group.DOWN if busy(host) else Group.CALM
-    elif new and host.online and phase is Phase.HEALTHY:
+    elif new and host.online and not barred and phase is Phase.HEALTHY:
         yield Group.IDENTICAL
+
+
+def _by_name(view: RolloutView, host: HostView, phase: Phase) -> Iterator[tuple[Group, Key]]:
+    """Yield the groups of which people read the first, with what ranks it before the rollout's own order."""
+    if phase in _OPEN_ENDS:
+        yield Group.OPEN, (not host.blocked, host.name)
+    if phase is Phase.OFFLINE:
+        yield Group.AWAY, (host.name,)
+    if phase is Phase.WAITING and (view.bars or host.bars):
+        yield Group.BARRED, (host.name,)
 
 
 def _back_groups(view: RolloutView, host: HostView, phase: Phase) -> Iterator[Group]:

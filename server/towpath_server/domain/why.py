@@ -12,10 +12,12 @@ from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Verdict
 from towpath_server.domain.assignment import matches
-from towpath_server.domain.gates import WaveCount, moment
+from towpath_server.domain.gates import WaveCount
 from towpath_server.domain.model import Assignment, Host, HostStatus, RolloutState
 from towpath_server.domain.rollout_table import Act, can
 from towpath_server.domain.standing import Phase, Standing
+from towpath_server.domain.timing import Bar
+from towpath_server.domain.windows import moment
 
 _WORD_ANY = "every host"
 _FAILED = frozenset({Verdict.FAILED, Verdict.INCONCLUSIVE})
@@ -41,6 +43,7 @@ class Facts:
     standing: Standing | None = None
     wave: int = 0
     waves: Sequence[WaveCount] = ()
+    bars: Sequence[Bar] = ()
     admitted: bool = False
     runs: Assignment | None = None
     parameters: Mapping[str, str] | None = None
@@ -108,6 +111,8 @@ def _rollout(facts: Facts) -> list[Reason]:
         return []
     said = f": {one.reason}" if one.reason else ""
     reasons = [Reason(f"its rollout is {one.state}{said}", _would_change(one)), *_wave(facts, one)]
+    if not facts.admitted and one.state.active:
+        reasons += [Reason(f"nobody is let in now: {bar.fact}", bar.command) for bar in facts.bars]
     admitted = "admitted" if facts.admitted else "not admitted"
     failed = standing.phase in (Phase.FAILED, Phase.INCONCLUSIVE)
     retry = f"towpath rollout retry {one.id}" if failed and can(one.state, Act.RETRY) else ""

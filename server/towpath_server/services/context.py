@@ -50,6 +50,7 @@ class Cache:
     rosters: dict[str, "Roster"] = field(default_factory=dict)
     stamp: int = 0
     followed: int = 0
+    waiting: set[str] = field(default_factory=set)  # environments where a host waits for nothing but the clock
 
     def set_metadata(self, files: dict[str, bytes]) -> None:
         """Keep the newest files; see `newest`."""

@@ -14,7 +14,7 @@ from towpath.release import Release
 from towpath.status import State
 from towpath.waves import Wave, check_waves, words
 from towpath_server.domain import assignment as rules
-from towpath_server.domain import manifests, standing
+from towpath_server.domain import attendance, manifests, standing, timing
 from towpath_server.domain.model import Assignment, OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act as Happening
 from towpath_server.domain.rollout_table import next_state
@@ -43,6 +43,12 @@ class Order:
     max_failure_share: int = 0
     on_breach: str = ""
     allow_empty: bool = False
+    windows: tuple[str, ...] = ()
+    at: str = ""
+    expires: str = ""
+    override_freeze: str = ""
+    offline_wait_ms: int = 0
+    newcomers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ def _proven(context: Context, tx: Transaction, source: str, app: str) -> Assignm
         seen = rollouts.view(context, tx, place, one)
         for host in seen.hosts:
             now = standing.standing(seen, host, place.now_unix_ms)
-            if now.phase not in (Phase.HEALTHY, Phase.OFFLINE, Phase.HELD):
+            if now.phase not in (Phase.HEALTHY, Phase.OFFLINE, Phase.HELD, Phase.NEWCOMER):
                 raise InputError(
                     f"{where}: {one.version} is not healthy on {host.name}: {now.reason}; towpath why {host.name} {app}"
                 )
@@ -123,6 +129,13 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
         max_failure_share=order.max_failure_share,
         on_breach=order.on_breach,
     )
+    when = timing.check_timing(
+        windows=order.windows,
+        at=order.at,
+        expires=order.expires,
+        override=order.override_freeze,
+        now_unix_ms=context.clock.now_unix_ms(),
+    )
     tx = act.tx
     known = _release(context, tx, order)
     if sha256 not in (b"", known.sha256):
@@ -145,6 +158,9 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
         waves=check_waves(order.waves) if order.waves else (),
         max_failure_share=order.max_failure_share,
         on_breach=on_breach,
+        timing=when,
+        offline_wait_ms=order.offline_wait_ms,
+        newcomers=attendance.check_attendance(order.offline_wait_ms, order.newcomers),
     )
     labels = [host.labels for host in place.hosts if rules.matches(draft, host)]
     if not order.waves:
@@ -168,6 +184,7 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
     tx.add_assignment(final)
     act.environments.add(order.environment)
     by = f" by waves {words(final.waves)}" if final.waves else ""
+    by += f" {timing.words(when)}" if timing.words(when) else ""
     where = f"{order.environment} {selector_words(order.selector)}{by}"
     act.detail = f"{order.version} to {where}: generation {final.generation}, {final.id}"
     covered = len(rollouts.load(context, tx, order.environment).covered(final))

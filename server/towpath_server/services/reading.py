@@ -9,7 +9,7 @@ from towpath.holds import Hold
 from towpath.names import check_app
 from towpath.parameters import Value, parse_value
 from towpath.reports import AppState, Event
-from towpath_server.domain import gates, why
+from towpath_server.domain import gates, timing, why
 from towpath_server.domain import hosts as host_rules
 from towpath_server.domain.manifests import texts_of
 from towpath_server.domain.model import Assignment, AuditEntry, Host
@@ -127,6 +127,7 @@ class Owned:
     standing: Standing
     wave: int
     waves: list[gates.WaveCount]
+    bars: tuple[timing.Bar, ...]
 
 
 def _standings(context: Context, tx: Transaction, place: rollouts.Environment, app: str) -> dict[str, Owned]:
@@ -140,7 +141,7 @@ def _standings(context: Context, tx: Transaction, place: rollouts.Environment, a
             mine = {host.id for host in place.covered(one) if (own := place.owner(host, app)) and own.id == one.id}
             for each, where in standings:
                 if each.host_id in mine:
-                    result[each.host_id] = Owned(one, where, numbers[each.host_id], waves)
+                    result[each.host_id] = Owned(one, where, numbers[each.host_id], waves, (*seen.bars, *each.bars))
     return result
 
 
@@ -218,6 +219,7 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 standing=owned.standing if owned is not None else None,
                 wave=owned.wave if owned is not None else 0,
                 waves=owned.waves if owned is not None else (),
+                bars=owned.bars if owned is not None else (),
                 admitted=owned is not None and owned.assignment.id in place.admitted.get(found.id, {}),
                 runs=runs,
                 parameters=texts_of(found, app),

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from towpath.reports import AppState
-from towpath_server.domain import gates, hosts, returning
+from towpath_server.domain import gates, hosts, returning, timing
 from towpath_server.domain.assignment import matches, owner, resolve
 from towpath_server.domain.manifests import blocked
 from towpath_server.domain.model import (
     Assignment,
+    CalendarEntry,
     Host,
     HostStatus,
     OnBreach,
@@ -21,7 +22,7 @@ from towpath_server.domain.model import (
     RolloutState,
 )
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import HostView, RolloutView, Standing, standing
+from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, standing
 from towpath_server.ports import Transaction
 from towpath_server.services.context import Context
 
@@ -39,6 +40,7 @@ class Environment:
     admitted: dict[str, dict[str, int]]
     reported: dict[tuple[str, str], ReportedApp]
     retreats: dict[str, dict[str, Retreat]]
+    calendar: tuple[CalendarEntry, ...] = ()
 
     @cached_property
     def _by_id(self) -> dict[str, Assignment]:
@@ -98,14 +100,20 @@ def load(context: Context, tx: Transaction, name: str) -> Environment:
         tx.admissions_of(ids),
         {(one.host_id, one.state.app): one for one in tx.app_states() if one.host_id in ids},
         {one.id: tx.retreats(one.id) for one in assignments if one.state.returning},
+        calendar(tx, name),
     )
+
+
+def calendar(tx: Transaction, name: str) -> tuple[CalendarEntry, ...]:
+    """Return the freezes and windows that concern an environment."""
+    return tuple(entry for entry in tx.calendar() if entry.environment in ("", name))
 
 
 def view(context: Context, tx: Transaction, place: Environment, one: Assignment) -> RolloutView:
     """Return an assignment as its rollout is decided on."""
     look = Look(context, tx, place, one)
     hosts_seen = tuple(look.at(host) for host in place.covered(one))
-    return replace(head(context, one, fleet(place, one)), hosts=hosts_seen)
+    return replace(head(context, place, one, fleet(place, one)), hosts=hosts_seen)
 
 
 def fleet(place: Environment, one: Assignment) -> int:
@@ -113,7 +121,7 @@ def fleet(place: Environment, one: Assignment) -> int:
     return sum(1 for host in place.hosts if matches(one, host)) if one.state.returning else 0
 
 
-def head(context: Context, one: Assignment, count: int) -> RolloutView:
+def head(context: Context, place: Environment, one: Assignment, count: int) -> RolloutView:
     """Return an assignment as its rollout is decided on, without its hosts; `count` is its `fleet`."""
     return RolloutView(
         assignment=one.id,
@@ -134,6 +142,12 @@ def head(context: Context, one: Assignment, count: int) -> RolloutView:
         on_breach=one.on_breach,
         excused=frozenset(one.excused),
         resumed_unix_ms=one.resumed_unix_ms,
+        bars=timing.bars(one, place.calendar, place.now_unix_ms),
+        some_bars=timing.some_bars(one, place.calendar, place.now_unix_ms),
+        timing=one.timing,
+        offline_wait_ms=one.offline_wait_ms,
+        newcomers=one.newcomers,
+        roster=frozenset(one.roster) if one.roster is not None else None,
     )
 
 
@@ -171,6 +185,7 @@ class Look:
             labels=host.labels,
             retreat=self._back.get(host.id),
             back_blocked=_back_blocked(context, self._tx, place, host, self._target),
+            bars=timing.host_bars(one, place.calendar, host.labels, now),
         )
 
 
@@ -245,6 +260,7 @@ class Picture:
     assignment: Assignment
     hosts: list[Progress]
     waves: list[gates.WaveCount]
+    bars: tuple[timing.Bar, ...] = ()
 
 
 def picture(context: Context, tx: Transaction, place: Environment, one: Assignment) -> Picture:
@@ -264,10 +280,13 @@ def picture(context: Context, tx: Transaction, place: Environment, one: Assignme
         )
         for each, where in standings
     ]
-    return Picture(one, found, waves)
+    waiting = [each for each, where in standings if where.phase is Phase.WAITING]
+    moves = one.state in (RolloutState.ROLLING, RolloutState.DONE) and waiting
+    bars = timing.all_bars(seen.bars, [each.bars for each in waiting]) if moves else ()
+    return Picture(one, found, waves, bars)
 
 
 def busy_environments(context: Context) -> set[str]:
     """Return the environments that hold a rollout which time alone may change."""
     with context.storage.transaction() as tx:
-        return {one.environment for one in tx.assignments() if one.state in TICKED}
+        return {one.environment for one in tx.assignments() if one.state in TICKED} | context.cache.waiting

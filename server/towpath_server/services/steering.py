@@ -12,7 +12,7 @@ from towpath.errors import InputError
 from towpath.names import check_app, check_environment
 from towpath.waves import effective
 from towpath_server.domain import assignment as rules
-from towpath_server.domain import gates, returning
+from towpath_server.domain import gates, returning, timing
 from towpath_server.domain.model import Assignment, RolloutState
 from towpath_server.domain.rollout_table import Act as Happening
 from towpath_server.domain.rollout_table import ordered
@@ -94,6 +94,7 @@ def _pause(case: _Case) -> Assignment:
 
 def _resume(case: _Case) -> Assignment:
     """Go on in the same wave; who has failed until now does not count again."""
+    timing.check_not_over(case.one, "resume", case.place.now_unix_ms)
     bad = case.bad()
     if case.one.state is RolloutState.PAUSED:
         return replace(case.after, resumed_unix_ms=case.place.now_unix_ms)
@@ -128,6 +129,7 @@ def _halt(case: _Case) -> Assignment:
 
 def _retry(case: _Case) -> Assignment:
     """Give the rollout a new generation, so that hosts forget their failure; the same wave goes on."""
+    timing.check_not_over(case.one, "retry", case.place.now_unix_ms)
     bad = case.bad()
     if not bad:
         raise InputError(f"cannot retry {case.name}: no host failed it", code="impossible")
@@ -137,7 +139,8 @@ def _retry(case: _Case) -> Assignment:
     case.act.tx.withdraw(case.one.id, bad)
     case.act.hosts.update(host.host_id for host in case.view.hosts)
     now = case.place.now_unix_ms
-    return replace(case.after, generation=case.act.tx.next_generation(), excused=(), resumed_unix_ms=now)
+    roster = tuple(sorted({*case.one.roster, *bad})) if case.one.roster is not None else None
+    return replace(case.after, generation=case.act.tx.next_generation(), excused=(), resumed_unix_ms=now, roster=roster)
 
 
 def _cancel(case: _Case) -> Assignment:

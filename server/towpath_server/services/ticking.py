@@ -22,7 +22,7 @@ from towpath_server.domain.tally import Tally
 from towpath_server.ports import Transaction
 from towpath_server.services.context import Context
 from towpath_server.services.leading import leads
-from towpath_server.services.rollouts import TICKED, Environment, Look, fleet, head, load, restore, send_back
+from towpath_server.services.rollouts import TICKED, Environment, Look, calendar, fleet, head, load, restore, send_back
 
 Rules = tuple[tuple[str, RolloutState, int], ...]
 
@@ -50,7 +50,7 @@ class Roster:
         place = self.place
         if one.id not in self.fleets:
             self.fleets[one.id] = fleet(place, one)
-        view = head(context, one, self.fleets[one.id])
+        view = head(context, place, one, self.fleets[one.id])
         if not rolling.counts_hosts(view):
             self.tallies.pop(one.id, None)
             return rolling.decided(None, view)
@@ -87,7 +87,7 @@ def follow(context: Context, tx: Transaction, kept: Roster | None, name: str) ->
     now = context.clock.now_unix_ms()
     if kept is None or now < kept.place.now_unix_ms:
         return _load(context, tx, name)
-    place = replace(kept.place, now_unix_ms=now)
+    place = replace(kept.place, now_unix_ms=now, calendar=calendar(tx, name))
     rules = tx.rules()
     if rules != kept.rules:
         assignments = tuple(tx.assignments(environment=name))
@@ -184,10 +184,13 @@ def tick(context: Context, environments: Collection[str]) -> bool:
         with context.storage.transaction() as tx:
             for name in environments if leads(context, tx) else ():
                 kept = rosters[name] = follow(context, tx, rosters.get(name), name)
+                context.cache.waiting.discard(name)
                 for one in kept.place.assignments:
                     if one.state.active or one.state.returning:
-                        state = _decide(context, tx, kept, one, changed)
-                        again = again or state in TICKED
+                        decision = _decide(context, tx, kept, one, changed)
+                        if decision.waits_for_time:
+                            context.cache.waiting.add(name)
+                        again = again or decision.state in TICKED or decision.waits_for_time
     except BaseException:
         rosters.clear()  # half of it may be of rows that were never committed
         context.claim = before
@@ -196,7 +199,7 @@ def tick(context: Context, environments: Collection[str]) -> bool:
     return again
 
 
-def _decide(context: Context, tx: Transaction, kept: Roster, one: Assignment, changed: set[str]) -> RolloutState:
+def _decide(context: Context, tx: Transaction, kept: Roster, one: Assignment, changed: set[str]) -> Decision:
     place = kept.place
     decision = kept.decide(context, tx, one)
     if decision.admit:
@@ -206,6 +209,8 @@ def _decide(context: Context, tx: Transaction, kept: Roster, one: Assignment, ch
     after = _after(one, decision, place.now_unix_ms)
     if decision.state is RolloutState.REVERTING and one.state is not RolloutState.REVERTING:
         restore(tx, place, one, place.now_unix_ms, other_release=True)
+    if decision.state is RolloutState.CANCELLED and one.state is not RolloutState.CANCELLED:
+        restore(tx, place, one, place.now_unix_ms, other_release=False)
     if decision.retreat:
         send_back(tx, place.name, one, decision.retreat, place.now_unix_ms)
     if decision.arrived:
@@ -213,7 +218,7 @@ def _decide(context: Context, tx: Transaction, kept: Roster, one: Assignment, ch
     if after != one:
         tx.put_assignment(after)
     changed.update(decision.admit, decision.withdraw, decision.retreat)
-    return decision.state
+    return decision
 
 
 def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:
@@ -229,4 +234,5 @@ def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:
         wave=decision.wave,
         wave_done_unix_ms=decision.wave_done_unix_ms,
         done_unix_ms=done,
+        roster=decision.roster if decision.roster is not None else one.roster,
     )

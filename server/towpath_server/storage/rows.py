@@ -16,19 +16,24 @@ from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
+from towpath.windows import Window
 from towpath_server.domain.hosts import ONLINE_MS
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
+    CalendarEntry,
     EnrolmentToken,
+    EntryKind,
     Host,
     HostStatus,
     Lease,
+    Newcomers,
     OnBreach,
     PublishedRelease,
     ReportedApp,
     Retreat,
     RolloutState,
+    Timing,
     TokenUse,
 )
 from towpath_server.storage import schema
@@ -47,7 +52,7 @@ def _places(kind: Hashable, columns: tuple[str, ...]) -> tuple[tuple[str, int], 
     return tuple((one.name, columns.index(one.name)) for one in fields(kind) if one.name in columns)  # type: ignore[arg-type]
 
 
-def _load(kind: type[T], row: Row[Any], **converted: object) -> T:
+def _load(kind: type[T], row: Row[Any], /, **converted: object) -> T:
     values = {name: row[place] for name, place in _places(kind, row._fields)}  # type: ignore[arg-type]
     values.update(converted)
     return kind(**values)
@@ -65,7 +70,23 @@ def _assignment(row: Row[Any]) -> Assignment:
         on_breach=OnBreach(row.on_breach),
         waves=tuple(Wave(**wave) for wave in row.waves),
         excused=tuple(row.excused),
+        timing=_timing(row.timing),
+        newcomers=Newcomers(row.newcomers),
+        roster=tuple(row.roster) if row.roster is not None else None,
     )
+
+
+def _timing(known: Mapping[str, Any]) -> Timing:
+    return Timing(**{**known, "windows": tuple(_window(one) for one in known.get("windows", ()))})
+
+
+def _window(known: Mapping[str, Any]) -> Window:
+    return Window(**{**known, "days": tuple(known["days"])})
+
+
+def _entry(row: Row[Any]) -> CalendarEntry:
+    weekly = _window(row.weekly) if row.weekly is not None else None
+    return _load(CalendarEntry, row, kind=EntryKind(row.kind), weekly=weekly)
 
 
 def _reported(row: Row[Any]) -> ReportedApp:
@@ -380,6 +401,16 @@ class SqlTransaction:
         values = asdict(lease)
         statement = sqlite_insert(schema.leases).values(name=_DECIDER, **values)
         self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+    def add_calendar_entry(self, entry: CalendarEntry) -> None:
+        self._add(schema.calendar, entry, f"calendar entry {entry.id}")
+
+    def remove_calendar_entry(self, entry_id: str) -> None:
+        self._connection.execute(delete(schema.calendar).where(schema.calendar.c.id == entry_id))
+
+    def calendar(self) -> list[CalendarEntry]:
+        table = schema.calendar
+        return [_entry(row) for row in self._all(select(table).order_by(table.c.created_unix_ms, table.c.id))]
 
     def add_events(self, host_id: str, events: Sequence[Event]) -> int:
         added = 0

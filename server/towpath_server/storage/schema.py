@@ -115,6 +115,10 @@ assignments = Table(
     Column("excused", JSON, nullable=False),
     _int("resumed_unix_ms"),
     _int("done_unix_ms"),
+    Column("timing", JSON, nullable=False),
+    _int("offline_wait_ms"),
+    _text("newcomers"),
+    Column("roster", JSON(none_as_null=True), nullable=True),
     Index("ix_assignments_rule", "environment", "app"),
 )
 
@@ -134,6 +138,21 @@ retreats = Table(
     _text("host_id", key=True),
     _int("at_unix_ms"),
     _int("arrived_unix_ms"),
+)
+
+calendar = Table(
+    "calendar",
+    metadata,
+    _text("id", key=True),
+    _text("kind"),
+    _text("environment"),
+    _text("reason"),
+    _int("created_unix_ms"),
+    _text("created_by"),
+    Column("selector", JSON, nullable=False),
+    Column("weekly", JSON(none_as_null=True), nullable=True),
+    _int("from_unix_ms"),
+    _int("until_unix_ms"),
 )
 
 events = Table(

@@ -1,5 +1,6 @@
 """The words of a rollout's policy, the lines while it goes, and how taking back ended."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from towpath.errors import InputError
 from towpath.waves import Wave
 from towpath_cli.commands.promote import returned
 from towpath_cli.following import RolloutLines, headline, told
-from towpath_cli.model import HostProgress, Rollout, WaveProgress
+from towpath_cli.model import Bar, HostProgress, Rollout, WaveProgress
 from towpath_cli.policy import policy
 from towpath_cli.watch import Result, verdict
 
@@ -28,7 +29,20 @@ def test_what_is_not_said_is_left_to_the_server() -> None:
     """Zeros and no waves: the server's defaults."""
     said = policy(**NOTHING)
     assert said["waves"] == ()
-    assert {said[name] for name in said if name not in ("waves", "on_breach")} == {0}
+    assert (said["windows"], said["at"], said["expires"], said["override_freeze"]) == ((), "", "", "")
+    assert said["newcomers"] == "join"
+    numbers = {name for name in said if isinstance(said[name], int)}
+    assert {said[name] for name in numbers} == {0}
+
+
+def test_when_and_whom_it_waits_for_are_sent_as_typed() -> None:
+    """Windows in one form, times as they are: what they mean is the server's to say."""
+    said = policy(
+        **NOTHING, windows=("mon-fri 22:00-4:00 UTC",), at="2026-12-20T22:00Z", offline="wait", newcomers="wait"
+    )
+    assert (said["windows"], said["at"]) == (("Mon-Fri 22:00-04:00 UTC",), "2026-12-20T22:00Z")
+    assert (said["offline_wait_ms"], said["newcomers"]) == (3_600_000, "wait")
+    assert policy(**NOTHING, offline="wait", offline_deadline=5)["offline_wait_ms"] == 5
 
 
 def test_a_soak_alone_is_one_wave_that_soaks() -> None:
@@ -48,6 +62,11 @@ def test_a_soak_alone_is_one_wave_that_soaks() -> None:
         ({"max_failure_share": "5%", "max_failures": 0}, "choose one"),
         ({"max_failure_share": "x"}, "as a share"),
         ({"waves": "5,1"}, "it must grow"),
+        ({"windows": ("22:00",)}, "as a window"),
+        ({"at": "soon"}, "as a time"),
+        ({"expires": "2026-12-20T22:00"}, "say its zone once"),
+        ({"override_freeze": " "}, "empty reason"),
+        ({"offline_deadline": 5}, "without --offline wait"),
     ],
 )
 def test_a_policy_that_contradicts_itself_is_not_sent(words: dict[str, Any], part: str) -> None:
@@ -84,6 +103,16 @@ def test_waves_and_states_are_lines_of_their_own_once_each() -> None:
     assert list(lines.changes(paused)) == ["rollout paused: pause by ann"]
     again = rollout("rolling", host("h1", "healthy"), waves=soak.waves, reason="goes on")
     assert list(lines.changes(again)) == ["rollout rolling: goes on"]
+
+
+def test_what_bars_a_rollout_is_a_line_once_and_its_end_too() -> None:
+    """With the command that would change it."""
+    lines = RolloutLines()
+    frozen = replace(rollout("rolling"), bars=(Bar("frozen until X", 0, "towpath freeze remove f1"),))
+    said = "nobody is let in now: frozen until X; to change it: towpath freeze remove f1"
+    assert list(lines.changes(frozen)) == [said]
+    assert list(lines.changes(frozen)) == []
+    assert list(lines.changes(rollout("rolling"))) == ["hosts are let in again"]
 
 
 def test_one_wave_is_not_worth_a_line() -> None:

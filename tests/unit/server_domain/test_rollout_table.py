@@ -30,7 +30,7 @@ A rollout moves an assignment's hosts to its release (docs/rollouts.md). This pa
 |---|---|
 {rows}
 
-`finish`, `breach`, `take back` and `return` are the server's own findings; `supersede` is a newer deploy of the same
+`finish`, `expire`, `breach`, `take back` and `return` are the server's own findings; `supersede` is a newer deploy of the same
 rule, and `restore` is that newer one being taken back or cancelled.
 """
 

@@ -10,6 +10,7 @@ from towpath.waves import parse_waves
 from towpath_server.domain.gates import WaveCount
 from towpath_server.domain.model import HostStatus, RolloutState
 from towpath_server.domain.standing import Phase, Standing
+from towpath_server.domain.timing import Bar
 from towpath_server.domain.why import Facts, chain
 
 PLAIN = Facts(host=host(), app="hello", online=True, assignments=())
@@ -162,6 +163,17 @@ def test_a_host_is_told_its_wave_what_keeps_it_closed_and_how_to_open_it() -> No
     said = text(replace(facts, owner=halted, wave=1, waves=stopped))
     assert "wave 1 (canary:10m): the rollout is halted []" in said
     assert "which is open [" in text(replace(facts, owner=halted, waves=stopped))
+
+
+def test_a_host_that_the_calendar_bars_is_told_what_and_how_to_change_it() -> None:
+    """Each bar with its command; one that is in already, or whose rollout is over, is not told."""
+    one = assignment()
+    bars = (Bar("frozen", 0, "towpath freeze remove f1"), Bar("outside", 0, "towpath window remove w1"))
+    facts = replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.WAITING, "frozen"), bars=bars)
+    assert "nobody is let in now: frozen [towpath freeze remove f1]" in text(facts)
+    assert "nobody is let in now: outside [towpath window remove w1]" in text(facts)
+    assert "nobody is let in now" not in text(replace(facts, admitted=True))
+    assert "nobody is let in now" not in text(replace(facts, owner=replace(one, state=RolloutState.REVERTED)))
 
 
 def test_each_state_of_a_rollout_has_the_command_that_would_change_it() -> None:

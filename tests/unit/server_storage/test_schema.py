@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from towpath.errors import Broken
-from towpath_server.domain.model import Lease, OnBreach
+from towpath_server.domain.model import Lease, Newcomers, OnBreach
 from towpath_server.storage import SqlStorage
 from towpath_server.storage.database import head_revision, open_engine
 from towpath_server.storage.schema import metadata
@@ -44,6 +44,12 @@ def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, t
         assert (rule.version, rule.on_breach) == ("1.0.0", OnBreach.REVERT if waves else OnBreach.HALT)
         assert [wave.text for wave in rule.waves] == (["canary:10m", "100%"] if waves else [])
         assert list(tx.retreats("a1")) == (["id-h1"] if waves else [])
+        windows = golden.stem > "server-db-0004"
+        assert [window.text for window in rule.timing.windows] == (
+            ["Mon-Fri 22:00-04:00 Europe/Berlin"] if windows else []
+        )
+        assert (rule.newcomers, rule.roster) == ((Newcomers.WAIT, ("id-h1",)) if windows else (Newcomers.JOIN, None))
+        assert [entry.reason for entry in tx.calendar()] == (["Christmas", "nights"] if windows else [])
         assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
         ticks = golden.stem > "server-db-0003"
         assert tx.lease() == (Lease("holder-1", "seat-1", 3, 7) if ticks else None)
