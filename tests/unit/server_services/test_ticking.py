@@ -168,6 +168,19 @@ def test_a_tick_that_follows_decides_as_one_that_reads_everything(context: Conte
         (tick if history.rng.random() < 0.7 else look)(context)
 
 
+def test_a_clock_that_is_set_back_and_runs_on_finds_the_same_hosts_silent_again(context: Context) -> None:
+    """What time ended once ends once more: nothing is remembered of a time that has not been yet."""
+    enrol(context, 2)
+    deploy(context, state=RolloutState.PAUSED)
+    clock: SetClock = context.clock  # type: ignore[assignment]
+    began = clock.now
+    tick(context)
+    context.presence.seen("id-h0", began)
+    for ahead in (1, 95_000, 2, 95_000):
+        clock.now = began + ahead
+        tick(context)
+
+
 def test_a_tick_of_idle_hosts_reads_no_host(context: Context) -> None:
     """What did not change is not read again, however large the fleet."""
     enrol(context, 50)
