@@ -81,10 +81,10 @@ def _span(window: Window, day: date, *, widest: bool) -> tuple[int, int]:
     return begin, instant(midnight + timedelta(minutes=over), clocks, second=widest)
 
 
-def _spans(window: Window, now_unix_ms: int, *, widest: bool) -> Iterator[tuple[int, int]]:
-    """Yield the spans from yesterday's on, empty ones left out."""
+def _spans(window: Window, now_unix_ms: int, ahead_days: int, *, widest: bool) -> Iterator[tuple[int, int]]:
+    """Yield the spans from the day before yesterday's on in their order, empty ones left out."""
     today = datetime.fromtimestamp(now_unix_ms / 1000, UTC).astimezone(zone(window.zone)).date()
-    for ahead in range(-2, _DAYS_AHEAD):
+    for ahead in range(-2, ahead_days):
         day = today + timedelta(days=ahead)
         if day.weekday() in window.days:
             begin, end = _span(window, day, widest=widest)
@@ -94,7 +94,7 @@ def _spans(window: Window, now_unix_ms: int, *, widest: bool) -> Iterator[tuple[
 
 def open_until(window: Window, now_unix_ms: int, *, widest: bool = False) -> int:
     """Return when the span ends that `now_unix_ms` is in, 0 where it is in none; `widest`: as a freeze counts it."""
-    ends = [end for begin, end in _spans(window, now_unix_ms, widest=widest) if begin <= now_unix_ms < end]
+    ends = [end for begin, end in _spans(window, now_unix_ms, 2, widest=widest) if begin <= now_unix_ms < end]
     return max(ends, default=0)
 
 
@@ -102,7 +102,7 @@ def next_opening(window: Window, now_unix_ms: int) -> int:
     """Return when it opens next after `now_unix_ms`, or `now_unix_ms` while it is open."""
     if open_until(window, now_unix_ms):
         return now_unix_ms
-    return min(begin for begin, _ in _spans(window, now_unix_ms, widest=False) if begin > now_unix_ms)
+    return next(begin for begin, _ in _spans(window, now_unix_ms, _DAYS_AHEAD, widest=False) if begin > now_unix_ms)
 
 
 def frozen_until(window: Window, now_unix_ms: int) -> int:
