@@ -25,6 +25,8 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, str] = {
     "init": "init:init",
     "server": "server:server",
+    "operator": "operator:operator",
+    "environment": "environment:environment",
     "token": "token:token",
     "host": "host:host",
     "release": "release:release",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from towpath.holds import Hold
+from towpath.metrics import Metric
 from towpath.parameters import Value
 from towpath.reports import AppState, Event
 from towpath.waves import Wave
@@ -90,6 +91,8 @@ class DeployOrder:
     max_failure_share: int = 0
     on_breach: str = ""
     allow_empty: bool = False
+    approvers: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class WaveProgress:
     waits: str
     soak_until_unix_ms: int
     phases: Mapping[str, int]
+    checks: tuple[str, ...] = ()
 
     @property
     def hosts(self) -> int:
@@ -163,6 +167,33 @@ class Rollout:
     max_failures: int = 0
     max_failure_share: int = 0
     on_breach: str = ""
+    approvers: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """A wave (from 0) of a rollout with who has approved it; `again`: this operator had before."""
+
+    assignment: str
+    app: str
+    version: str
+    environment: str
+    wave: int
+    names: tuple[str, ...]
+    needed: int
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRow:
+    """An environment and the one that it follows; `declared` False: it is only there because hosts are in it."""
+
+    name: str
+    after: str
+    healthy_for_ms: int
+    hosts: int
+    declared: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def parse_label(what: str) -> str:
 
 def _policy(one: Assignment) -> tuple[object, ...]:
     limits = (one.max_unavailable, one.max_failures, one.max_failure_share, one.progress_deadline_ms, one.on_breach)
-    return (one.release_sha256, *limits, effective(one.waves))
+    return (one.release_sha256, *limits, effective(one.waves), one.approvers, one.metrics)
 
 
 def unchanged(current: Assignment, wanted: Assignment, *, failed: int) -> bool:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from towpath.holds import Hold
+from towpath.metrics import Metric
 from towpath.reports import AppState
 from towpath.waves import Wave
+from towpath_server.domain.approval import Approval
 
 UNKNOWN_REVISION = -1
 DEFAULT_PROGRESS_DEADLINE_MS = 600_000
@@ -133,6 +135,8 @@ class Assignment:
     `max_failure_share` is in hundredths of a percent of the finished hosts, 0 for no such limit; with it, a
     `max_failures` of 0 is no limit either. `excused` failed before a person said "go on". `resumed_unix_ms`: silence
     before it is nobody's failure. `done_unix_ms`: when it was first done; only then can one go back to it.
+    `approvers`: who may approve its waves, nobody named: any operator but `created_by`. `entered_unix_ms`: when its
+    first host moved; until then the order of environments may keep it waiting.
     """
 
     id: str
@@ -157,6 +161,30 @@ class Assignment:
     excused: tuple[str, ...] = ()
     resumed_unix_ms: int = 0
     done_unix_ms: int = 0
+    approvers: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    entered_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRule:
+    """An environment: the one that it follows (empty: none), and how long a release has to be healthy there first."""
+
+    name: str
+    after: str = ""
+    healthy_for_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A parameter's text for the hosts of an environment, or of those with one label there (`rack=7`; empty: all)."""
+
+    environment: str
+    label: str
+    app: str
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

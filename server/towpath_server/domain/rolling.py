@@ -10,6 +10,7 @@ Rules, each a named test:
 - more than `max_failures` hosts failed, or more than `max_failure_share` of the finished ones, or every host: a breach.
   Who was excused by a `resume` does not count again. Where the policy is to revert, it does so until the rollout is
   done: later a breach halts, because by then other things than the release fail hosts.
+- a metric that is bad is a breach and blames the release; one that is inconclusive for too long halts and blames none.
 - inconclusive (the previous release fails its probes too): the world is broken. It halts, and blames no release.
 - at most `max_unavailable` in flight, across all waves; a host that confirmed and then fell ill holds its slot, and so
   does one that a superseded assignment left between two releases.
@@ -26,9 +27,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from towpath.quantity import format_duration
 from towpath.waves import ALL, effective, format_share
 from towpath_server.domain import returning
-from towpath_server.domain.gates import gate
+from towpath_server.domain.gates import breached, gate
+from towpath_server.domain.metric import Finding
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import (
@@ -47,6 +50,8 @@ from towpath_server.domain.standing import (
 from towpath_server.domain.waves import membership
 
 _NAMED_IN_REASON = 3
+# What a wave waits for that its hosts do not say themselves.
+_SAID = ("soaks", "a person", "paused", "metric", "needs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def decide(view: RolloutView, now_unix_ms: int) -> Decision:
         # Who moves now was told to by a person on the host: hosts are told to stay in the tick of the breach alone.
         return same
     standings = [(host, standing(view, host, now_unix_ms)) for host in in_order(view)]
-    breach = _breach(view, standings)
+    breach = _breach(view, standings) or _metric(view, now_unix_ms)
     if breach is None:
         return _go_on(view, standings, now_unix_ms)
     if breach.blames and view.on_breach is OnBreach.REVERT and view.state is not RolloutState.DONE:
@@ -90,7 +95,7 @@ def _go_on(view: RolloutView, standings: Standings, now_unix_ms: int) -> Decisio
     elif now.passed:
         state = next_state(state, Act.FINISH)
     held = [host for host, where in standings if where.phase is Phase.HELD]
-    admit = () if state is RolloutState.PAUSED else _admit(view, standings, numbers, wave)
+    admit = () if state is RolloutState.PAUSED or view.entry else _admit(view, standings, numbers, wave)
     return Decision(
         state,
         _progress(replace(view, state=state), standings, wave, waits),
@@ -139,6 +144,15 @@ def _breach(view: RolloutView, standings: Standings) -> Breach | None:
     return None
 
 
+def _metric(view: RolloutView, now_unix_ms: int) -> Breach | None:
+    """Return that a metric of the newest open wave stops the rollout, or None."""
+    found = breached(view, now_unix_ms)
+    if found is None:
+        return None
+    late = f", for longer than {format_duration(found.metric.patience_ms)}" if found.over else ""
+    return Breach(f"wave {view.wave + 1}: {found.text}{late}", blames=found.finding is Finding.BAD)
+
+
 def _of(some: Standings, total: int) -> str:
     return f"{len(some)} of {total}"
 
@@ -163,7 +177,7 @@ def _progress(view: RolloutView, standings: Standings, wave: int, waits: str) ->
         parts.append(f"blocked: {_named(blocked)}")
     waves = effective(view.waves)
     said = f"wave {wave + 1} of {len(waves)} ({waves[wave].what})" if len(waves) > 1 else ""
-    if view.state is not RolloutState.DONE and waits.startswith(("soaks", "a person", "paused")):
+    if view.state is not RolloutState.DONE and (view.entry or waits.startswith(_SAID)):
         said = f"{said} {waits}".strip()
     elif view.state is RolloutState.DONE:
         said = ""

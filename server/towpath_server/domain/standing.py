@@ -17,10 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from towpath.metrics import Metric
 from towpath.quantity import format_duration
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
+from towpath_server.domain.approval import Approval
+from towpath_server.domain.metric import Trail
 from towpath_server.domain.model import OnBreach, Retreat, RolloutState
 
 DEFAULT_UNAVAILABLE_SHARE = 4
@@ -68,6 +71,7 @@ class RolloutView:
     """An assignment and its hosts, as decisions read it. `max_unavailable` 0: a quarter of `fleet`, at least one.
 
     `fleet` is how many hosts the rule matches; `hosts` may be fewer, where another assignment counts for some.
+    `trails`: what the metrics of the newest open wave said, by name. `entry`: why nobody may move yet, or empty.
     """
 
     assignment: str
@@ -88,6 +92,11 @@ class RolloutView:
     on_breach: OnBreach = OnBreach.HALT
     excused: frozenset[str] = frozenset()
     resumed_unix_ms: int = 0
+    approvers: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    trails: Mapping[str, Trail] = field(default_factory=dict)
+    entry: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from towpath_server.domain.rollout_table import Act, can
 from towpath_server.domain.standing import Phase, Standing
 
 _WORD_ANY = "every host"
+_APPROVALS = "approvals"
 _FAILED = frozenset({Verdict.FAILED, Verdict.INCONCLUSIVE})
 
 
@@ -134,7 +135,7 @@ def _rule(one: Assignment) -> str:
 
 def _wave(facts: Facts, one: Assignment) -> list[Reason]:
     """Return in which wave the host is, whether it is open, and what the open one waits for."""
-    if len(facts.waves) < 2 or one.state.leaving:
+    if one.state.leaving or not facts.waves or (len(facts.waves) < 2 and facts.waves[0].state != "closed"):
         return []
     mine, now = facts.waves[facts.wave], facts.waves[min(one.wave, len(facts.waves) - 1)]
     place = f"{facts.host.name} is in wave {mine.number + 1} of {len(facts.waves)} ({mine.text})"
@@ -142,8 +143,10 @@ def _wave(facts: Facts, one: Assignment) -> list[Reason]:
         soak = f" until {moment(mine.soak_until_unix_ms)}" if mine.soak_until_unix_ms else ""
         return [Reason(f"{place}, which is {mine.state}{soak}", f"towpath rollout show {one.id}")]
     waits = f"{now.waits}" if now.waits else f"the rollout is {one.state}"
-    advance = f"towpath rollout advance {one.id}" if can(one.state, Act.ADVANCE) else ""
-    return [Reason(f"{place}, which is closed: wave {now.number + 1} ({now.text}): {waits}", advance)]
+    # Nobody but those who are asked can give an approval: `advance` would be refused.
+    verb = Act.APPROVE if _APPROVALS in now.waits else Act.ADVANCE
+    opens = f"towpath rollout {verb} {one.id}" if can(one.state, verb) else ""
+    return [Reason(f"{place}, which is closed: wave {now.number + 1} ({now.text}): {waits}", opens)]
 
 
 def _manifest(facts: Facts) -> list[Reason]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from towpath.errors import InputError
+from towpath.metrics import Metric
 from towpath.names import check_app, check_environment
 from towpath.release import Release
 from towpath.status import State
@@ -20,8 +21,9 @@ from towpath_server.domain.rollout_table import Act as Happening
 from towpath_server.domain.rollout_table import next_state
 from towpath_server.domain.standing import Phase
 from towpath_server.ports import Transaction
-from towpath_server.services import rollouts
+from towpath_server.services import ordering, rollouts
 from towpath_server.services.context import Act, Context, acting
+from towpath_server.services.gating import gated
 
 _SHOWN = 8
 
@@ -42,6 +44,8 @@ class Order:
     max_failure_share: int = 0
     on_breach: str = ""
     allow_empty: bool = False
+    approvers: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def promote(context: Context, actor: str, source: str, order: Order) -> Deployed
 def _proven(context: Context, tx: Transaction, source: str, app: str) -> Assignment:
     """Return the assignment whose release every host of `source` that is there has proven."""
     place = rollouts.load(context, tx, source)
-    check_known(place, source)
+    check_known(tx, place, source)
     found = [one for one in place.of_app(app) if one.state.active and place.covered(one)]
     where = f"cannot promote {app} from {source}"
     if not found:
@@ -98,14 +102,10 @@ def _proven(context: Context, tx: Transaction, source: str, app: str) -> Assignm
     return found[0]
 
 
-def check_known(place: rollouts.Environment, name: str) -> None:
-    """Raise InputError where nobody and nothing is in the environment: its name is a typing mistake."""
+def check_known(tx: Transaction, place: rollouts.Environment, name: str) -> None:
+    """Raise InputError where the environment is not declared and nobody and nothing is in it: a typing mistake."""
     if not place.hosts and not place.assignments:
-        raise InputError(
-            f"cannot use environment {name}: no host and no assignment is in it; towpath token create --environment "
-            f"{name} lets a host in",
-            code="not-found",
-        )
+        ordering.check_declared(tx, name, "no host and no assignment is in it, and ")
 
 
 def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes = b"") -> Deployed:
@@ -127,7 +127,7 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
     if sha256 not in (b"", known.sha256):
         raise InputError(f"cannot promote {order.app} {order.version}: it is published as another release by now")
     place = rollouts.load(context, tx, order.environment)
-    check_known(place, order.environment)
+    check_known(tx, place, order.environment)
     draft = Assignment(
         id=secrets.token_hex(8),
         app=order.app,
@@ -144,6 +144,7 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
         waves=check_waves(order.waves) if order.waves else (),
         max_failure_share=order.max_failure_share,
         on_breach=on_breach,
+        **gated(context, actor, waves=order.waves, approvers=order.approvers, metrics=order.metrics),
     )
     labels = [host.labels for host in place.hosts if rules.matches(draft, host)]
     rules.check_reach(draft, labels, allow_empty=order.allow_empty)

@@ -95,7 +95,7 @@ def list_rollouts(context: Context, app: str, environment: str, *, history: bool
         found = tx.assignments(app=app or None, environment=environment or None, removed=history)
         places = {name: rollouts.load(context, tx, name) for name in {one.environment for one in found}}
         if environment:
-            deploying.check_known(rollouts.load(context, tx, environment), environment)
+            deploying.check_known(tx, rollouts.load(context, tx, environment), environment)
         return [
             rollouts.picture(context, tx, places[one.environment], one)
             for one in found

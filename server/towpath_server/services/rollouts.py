@@ -24,6 +24,7 @@ from towpath_server.domain.model import (
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import Decision, HostView, RolloutView, Standing, standing
 from towpath_server.ports import Transaction
+from towpath_server.services import ordering
 from towpath_server.services.context import Context
 
 _TICKED = (RolloutState.ROLLING, RolloutState.PAUSED, RolloutState.REVERTING)
@@ -136,7 +137,18 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
         on_breach=one.on_breach,
         excused=frozenset(one.excused),
         resumed_unix_ms=one.resumed_unix_ms,
+        approvers=one.approvers,
+        approvals=one.approvals,
+        metrics=one.metrics,
+        trails=context.trails.get((one.id, one.wave), {}),
+        entry=ordering.entry(tx, one, place.now_unix_ms, lambda name: _active_views(context, tx, name, one.app)),
     )
+
+
+def _active_views(context: Context, tx: Transaction, name: str, app: str) -> list[tuple[Assignment, RolloutView]]:
+    """Return the active rules of an app in another environment, each as its rollout is decided on."""
+    place = load(context, tx, name)
+    return [(one, view(context, tx, place, one)) for one in place.of_app(app) if one.state.active]
 
 
 def _target(place: Environment, one: Assignment) -> Assignment | None:
@@ -211,6 +223,7 @@ def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:
         wave=decision.wave,
         wave_done_unix_ms=decision.wave_done_unix_ms,
         done_unix_ms=done,
+        entered_unix_ms=one.entered_unix_ms or (now_unix_ms if decision.admit else 0),
     )
 
 

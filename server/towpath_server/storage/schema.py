@@ -113,6 +113,10 @@ assignments = Table(
     Column("excused", JSON, nullable=False),
     _int("resumed_unix_ms"),
     _int("done_unix_ms"),
+    Column("approvers", JSON, nullable=False),
+    Column("approvals", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    _int("entered_unix_ms"),
     Index("ix_assignments_rule", "environment", "app"),
 )
 
@@ -185,6 +189,18 @@ audit = Table(
     _text("subject"),
     _text("detail"),
     _text("outcome"),
+)
+
+environments = Table("environments", metadata, _text("name", key=True), _text("after"), _int("healthy_for_ms"))
+
+settings = Table(
+    "settings",
+    metadata,
+    _text("environment", key=True),
+    _text("label", key=True),
+    _text("app", key=True),
+    _text("name", key=True),
+    _text("text"),
 )
 
 numbers = Table("numbers", metadata, _text("name", key=True), _int("value"))

@@ -44,6 +44,12 @@ def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, t
         assert (rule.version, rule.on_breach) == ("1.0.0", OnBreach.REVERT if waves else OnBreach.HALT)
         assert [wave.text for wave in rule.waves] == (["canary:10m", "100%"] if waves else [])
         assert list(tx.retreats("a1")) == (["id-h1"] if waves else [])
+        gated = golden.stem > "server-db-0005"
+        assert [one.by for one in rule.approvals] == (["bob"] if gated else [])
+        assert [one.limits for one in rule.metrics] == (["> 1..0.5"] if gated else [])
+        assert rule.entered_unix_ms == rule.created_unix_ms, "what is under way waits for no order of environments"
+        assert [one.healthy_for_ms for one in tx.environments()] == ([7_200_000] if gated else [])
+        assert [one.text for one in tx.settings("dev")] == (["8080"] if gated else [])
         assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
     storage.close()
     with sqlite3.connect(path) as new:
