@@ -85,6 +85,7 @@ class Client:
         self._assignments = rpc.AssignmentsStub(self._channel)
         self._rollouts = rpc.RolloutsStub(self._channel)
         self._environments = rpc.EnvironmentsStub(self._channel)
+        self._parameters = rpc.ParametersStub(self._channel)
         self._audit = rpc.AuditStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -268,6 +269,20 @@ class Client:
         answer: pb.SetEnvironmentResponse = self._call(self._environments.SetEnvironment, request)
         return _environment(answer.environment)
 
+    def list_parameters(self, environment: str, app: str) -> list[model.ParameterRow]:
+        """Return what is set for environments and labels; empty texts mean all."""
+        request = pb.ListParametersRequest(environment=environment, app=app)
+        answer: pb.ListParametersResponse = self._call(self._parameters.ListParameters, request)
+        return [model.ParameterRow(p.environment, p.label, p.app, p.name, p.text) for p in answer.parameters]
+
+    def set_parameters(
+        self, environment: str, label: str, parameters: Mapping[str, str], unset: Sequence[str]
+    ) -> tuple[int, tuple[str, ...]]:
+        """Change parameters of an environment, or of a label in it; return how many hosts they cover, and notes."""
+        request = pb.SetParametersRequest(environment=environment, label=label, parameters=parameters, unset=unset)
+        answer: pb.SetParametersResponse = self._call(self._parameters.SetParameters, request)
+        return answer.hosts, tuple(answer.notes)
+
     def audit(self, limit: int) -> list[model.AuditEntry]:
         """Return the newest entries of the audit log."""
         answer: pb.ListAuditResponse = self._call(self._audit.ListAudit, pb.ListAuditRequest(limit=limit))
@@ -288,6 +303,7 @@ def _host(host: pb.Host) -> model.Host:
         platform=host.platform,
         parameters={name: from_value(value) for name, value in host.parameters.items()},
         holds=from_holds(host.holds),
+        parameter_origins=dict(host.parameter_origins),
     )
 
 

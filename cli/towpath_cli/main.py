@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "server": "server:server",
     "operator": "operator:operator",
     "environment": "environment:environment",
+    "parameter": "parameter:parameter",
     "token": "token:token",
     "host": "host:host",
     "release": "release:release",

@@ -34,6 +34,7 @@ class Host:
     platform: str
     parameters: Mapping[str, Value]
     holds: tuple[Hold, ...] = ()
+    parameter_origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,17 @@ class EnvironmentRow:
     healthy_for_ms: int
     hosts: int
     declared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRow:
+    """A parameter's text for an environment, or for a label in it (`rack=7`; empty: every host)."""
+
+    environment: str
+    label: str
+    app: str
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

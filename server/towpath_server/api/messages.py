@@ -30,6 +30,7 @@ def host_message(card: HostCard) -> pb.Host:
         platform=host.platform,
         parameters={name: to_value(value) for name, value in card.parameters.items()},
         holds=[to_hold(hold) for hold in card.holds],
+        parameter_origins=card.origins,
     )
 
 

@@ -15,6 +15,7 @@ from towpath_server.domain.assignment import matches
 from towpath_server.domain.gates import WaveCount, moment
 from towpath_server.domain.model import Assignment, Host, HostStatus, RolloutState
 from towpath_server.domain.rollout_table import Act, can
+from towpath_server.domain.settings import HOST, Origin
 from towpath_server.domain.standing import Phase, Standing
 
 _WORD_ANY = "every host"
@@ -44,7 +45,7 @@ class Facts:
     waves: Sequence[WaveCount] = ()
     admitted: bool = False
     runs: Assignment | None = None
-    parameters: Mapping[str, str] | None = None
+    parameters: Mapping[str, Origin] | None = None
     held: Hold | None = None
     reported: AppState | None = None
     failure: Event | None = None  # the newest transition of the app with evidence
@@ -154,7 +155,7 @@ def _manifest(facts: Facts) -> list[Reason]:
     if one is None:
         return [Reason(f"so its manifest holds no {facts.app}")]
     given = facts.parameters or {}
-    filled = ", ".join(f"{name}={given[name]}" for name in sorted(given)) or "defaults only"
+    filled = ", ".join(_parameter(name, given[name]) for name in sorted(given)) or "defaults only"
     older = facts.owner is not None and facts.owner.id != one.id
     kept = ", which it was admitted to before" if older else ""
     return [
@@ -163,6 +164,11 @@ def _manifest(facts: Facts) -> list[Reason]:
             f"towpath host set {facts.host.name} {one.app}.NAME=VALUE",
         )
     ]
+
+
+def _parameter(name: str, origin: Origin) -> str:
+    """Return a parameter as it is filled, and what sets it where the host does not."""
+    return f"{name}={origin.text}" + ("" if origin.where == HOST else f" (from {origin.where})")
 
 
 def _report(facts: Facts) -> list[Reason]:

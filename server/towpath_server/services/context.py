@@ -124,7 +124,7 @@ class Context:
                     release = self.release(tx, one.app, one.version)
                     if release is not None:
                         known[one.app, one.version] = release
-                apps = desired(host, resolved, known)
+                apps = desired(host, resolved, known, tx.settings(host.environment))
             entry = HostEntry(host, apps)
             self.cache.entries[host_id] = entry
         return entry

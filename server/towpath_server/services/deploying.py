@@ -196,7 +196,7 @@ def _check_hosts(place: rollouts.Environment, draft: Assignment, release: Releas
     for host in place.hosts:
         if rules.matches(draft, host):
             try:
-                manifests.check_parameters(release, manifests.texts_of(host, release.app), others)
+                manifests.check_parameters(release, manifests.texts_of(host, release.app, place.settings), others)
             except InputError as error:
                 raise InputError(
                     f"cannot deploy {release.app} {release.version}: host {host.name}: {error}; "

@@ -20,6 +20,7 @@ from towpath_server.domain.model import (
     ReportedApp,
     Retreat,
     RolloutState,
+    Setting,
 )
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import Decision, HostView, RolloutView, Standing, standing
@@ -41,6 +42,7 @@ class Environment:
     admitted: dict[str, set[str]]
     reported: dict[tuple[str, str], ReportedApp]
     retreats: dict[str, dict[str, Retreat]]
+    settings: tuple[Setting, ...] = ()
 
     def of_app(self, app: str) -> list[Assignment]:
         """Return the assignments of one app."""
@@ -87,6 +89,7 @@ def load(context: Context, tx: Transaction, name: str) -> Environment:
         tx.admitted_to(ids),
         {(one.host_id, one.state.app): one for one in tx.app_states() if one.host_id in ids},
         {one.id: tx.retreats(one.id) for one in assignments if one.state.returning},
+        tuple(tx.settings(name)),
     )
 
 
@@ -99,7 +102,8 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
     views = []
     for host in place.covered(one):
         reported = place.reported.get((host.id, one.app))
-        why = blocked(known, host, place.runs(host)) if known is not None else "the release is not stored here"
+        runs = place.runs(host)
+        why = blocked(known, host, runs, place.settings) if known is not None else "the release is not stored here"
         online, now = context.presence.online(host, place.now_unix_ms), place.now_unix_ms
         held = hosts.held(host, one.app, online=online, now_unix_ms=now)
         views.append(
@@ -173,7 +177,9 @@ def _back_blocked(context: Context, tx: Transaction, place: Environment, host: H
     if target is None or target.id in place.admitted[host.id]:
         return ""
     known = context.release(tx, target.app, target.version)
-    return blocked(known, host, place.runs(host)) if known is not None else "its release is not stored here"
+    if known is None:
+        return "its release is not stored here"
+    return blocked(known, host, place.runs(host), place.settings)
 
 
 def tick(context: Context, environments: Collection[str]) -> bool:
