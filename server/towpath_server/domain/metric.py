@@ -65,14 +65,11 @@ def judge(metric: Metric, answer: Answer) -> tuple[Finding, str]:
     if answer.trouble or not answer.values:
         return Finding.INCONCLUSIVE, answer.trouble or "it has no sample"
     found = [(_of_value(metric, value), value) for value in answer.values]
-    for finding in _WORST:
-        values = [value for each, value in found if each is finding]
-        if values:
-            clear = [value for value in values if not math.isnan(value)]
-            if not clear:
-                return finding, "it is not a number"
-            return finding, f"it is {max(clear) if metric.below else min(clear):g}"
-    raise AssertionError("every value has a finding")
+    finding = min((each for each, _ in found), key=_WORST.index)
+    clear = [value for each, value in found if each is finding and not math.isnan(value)]
+    if not clear:
+        return finding, "it is not a number"
+    return finding, f"it is {max(clear) if metric.below else min(clear):g}"
 
 
 def _of_value(metric: Metric, value: float) -> Finding:
