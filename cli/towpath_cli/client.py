@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 import grpc
 
 from towpath.errors import InputError
+from towpath.metrics import Metric
 from towpath.names import SERVER_NAME
 from towpath.v1 import operator_pb2 as pb
 from towpath.v1 import operator_pb2_grpc as rpc
@@ -84,6 +85,8 @@ class Client:
         self._assignments = rpc.AssignmentsStub(self._channel)
         self._rollouts = rpc.RolloutsStub(self._channel)
         self._calendar = rpc.CalendarStub(self._channel)
+        self._environments = rpc.EnvironmentsStub(self._channel)
+        self._parameters = rpc.ParametersStub(self._channel)
         self._audit = rpc.AuditStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -234,6 +237,12 @@ class Client:
         request = pb.SteerRolloutRequest(rollout=rollout, verb=verb, reason=reason)
         return _steered(self._call(self._rollouts.SteerRollout, request))
 
+    def approve(self, rollout: str, wave: int, reason: str) -> model.Approved:
+        """Approve a wave of a rollout, counted from 1; 0: the newest open one."""
+        request = pb.ApproveRolloutRequest(rollout=rollout, wave=wave, reason=reason)
+        a: pb.ApproveRolloutResponse = self._call(self._rollouts.ApproveRollout, request)
+        return model.Approved(a.assignment, a.app, a.version, a.environment, a.wave, tuple(a.names), a.needed, a.again)
+
     def undo(self, app: str, environment: str, selector: Mapping[str, str] | None) -> model.Steered:
         """Take an app back to the release before; `selector` None: the only rule there."""
         request = pb.UndoRequest(
@@ -274,6 +283,32 @@ class Client:
         """Remove an entry, by its id or the beginning of it; return what it was."""
         return _entry(self._call(self._calendar.RemoveEntry, pb.RemoveEntryRequest(kind=kind, id=name)))
 
+    def list_environments(self) -> list[model.EnvironmentRow]:
+        """Return the environments in their order."""
+        request = pb.ListEnvironmentsRequest()
+        answer: pb.ListEnvironmentsResponse = self._call(self._environments.ListEnvironments, request)
+        return [_environment(one) for one in answer.environments]
+
+    def set_environment(self, name: str, after: str | None, healthy_for_ms: int | None) -> model.EnvironmentRow:
+        """Add or change an environment; None leaves a thing as it is."""
+        request = pb.SetEnvironmentRequest(name=name, after=after, healthy_for_ms=healthy_for_ms)
+        answer: pb.SetEnvironmentResponse = self._call(self._environments.SetEnvironment, request)
+        return _environment(answer.environment)
+
+    def list_parameters(self, environment: str, app: str) -> list[model.ParameterRow]:
+        """Return what is set for environments and labels; empty texts mean all."""
+        request = pb.ListParametersRequest(environment=environment, app=app)
+        answer: pb.ListParametersResponse = self._call(self._parameters.ListParameters, request)
+        return [model.ParameterRow(p.environment, p.label, p.app, p.name, p.text) for p in answer.parameters]
+
+    def set_parameters(
+        self, environment: str, label: str, parameters: Mapping[str, str], unset: Sequence[str]
+    ) -> tuple[int, tuple[str, ...]]:
+        """Change parameters of an environment, or of a label in it; return how many hosts they cover, and notes."""
+        request = pb.SetParametersRequest(environment=environment, label=label, parameters=parameters, unset=unset)
+        answer: pb.SetParametersResponse = self._call(self._parameters.SetParameters, request)
+        return answer.hosts, tuple(answer.notes)
+
     def audit(self, limit: int) -> list[model.AuditEntry]:
         """Return the newest entries of the audit log."""
         answer: pb.ListAuditResponse = self._call(self._audit.ListAudit, pb.ListAuditRequest(limit=limit))
@@ -294,6 +329,7 @@ def _host(host: pb.Host) -> model.Host:
         platform=host.platform,
         parameters={name: from_value(value) for name, value in host.parameters.items()},
         holds=from_holds(host.holds),
+        parameter_origins=dict(host.parameter_origins),
     )
 
 
@@ -307,7 +343,10 @@ def _deploy_request(order: model.DeployOrder) -> pb.DeployRequest:
         max_failures=order.max_failures,
         progress_deadline_ms=order.progress_deadline_ms,
         whole_environment=order.whole_environment,
-        waves=[pb.Wave(what=one.what, soak_ms=one.soak_ms, manual=one.manual) for one in order.waves],
+        waves=[
+            pb.Wave(what=one.what, soak_ms=one.soak_ms, manual=one.manual, approve=one.approve, metrics=one.metrics)
+            for one in order.waves
+        ],
         max_failure_share=order.max_failure_share,
         on_breach=order.on_breach,
         allow_empty=order.allow_empty,
@@ -317,6 +356,18 @@ def _deploy_request(order: model.DeployOrder) -> pb.DeployRequest:
         override_freeze=order.override_freeze,
         offline_wait_ms=order.offline_wait_ms,
         newcomers=order.newcomers,
+        approvers=order.approvers,
+        metrics=[
+            pb.Metric(
+                name=one.name,
+                query=one.query,
+                below=one.below,
+                good=one.good,
+                bad=one.bad,
+                patience_ms=one.patience_ms,
+            )
+            for one in order.metrics
+        ],
     )
 
 
@@ -336,6 +387,10 @@ def _entry(one: pb.CalendarEntry) -> model.CalendarEntry:
     )
 
 
+def _environment(one: pb.Environment) -> model.EnvironmentRow:
+    return model.EnvironmentRow(one.name, one.after, one.healthy_for_ms, one.hosts, one.declared)
+
+
 def _deployed(answer: pb.DeployResponse) -> model.Deployed:
     return model.Deployed(answer.assignment, answer.generation, answer.hosts, answer.unchanged, answer.version)
 
@@ -346,7 +401,8 @@ def _steered(a: pb.SteerRolloutResponse) -> model.Steered:
 
 def _rollout(a: pb.GetAssignmentResponse) -> model.Rollout:
     waves = tuple(
-        model.WaveProgress(w.number, w.text, w.state, w.waits, w.soak_until_unix_ms, dict(w.phases)) for w in a.waves
+        model.WaveProgress(w.number, w.text, w.state, w.waits, w.soak_until_unix_ms, dict(w.phases), tuple(w.checks))
+        for w in a.waves
     )
     return model.Rollout(
         assignment=a.assignment,
@@ -373,6 +429,8 @@ def _rollout(a: pb.GetAssignmentResponse) -> model.Rollout:
         offline_wait_ms=a.offline_wait_ms,
         newcomers=a.newcomers,
         bars=tuple(model.Bar(bar.fact, bar.until_unix_ms, bar.command) for bar in a.bars),
+        approvers=tuple(a.approvers),
+        metrics=tuple(Metric(m.name, m.query, m.below, m.good, m.bad, m.patience_ms) for m in a.metrics),
     )
 
 

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, Targets, Timestamp
@@ -45,6 +46,7 @@ SERVER_SETTINGS = """# Settings of the server. Flags and TOWPATH_* variables are
 # agent_listen = "127.0.0.1:7443"
 # enroll_listen = "127.0.0.1:7444"
 # operator_listen = "127.0.0.1:7445"
+# prometheus_url = "http://127.0.0.1:9090"
 """
 
 _SECRET = 0o600
@@ -57,7 +59,32 @@ def create_fleet(path: Path, *, passphrase: bytes | None, operator: str, now_ms:
     path = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow a link that is to be replaced)
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise InputError(f"cannot make a fleet in {path}: it is there already; choose another folder", code="exists")
-    files = _files(passphrase, operator, now_ms)
+    _place(path, _files(passphrase, operator, now_ms), "a fleet")
+
+
+def create_operator(fleet: Path, path: Path, operator: str, *, now_ms: int) -> None:
+    """Make a folder below `path` with an operator's identity, signed with the CA key in `fleet`; InputError."""
+    check_host(operator)
+    path = Path(os.path.abspath(path))  # noqa: PTH100  (see above)
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise InputError(
+            f"cannot make an operator in {path}: it is there already; choose another folder", code="exists"
+        )
+    try:
+        ca_key = pki.key_from_pem((fleet / "server" / "ca.key").read_bytes())
+        ca, root = (fleet / "server" / "ca.pem").read_bytes(), (fleet / "operator" / "root.json").read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot sign an operator: {error.filename}: {error.strerror}; --dir must be the folder that "
+            "'towpath init' made, with server/ and operator/"
+        ) from error
+    key = pki.new_key()
+    pem = pki.key_to_pem(key) + _operator_certificate(ca, ca_key, key, operator, now_ms)
+    _place(path, _operator_files(pem, ca, root), "an operator")
+
+
+def _place(path: Path, files: Mapping[str, tuple[bytes, int]], what: str) -> None:
+    """Make the folder `path` with these files, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,24 +94,39 @@ def create_fleet(path: Path, *, passphrase: bytes | None, operator: str, now_ms:
         _sync_folder(path.parent)
     except OSError as error:
         if path.exists() and any(path.iterdir()):
-            raise InputError(f"cannot make a fleet in {path}: it is there already", code="exists") from error
-        raise Broken(f"cannot make a fleet in {path}: {error.strerror or error}") from error
+            raise InputError(f"cannot make {what} in {path}: it is there already", code="exists") from error
+        raise Broken(f"cannot make {what} in {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _operator_files(pem: bytes, ca: bytes, root: bytes) -> dict[str, tuple[bytes, int]]:
+    return {
+        "operator/operator.pem": (pem, _SECRET),
+        "operator/ca.pem": (ca, _PUBLIC),
+        "operator/root.json": (root, _PUBLIC),
+        "operator/towpath.toml": (OPERATOR_SETTINGS.encode(), _PUBLIC),
+    }
+
+
+def _operator_certificate(
+    ca: bytes, ca_key: EllipticCurvePrivateKey, key: EllipticCurvePrivateKey, operator: str, now_ms: int
+) -> bytes:
+    return pki.issue(
+        ca,
+        ca_key,
+        pki.make_csr(key),
+        uri=OPERATOR_URI + operator,
+        not_before_ms=now_ms - pki.BACKDATE_MS,
+        not_after_ms=now_ms + OPERATOR_DAYS * pki.DAY_MS,
+    )
 
 
 def _files(passphrase: bytes | None, operator: str, now_ms: int) -> dict[str, tuple[bytes, int]]:
     """Return every file of the fleet: path to (bytes, mode)."""
     ca_key, operator_key = pki.new_key(), pki.new_key()
     ca = pki.new_ca(ca_key, now_ms=now_ms)
-    certificate = pki.issue(
-        ca,
-        ca_key,
-        pki.make_csr(operator_key),
-        uri=OPERATOR_URI + operator,
-        not_before_ms=now_ms - pki.BACKDATE_MS,
-        not_after_ms=now_ms + OPERATOR_DAYS * pki.DAY_MS,
-    )
+    certificate = _operator_certificate(ca, ca_key, operator_key, operator, now_ms)
     offline = {name: Ed25519PrivateKey.generate() for name in ("root", "targets", "releases")}
     online = {name: Ed25519PrivateKey.generate() for name in ("snapshot", "timestamp", "director")}
     metadata = _metadata(offline | online, now_ms)
@@ -94,10 +136,7 @@ def _files(passphrase: bytes | None, operator: str, now_ms: int) -> dict[str, tu
     files |= {f"server/metadata/{name}": (data, _PUBLIC) for name, data in metadata.items()}
     files |= {
         "publisher/root.json": (root, _PUBLIC),
-        "operator/operator.pem": (pki.key_to_pem(operator_key) + certificate, _SECRET),
-        "operator/ca.pem": (ca, _PUBLIC),
-        "operator/root.json": (root, _PUBLIC),
-        "operator/towpath.toml": (OPERATOR_SETTINGS.encode(), _PUBLIC),
+        **_operator_files(pki.key_to_pem(operator_key) + certificate, ca, root),
         "server/ca.pem": (ca, _PUBLIC),
         "server/ca.key": (pki.key_to_pem(ca_key), _SECRET),
         "server/server.toml": (SERVER_SETTINGS.encode(), _PUBLIC),

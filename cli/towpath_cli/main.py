@@ -25,6 +25,9 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, str] = {
     "init": "init:init",
     "server": "server:server",
+    "operator": "operator:operator",
+    "environment": "environment:environment",
+    "parameter": "parameter:parameter",
     "token": "token:token",
     "host": "host:host",
     "release": "release:release",

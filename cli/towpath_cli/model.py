@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from towpath.holds import Hold
+from towpath.metrics import Metric
 from towpath.parameters import Value
 from towpath.reports import AppState, Event
 from towpath.waves import Wave
@@ -33,6 +34,7 @@ class Host:
     platform: str
     parameters: Mapping[str, Value]
     holds: tuple[Hold, ...] = ()
+    parameter_origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class DeployOrder:
     override_freeze: str = ""
     offline_wait_ms: int = 0
     newcomers: str = ""
+    approvers: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class WaveProgress:
     waits: str
     soak_until_unix_ms: int
     phases: Mapping[str, int]
+    checks: tuple[str, ...] = ()
 
     @property
     def hosts(self) -> int:
@@ -217,6 +222,44 @@ class Rollout:
     offline_wait_ms: int = 0
     newcomers: str = ""
     bars: tuple[Bar, ...] = ()
+    approvers: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """A wave (from 0) of a rollout with who has approved it; `again`: this operator had before."""
+
+    assignment: str
+    app: str
+    version: str
+    environment: str
+    wave: int
+    names: tuple[str, ...]
+    needed: int
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRow:
+    """An environment and the one that it follows; `declared` False: it is only there because hosts are in it."""
+
+    name: str
+    after: str
+    healthy_for_ms: int
+    hosts: int
+    declared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRow:
+    """A parameter's text for an environment, or for a label in it (`rack=7`; empty: every host)."""
+
+    environment: str
+    label: str
+    app: str
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

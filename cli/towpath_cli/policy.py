@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import click
 
 from towpath.errors import InputError
+from towpath.metrics import DEFAULT_PATIENCE_MS, check_metrics, parse_metric
+from towpath.operators import parse_approvers
 from towpath.waves import ALL, WHOLE, Wave, parse_share, parse_waves
 from towpath_cli.options import DURATION
 from towpath_cli.timing import TIMING_OPTIONS, timing
@@ -15,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OPTIONS = (
     click.option("--waves", "waves", metavar="LIST", default="", help="Steps, such as canary:10m,10%,50%,100%."),
     click.option(
-        "--soak", type=DURATION, default=None, help="How long each wave without a gate of its own soaks [0s]."
+        "--soak", type=DURATION, default=None, help="How long each wave without a soak of its own soaks [0s]."
     ),
     click.option(
         "--max-unavailable", type=click.IntRange(1), default=None, help="Hosts in flight at once [a quarter of them]."
@@ -35,6 +37,23 @@ _OPTIONS = (
     ),
     click.option(
         "--progress-deadline", type=DURATION, default=None, help="Silence of a host in flight that is a failure."
+    ),
+    click.option(
+        "--approvers", metavar="NAMES", default="", help="Who may approve: ann,bob [any operator but the author]."
+    ),
+    click.option(
+        "--metric",
+        "metrics",
+        multiple=True,
+        metavar="M",
+        help="What a wave's metric=NAME asks: 'NAME=QUERY < GOOD..BAD', in Prometheus' language. May be repeated.",
+    ),
+    click.option(
+        "--metric-patience",
+        type=DURATION,
+        default=DEFAULT_PATIENCE_MS,
+        show_default="10m",
+        help="Halt where a metric is inconclusive for longer.",
     ),
     click.option("--allow-empty", is_flag=True, help="Also where no host fits yet: they are to come."),
 )
@@ -56,6 +75,9 @@ def policy(
     max_failure_share: str,
     on_breach: str,
     progress_deadline: int | None,
+    approvers: str,
+    metrics: tuple[str, ...],
+    metric_patience: int,
     allow_empty: bool,
     **times: Any,
 ) -> dict[str, Any]:
@@ -67,8 +89,12 @@ def policy(
         raise InputError(
             "cannot use --max-failures 0 together with --max-failure-share: the first failure would halt; choose one"
         )
+    steps = _waves(waves, soak or 0)
+    asked = [name for wave in steps for name in wave.metrics]
     return {
-        "waves": _waves(waves, soak or 0),
+        "waves": steps,
+        "approvers": parse_approvers(approvers),
+        "metrics": check_metrics([parse_metric(text, metric_patience) for text in metrics], asked),
         "max_unavailable": max_unavailable or 0,
         "max_failures": max_failures or 0,
         "max_failure_share": share,

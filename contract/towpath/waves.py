@@ -7,7 +7,11 @@
            N                  so many hosts in all, those of earlier waves included
            P%                 such a share of all hosts, rounded up, those of earlier waves included
     GATE   90s, 10m, 2h ...   how long the wave soaks after its last host has finished
-           manual             the next wave waits for `towpath rollout advance`
+           approve[=N]        so many operators, none of them its author, have to approve
+           metric=NAME        a metric of the rollout (`towpath.metrics`) has to be good at the end of the soak
+           manual             the next wave waits for `towpath rollout advance`; stands alone
+
+Gates of one wave are joined by +: `canary:10m+metric=errors+approve=2` asks for all of them.
 
 Rules: shares and counts grow from wave to wave; nothing follows 100 %; the last wave always covers every host, so
 100% is added where it was not written. Not handled here: which host is in which wave (the server's `domain.waves`).
@@ -18,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from towpath.errors import InputError
+from towpath.metrics import check_metric_name
 from towpath.names import check_labels
 from towpath.quantity import format_duration, parse_duration_ms
 
@@ -26,23 +31,33 @@ MAX_SOAK_MS = 30 * 86_400_000
 ALL = 10_000
 NAME_LABEL = "wave"
 MANUAL = "manual"
+APPROVE = "approve"
+METRIC = "metric"
+MAX_APPROVALS = 20
 _COUNT = re.compile(r"[0-9]{1,7}")
 _SHARE = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """One step. `what` as it is written; `soak_ms` after its last host has finished; `manual`: wait for a person."""
+    """One step. `what` as it is written; `soak_ms` after its last host has finished; `manual`: wait for a person.
+
+    `approve`: how many operators have to approve; `metrics`: names of those that have to be good.
+    """
 
     what: str
     soak_ms: int = 0
     manual: bool = False
+    approve: int = 0
+    metrics: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """Return it as it is written."""
-        gate = MANUAL if self.manual else format_duration(self.soak_ms) if self.soak_ms else ""
-        return f"{self.what}:{gate}" if gate else self.what
+        gates = [MANUAL] if self.manual else [format_duration(self.soak_ms)] if self.soak_ms else []
+        gates += [f"{METRIC}={name}" for name in self.metrics]
+        gates += [f"{APPROVE}={self.approve}"] if self.approve else []
+        return f"{self.what}:{'+'.join(gates)}" if gates else self.what
 
 
 WHOLE = Wave("100%")
@@ -102,13 +117,39 @@ def parse_waves(text: str, soak_ms: int = 0) -> tuple[Wave, ...]:
         what, colon, gate = part.strip().partition(":")
         if not what or (colon and not gate):
             raise InputError(f"cannot read {text[:80]!r} as waves: write WHAT[:SOAK], such as canary:10m,10%,100%")
-        if gate == MANUAL:
-            waves.append(Wave(what, manual=True))
-        else:
-            waves.append(Wave(what, parse_duration_ms(gate) if colon else soak_ms))
+        waves.append(_gated(what, gate.split("+") if colon else [], soak_ms))
     if waves[-1].what != WHOLE.what:
         waves.append(Wave(WHOLE.what, soak_ms))
     return check_waves(waves)
+
+
+def _gated(what: str, gates: Sequence[str], soak_ms: int) -> Wave:
+    """Return the wave with what `gates` ask for, `soak_ms` where they say nothing about a soak."""
+    if gates == [MANUAL]:
+        return Wave(what, manual=True)
+    soak: int | None = None
+    approve = 0
+    metrics: list[str] = []
+    for gate in gates:
+        kind, equals, value = gate.partition("=")
+        if kind == APPROVE and not approve:
+            approve = _approvals(what, value if equals else "1")
+        elif kind == METRIC and value not in metrics:
+            metrics.append(value)
+        elif gate == MANUAL or kind in (APPROVE, METRIC) or soak is not None:
+            raise InputError(f"cannot use gate {gate[:40]!r} of wave {what[:40]}: {_ONCE}")
+        else:
+            soak = parse_duration_ms(gate)
+    return Wave(what, soak_ms if soak is None else soak, approve=approve, metrics=tuple(metrics))
+
+
+_ONCE = "a soak, an approval and each metric stand once, and manual stands alone"
+
+
+def _approvals(what: str, text: str) -> int:
+    if not _COUNT.fullmatch(text) or not 1 <= int(text) <= MAX_APPROVALS:
+        raise InputError(f"cannot ask {text[:40]!r} operators to approve wave {what[:40]}: 1 to {MAX_APPROVALS}")
+    return int(text)
 
 
 def check_waves(waves: Sequence[Wave]) -> tuple[Wave, ...]:
@@ -119,6 +160,14 @@ def check_waves(waves: Sequence[Wave]) -> tuple[Wave, ...]:
     for one in waves:
         if not 0 <= one.soak_ms <= MAX_SOAK_MS:
             raise InputError(f"cannot let wave {one.what} soak that long: the most is 30d")
+        if one.manual and (one.soak_ms or one.approve or one.metrics):
+            raise InputError(f"cannot use the gates of wave {one.what}: {_ONCE}")
+        if not 0 <= one.approve <= MAX_APPROVALS:
+            raise InputError(f"cannot ask {one.approve} operators to approve wave {one.what}: 1 to {MAX_APPROVALS}")
+        if len(set(one.metrics)) != len(one.metrics):
+            raise InputError(f"cannot use the gates of wave {one.what}: {_ONCE}")
+        for name in one.metrics:
+            check_metric_name(name)
     if any(target.share == ALL for target in targets[:-1]):
         raise InputError("cannot use a wave after 100%: nobody would be left for it")
     repeated = {one.what for n, one in enumerate(waves) if targets[n] in targets[:n]}

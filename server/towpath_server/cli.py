@@ -30,7 +30,7 @@ from towpath_server.ports import Clock
 if TYPE_CHECKING:
     from towpath_server.domain.leasing import Claim
 
-SETTINGS = ("agent_listen", "enroll_listen", "operator_listen", "public_address")
+SETTINGS = ("agent_listen", "enroll_listen", "operator_listen", "public_address", "prometheus_url")
 MAX_FILE_BYTES = 4 * 2**20
 STOP_GRACE_S = 5.0
 
@@ -46,6 +46,7 @@ class Options:
     enroll_listen: str
     operator_listen: str
     public_address: str
+    prometheus_url: str = ""
 
 
 class SystemClock:
@@ -111,7 +112,7 @@ def announce(agents: str, enrolment: str, operators: str) -> None:
     click.echo(f"agents on {agents}\nenrolment on {enrolment}\noperators on {operators}\nready")
 
 
-async def serve(
+async def serve(  # noqa: PLR0915 - one thing after the other, each once
     options: Options,
     stop: asyncio.Event,
     *,
@@ -124,6 +125,7 @@ async def serve(
     from towpath_server.api.hub import Hub  # noqa: PLC0415
     from towpath_server.api.listeners import Addresses, Certificates, Listeners, check_address  # noqa: PLC0415
     from towpath_server.domain.metadata import OnlineKeys  # noqa: PLC0415
+    from towpath_server.prometheus import connected  # noqa: PLC0415
     from towpath_server.reconciler import Reconciler, housekeeping, last_words  # noqa: PLC0415
     from towpath_server.services import publishing  # noqa: PLC0415
     from towpath_server.services.authority import Authority  # noqa: PLC0415
@@ -161,6 +163,7 @@ async def serve(
         keys=keys,
         started_unix_ms=clock.now_unix_ms(),
         claim=_claim(folder),
+        metrics=connected(options.prometheus_url),
     )
     try:
         for warning in await thread.run(publishing.adopt, context, metadata):
@@ -246,6 +249,12 @@ def _load_settings(context: click.Context, _parameter: click.Parameter, value: P
     envvar="TOWPATH_PUBLIC_ADDRESS",
     default="",
     help="HOST or HOST:PORT that new hosts are told to sync with; default: the host that they enrolled at.",
+)
+@click.option(
+    "--prometheus-url",
+    envvar="TOWPATH_PROMETHEUS_URL",
+    default="",
+    help="Where metrics of rollouts are asked for, such as http://127.0.0.1:9090; default: nowhere.",
 )
 def run(folder: Path, **listen: Any) -> None:
     """Serve agents, enrolment and operators until SIGTERM. Port 0 picks a free port and prints it."""

@@ -8,17 +8,20 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from towpath.reports import Event
+from towpath_server.domain.metric import Answer
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
     CalendarEntry,
     EnrolmentToken,
+    EnvironmentRule,
     Host,
     Lease,
     PublishedRelease,
     ReportedApp,
     Retreat,
     RolloutState,
+    Setting,
     TokenUse,
 )
 
@@ -44,6 +47,14 @@ class Hints(Protocol):
 
     def due(self, environment: str) -> None:
         """Ask for the rollouts of `environment` to be decided again, soon. Never blocks, never raises."""
+        ...
+
+
+class Metrics(Protocol):
+    """A Prometheus server, as this server was told where it is. May be used from several threads."""
+
+    def ask(self, query: str) -> Answer:
+        """Return what an instant query gives now. Never raises, and ends within seconds: trouble is an answer too."""
         ...
 
 
@@ -261,6 +272,26 @@ class Transaction(Protocol):
 
     def audit(self, limit: int) -> list[AuditEntry]:
         """Return the newest `limit` entries, newest last."""
+        ...
+
+    def put_environment(self, rule: EnvironmentRule) -> None:
+        """Add or replace the environment with this name."""
+        ...
+
+    def environments(self) -> list[EnvironmentRule]:
+        """Return the environments that were ever put, sorted by name."""
+        ...
+
+    def put_setting(self, setting: Setting) -> None:
+        """Add or replace the parameter of this environment, label, app and name."""
+        ...
+
+    def remove_setting(self, setting: Setting) -> None:
+        """Forget the parameter of this environment, label, app and name; an unknown one is ignored."""
+        ...
+
+    def settings(self, environment: str | None = None) -> list[Setting]:
+        """Return the parameters (of one environment), sorted by environment, app, name and label."""
         ...
 
     def number(self, name: str) -> int:

@@ -11,7 +11,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
-from towpath_server.services import leading, publishing, rollouts, ticking
+from towpath_server.ports import Metrics
+from towpath_server.services import leading, publishing, rollouts, sampling, ticking
 from towpath_server.services.context import Context
 from towpath_server.services.signals import Signals
 from towpath_server.services.syncing import Sequencer
@@ -23,6 +24,7 @@ RETRY_S = 5.0
 FLUSH_S = 5.0
 RESERVE_S = 20.0
 REFRESH_S = 600.0
+LOOK_S = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,13 @@ def last_words(context: Context) -> None:
     leading.give_back(context)
 
 
+async def ask_metrics(context: Context, thread: StorageThread, metrics: Metrics) -> None:
+    """Ask for what finished waves wait for, all at once, beside the storage thread; keep what is said."""
+    questions = await thread.run(sampling.due, context)
+    answers = await asyncio.gather(*(asyncio.to_thread(metrics.ask, one.metric.query) for one in questions))
+    await thread.run(sampling.keep, context, list(zip(questions, answers, strict=True)))
+
+
 async def every(seconds: float, what: str, act: Callable[[], Awaitable[object]]) -> None:
     """Run `act` again and again until cancelled; an error is logged and does not end it."""
     while True:
@@ -99,7 +108,12 @@ async def every(seconds: float, what: str, act: Callable[[], Awaitable[object]])
 
 def housekeeping(context: Context, thread: StorageThread, sequencer: Sequencer) -> list[asyncio.Task[None]]:
     """Start the recurring duties; the caller cancels them."""
+    metrics = context.metrics
+    looking = (
+        [] if metrics is None else [every(LOOK_S, "ask for metrics", lambda: ask_metrics(context, thread, metrics))]
+    )
     return [
+        *(asyncio.create_task(one) for one in looking),
         asyncio.create_task(every(FLUSH_S, "write last-seen times", lambda: thread.run(write_seen, context))),
         asyncio.create_task(every(RESERVE_S, "reserve sequence numbers", lambda: thread.run(sequencer.reserve))),
         asyncio.create_task(every(REFRESH_S, "sign metadata again", lambda: thread.run(publishing.refresh, context))),

@@ -10,16 +10,19 @@ import pytest
 from fakes.memory_server import MemoryStorage
 from towpath.errors import Broken, InputError
 from towpath.holds import Hold
+from towpath.metrics import Metric
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
 from towpath.windows import Window
+from towpath_server.domain.approval import Approval
 from towpath_server.domain.model import (
     Assignment,
     AuditEntry,
     CalendarEntry,
     EnrolmentToken,
     EntryKind,
+    EnvironmentRule,
     Host,
     HostStatus,
     Lease,
@@ -29,6 +32,7 @@ from towpath_server.domain.model import (
     ReportedApp,
     Retreat,
     RolloutState,
+    Setting,
     Timing,
     TokenUse,
 )
@@ -250,7 +254,7 @@ def test_an_assignment_is_replaced_as_a_whole(storage: Storage) -> None:
         id="a1",
         state=RolloutState.REVERTING,
         reason="1 of 1 failed",
-        waves=(Wave("canary", 600_000), Wave("10%", manual=True), Wave("100%")),
+        waves=(Wave("canary", 600_000), Wave("10%", manual=True), Wave("100%", 5, approve=2, metrics=("errors",))),
         wave=1,
         wave_done_unix_ms=7,
         max_failure_share=500,
@@ -262,6 +266,10 @@ def test_an_assignment_is_replaced_as_a_whole(storage: Storage) -> None:
         offline_wait_ms=12,
         newcomers=Newcomers.WAIT,
         roster=(),
+        approvers=("bob", "carol"),
+        approvals=(Approval(0, "bob", 7), Approval(1, "carol", 8)),
+        metrics=(Metric("errors", "rate(errors[1m])", below=True, good=0.01, bad=0.05, patience_ms=5_000),),
+        entered_unix_ms=3,
     )
     with storage.transaction() as tx:
         tx.add_assignment(assignment(1))
@@ -293,6 +301,29 @@ def test_the_calendar_comes_back_as_it_was_oldest_first(storage: Storage) -> Non
         assert tx.calendar() == [freeze, window]
         tx.remove_calendar_entry("c2")
         assert tx.calendar() == [window]
+
+
+def test_environments_and_parameters_are_kept_by_their_names(storage: Storage) -> None:
+    """Putting replaces, removing what is not there changes nothing, one environment's parameters are asked for alone."""
+    first = Setting("dev", "", "hello", "port", "1")
+    labelled = Setting("dev", "rack=7", "hello", "port", "2")
+    with storage.transaction() as tx:
+        tx.put_environment(EnvironmentRule("staging", "dev"))
+        tx.put_environment(EnvironmentRule("production", "staging"))
+        tx.put_environment(EnvironmentRule("production", "staging", 7_200_000))
+        for setting in (labelled, first, Setting("staging", "", "hello", "port", "3"), replace(first, text="4")):
+            tx.put_setting(setting)
+        tx.put_setting(Setting("dev", "", "admin", "user", "root"))
+        tx.remove_setting(Setting("dev", "rack=8", "hello", "port", ""))
+        tx.remove_setting(Setting("staging", "", "hello", "port", ""))
+    with storage.transaction() as tx:
+        assert tx.environments() == [
+            EnvironmentRule("production", "staging", 7_200_000),
+            EnvironmentRule("staging", "dev"),
+        ]
+        dev = [Setting("dev", "", "admin", "user", "root"), replace(first, text="4"), labelled]
+        assert tx.settings("dev") == tx.settings() == dev
+        assert tx.settings("staging") == []
 
 
 def test_retreats_keep_their_first_time_and_their_arrival(storage: Storage) -> None:

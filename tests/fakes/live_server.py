@@ -146,6 +146,7 @@ class LiveServer:
 
     folder: Path
     clock: MovableClock = field(default_factory=MovableClock)
+    prometheus_url: str = ""
 
     def __post_init__(self) -> None:
         """Make the fleet."""
@@ -169,7 +170,7 @@ class LiveServer:
             self._loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
             free = "127.0.0.1:0"
-            options = Options(self.fleet / "server", free, free, free, "")
+            options = Options(self.fleet / "server", free, free, free, "", self.prometheus_url)
             await serve(options, self._stop, clock=self.clock, listening=told)
 
         def body() -> None:

@@ -17,12 +17,14 @@ from towpath_server.domain.model import (
     AuditEntry,
     CalendarEntry,
     EnrolmentToken,
+    EnvironmentRule,
     Host,
     Lease,
     PublishedRelease,
     ReportedApp,
     Retreat,
     RolloutState,
+    Setting,
     TokenUse,
 )
 
@@ -55,6 +57,9 @@ class Rows:
 
     def _rules_changed(self) -> None:
         self._numbers["rules"] = self.number("rules") + 1
+
+    _environments: dict[str, EnvironmentRule] = field(default_factory=dict)
+    _settings: dict[tuple[str, str, str, str], Setting] = field(default_factory=dict)
 
     def add_host(self, host: Host) -> None:
         if host.id in self._hosts or self.host_named(host.name) is not None:
@@ -282,6 +287,21 @@ class Rows:
 
     def audit(self, limit: int) -> list[AuditEntry]:
         return self._audit[-limit:] if limit else []
+
+    def put_environment(self, rule: EnvironmentRule) -> None:
+        self._environments[rule.name] = rule
+
+    def environments(self) -> list[EnvironmentRule]:
+        return [self._environments[name] for name in sorted(self._environments)]
+
+    def put_setting(self, setting: Setting) -> None:
+        self._settings[setting.environment, setting.app, setting.name, setting.label] = setting
+
+    def remove_setting(self, setting: Setting) -> None:
+        self._settings.pop((setting.environment, setting.app, setting.name, setting.label), None)
+
+    def settings(self, environment: str | None = None) -> list[Setting]:
+        return [one for _, one in sorted(self._settings.items()) if environment in (None, one.environment)]
 
     def number(self, name: str) -> int:
         return self._numbers.get(name, 0)

@@ -63,7 +63,9 @@ def show(operator: Operator, *, name: str) -> None:
     echo_table(operator.world, COLUMNS, [_row(detail.host)])
     click.echo(f"\ncertificate good until {when(detail.host.certificate_expires_unix_ms)}")
     for key, value in sorted(detail.host.parameters.items()):
-        click.echo(f"parameter {clean(key)}={clean(str(value))}")
+        where = detail.host.parameter_origins.get(key, "host")
+        said = "" if where == "host" else f"  (from {where})"
+        click.echo(clean(f"parameter {key}={value}{said}"))
     if detail.apps:
         click.echo()
         rows = [
@@ -97,7 +99,7 @@ def set_host(
     """Set parameters (hello.port=9001) and labels of a host."""
     parameters = pairs(values, "parameter")
     for key in (*parameters, *unset):
-        _check_parameter(key)
+        check_parameter(key)
     new_labels = check_labels(pairs(labels, "label"))
     if not (parameters or unset or new_labels or unset_labels):
         raise InputError(f"cannot set nothing of {name}: give app.name=value, --label k=v, --unset or --unset-label")
@@ -108,14 +110,17 @@ def set_host(
     if operator.json:
         echo_json({"host": changed, "notes": notes})
         return
-    parts = [f"parameter {k}={v}" for k, v in sorted(changed.parameters.items())]
+    origins = changed.parameter_origins
+    own = [(k, v) for k, v in sorted(changed.parameters.items()) if origins.get(k, "host") == "host"]
+    parts = [f"parameter {k}={v}" for k, v in own]
     parts += [f"label {k}={v}" for k, v in sorted(changed.labels.items())]
     click.echo(clean(f"{changed.name}: {', '.join(parts) or 'no parameters, no labels'}"))
     for note in notes:
         click.echo(f"note: {clean(note)}")
 
 
-def _check_parameter(key: str) -> None:
+def check_parameter(key: str) -> None:
+    """Raise InputError where `key` is no `app.name`."""
     app, dot, name = key.partition(".")
     if not dot or not name:
         raise InputError(f"cannot set {key[:80]!r}: a parameter is named app.name, such as hello.port")

@@ -94,9 +94,12 @@ def show(operator: Operator, *, name: str) -> None:
     created = f"by {one.created_by} at {when(one.created_unix_ms)}"
     click.echo(clean(f"rollout {one.assignment}, generation {one.generation}, for {selector}, {created}"))
     click.echo(f"{_limits(one)}; on a breach: {one.on_breach}")
-    for line in (*_times(one), *map(bar_line, one.bars), ""):
+    for line in (*_times(one), *_gates(one), *map(bar_line, one.bars), ""):
         click.echo(clean(line))
     echo_table(operator.world, WAVE_COLUMNS, wave_rows(one))
+    for wave in one.waves:
+        for check in wave.checks:
+            click.echo(clean(f"wave {wave.number + 1}: {check}"))
     if one.hosts:
         click.echo()
         rows = [(host.wave + 1, *row) for host, row in zip(one.hosts, host_rows(one), strict=True)]
@@ -119,6 +122,12 @@ def _limits(one: Rollout) -> str:
     share = f"{format_share(one.max_failure_share)} of the finished hosts" if one.max_failure_share else ""
     failures = str(one.max_failures) if one.max_failures or not share else ""
     return f"unavailable at once: {unavailable}; failures allowed: {' and '.join(p for p in (failures, share) if p)}"
+
+
+def _gates(one: Rollout) -> list[str]:
+    """Return who may approve, and what each metric asks."""
+    lines = [f"approvers: {', '.join(one.approvers)}"] if one.approvers else []
+    return lines + [f"metric {each.name}: {each.query} {each.limits}" for each in one.metrics]
 
 
 @rollout.command()
@@ -145,6 +154,27 @@ def watch(operator: Operator, *, name: str, timeout: int) -> None:
     elif outcome.result is Result.FAILED:
         say_error(f"{headline(seen)}; see: towpath rollout show {seen.assignment}")
     context.exit(outcome.result)
+
+
+@rollout.command()
+@click.argument("name", metavar="ROLLOUT")
+@click.option("--wave", type=click.IntRange(1), default=None, help="Only if this is the newest open wave.")
+@click.option("--reason", default="", help="For the audit log.")
+@operator_command
+def approve(operator: Operator, *, name: str, wave: int | None, reason: str) -> None:
+    """Approve the newest open wave: others than its author say that the next one may open."""
+    with operator.connect() as client:
+        done = client.approve(name, wave or 0, reason)
+    if operator.json:
+        echo_json(done)
+        return
+    names = ", ".join(done.names)
+    before = " (you had already)" if done.again else ""
+    left = done.needed - len(done.names)
+    rest = f"{left} to go" if left > 0 else "enough"
+    what = f"{done.app} {done.version} in {done.environment}: wave {done.wave + 1}"
+    click.echo(clean(f"{what} is approved by {names}{before}: {len(done.names)} of {done.needed}, {rest}"))
+    click.echo(f"see: towpath rollout show {done.assignment}")
 
 
 def _steering(verb: str) -> Callable[..., None]:

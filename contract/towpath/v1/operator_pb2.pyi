@@ -35,7 +35,7 @@ class CreateTokenResponse(_message.Message):
     def __init__(self, token: _Optional[str] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
 
 class Host(_message.Message):
-    __slots__ = ("id", "name", "environment", "labels", "status", "online", "last_seen_unix_ms", "certificate_expires_unix_ms", "agent_version", "platform", "parameters", "holds")
+    __slots__ = ("id", "name", "environment", "labels", "status", "online", "last_seen_unix_ms", "certificate_expires_unix_ms", "agent_version", "platform", "parameters", "holds", "parameter_origins")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,13 @@ class Host(_message.Message):
         key: str
         value: _types_pb2.Value
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    class ParameterOriginsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +69,7 @@ class Host(_message.Message):
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_ORIGINS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     environment: str
@@ -74,7 +82,8 @@ class Host(_message.Message):
     platform: str
     parameters: _containers.MessageMap[str, _types_pb2.Value]
     holds: _containers.RepeatedCompositeFieldContainer[_types_pb2.Hold]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., online: _Optional[bool] = ..., last_seen_unix_ms: _Optional[int] = ..., certificate_expires_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _types_pb2.Value]] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ...) -> None: ...
+    parameter_origins: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., online: _Optional[bool] = ..., last_seen_unix_ms: _Optional[int] = ..., certificate_expires_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _types_pb2.Value]] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ..., parameter_origins: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ListHostsRequest(_message.Message):
     __slots__ = ()
@@ -265,7 +274,7 @@ class ListReleasesResponse(_message.Message):
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseInfo, _Mapping]]] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty", "windows", "at", "expires", "override_freeze", "offline_wait_ms", "newcomers")
+    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty", "windows", "at", "expires", "override_freeze", "offline_wait_ms", "newcomers", "approvers", "metrics")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -291,6 +300,8 @@ class DeployRequest(_message.Message):
     OVERRIDE_FREEZE_FIELD_NUMBER: _ClassVar[int]
     OFFLINE_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
     NEWCOMERS_FIELD_NUMBER: _ClassVar[int]
+    APPROVERS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     app: str
     version: str
     environment: str
@@ -309,17 +320,39 @@ class DeployRequest(_message.Message):
     override_freeze: str
     offline_wait_ms: int
     newcomers: str
-    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., allow_empty: _Optional[bool] = ..., windows: _Optional[_Iterable[str]] = ..., at: _Optional[str] = ..., expires: _Optional[str] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ...) -> None: ...
+    approvers: _containers.RepeatedScalarFieldContainer[str]
+    metrics: _containers.RepeatedCompositeFieldContainer[Metric]
+    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., allow_empty: _Optional[bool] = ..., windows: _Optional[_Iterable[str]] = ..., at: _Optional[str] = ..., expires: _Optional[str] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ...) -> None: ...
 
 class Wave(_message.Message):
-    __slots__ = ("what", "soak_ms", "manual")
+    __slots__ = ("what", "soak_ms", "manual", "approve", "metrics")
     WHAT_FIELD_NUMBER: _ClassVar[int]
     SOAK_MS_FIELD_NUMBER: _ClassVar[int]
     MANUAL_FIELD_NUMBER: _ClassVar[int]
+    APPROVE_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     what: str
     soak_ms: int
     manual: bool
-    def __init__(self, what: _Optional[str] = ..., soak_ms: _Optional[int] = ..., manual: _Optional[bool] = ...) -> None: ...
+    approve: int
+    metrics: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, what: _Optional[str] = ..., soak_ms: _Optional[int] = ..., manual: _Optional[bool] = ..., approve: _Optional[int] = ..., metrics: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Metric(_message.Message):
+    __slots__ = ("name", "query", "below", "good", "bad", "patience_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    BELOW_FIELD_NUMBER: _ClassVar[int]
+    GOOD_FIELD_NUMBER: _ClassVar[int]
+    BAD_FIELD_NUMBER: _ClassVar[int]
+    PATIENCE_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    query: str
+    below: bool
+    good: float
+    bad: float
+    patience_ms: int
+    def __init__(self, name: _Optional[str] = ..., query: _Optional[str] = ..., below: _Optional[bool] = ..., good: _Optional[float] = ..., bad: _Optional[float] = ..., patience_ms: _Optional[int] = ...) -> None: ...
 
 class DeployResponse(_message.Message):
     __slots__ = ("assignment", "generation", "hosts", "unchanged", "version")
@@ -374,7 +407,7 @@ class HostProgress(_message.Message):
     def __init__(self, host: _Optional[str] = ..., online: _Optional[bool] = ..., admitted: _Optional[bool] = ..., phase: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AppState, _Mapping]] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ...) -> None: ...
 
 class WaveProgress(_message.Message):
-    __slots__ = ("number", "text", "state", "waits", "soak_until_unix_ms", "phases")
+    __slots__ = ("number", "text", "state", "waits", "soak_until_unix_ms", "phases", "checks")
     class PhasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -388,16 +421,18 @@ class WaveProgress(_message.Message):
     WAITS_FIELD_NUMBER: _ClassVar[int]
     SOAK_UNTIL_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PHASES_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
     number: int
     text: str
     state: str
     waits: str
     soak_until_unix_ms: int
     phases: _containers.ScalarMap[str, int]
-    def __init__(self, number: _Optional[int] = ..., text: _Optional[str] = ..., state: _Optional[str] = ..., waits: _Optional[str] = ..., soak_until_unix_ms: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    checks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, number: _Optional[int] = ..., text: _Optional[str] = ..., state: _Optional[str] = ..., waits: _Optional[str] = ..., soak_until_unix_ms: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ..., checks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetAssignmentResponse(_message.Message):
-    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach", "windows", "at_unix_ms", "expires_unix_ms", "override_freeze", "offline_wait_ms", "newcomers", "bars")
+    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach", "windows", "at_unix_ms", "expires_unix_ms", "override_freeze", "offline_wait_ms", "newcomers", "bars", "approvers", "metrics")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -429,6 +464,8 @@ class GetAssignmentResponse(_message.Message):
     OFFLINE_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
     NEWCOMERS_FIELD_NUMBER: _ClassVar[int]
     BARS_FIELD_NUMBER: _ClassVar[int]
+    APPROVERS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     assignment: str
     app: str
     version: str
@@ -453,7 +490,9 @@ class GetAssignmentResponse(_message.Message):
     offline_wait_ms: int
     newcomers: str
     bars: _containers.RepeatedCompositeFieldContainer[Bar]
-    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., windows: _Optional[_Iterable[str]] = ..., at_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ...) -> None: ...
+    approvers: _containers.RepeatedScalarFieldContainer[str]
+    metrics: _containers.RepeatedCompositeFieldContainer[Metric]
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., windows: _Optional[_Iterable[str]] = ..., at_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ...) -> None: ...
 
 class Bar(_message.Message):
     __slots__ = ("fact", "until_unix_ms", "command")
@@ -535,6 +574,131 @@ class UndoRequest(_message.Message):
     selector: _containers.ScalarMap[str, str]
     by_rule: bool
     def __init__(self, app: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., by_rule: _Optional[bool] = ...) -> None: ...
+
+class ApproveRolloutRequest(_message.Message):
+    __slots__ = ("rollout", "wave", "reason")
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    WAVE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    rollout: str
+    wave: int
+    reason: str
+    def __init__(self, rollout: _Optional[str] = ..., wave: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ApproveRolloutResponse(_message.Message):
+    __slots__ = ("assignment", "app", "version", "environment", "wave", "names", "needed", "again")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    WAVE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    app: str
+    version: str
+    environment: str
+    wave: int
+    names: _containers.RepeatedScalarFieldContainer[str]
+    needed: int
+    again: bool
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., wave: _Optional[int] = ..., names: _Optional[_Iterable[str]] = ..., needed: _Optional[int] = ..., again: _Optional[bool] = ...) -> None: ...
+
+class ListEnvironmentsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Environment(_message.Message):
+    __slots__ = ("name", "after", "healthy_for_ms", "hosts", "declared")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    HEALTHY_FOR_MS_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    after: str
+    healthy_for_ms: int
+    hosts: int
+    declared: bool
+    def __init__(self, name: _Optional[str] = ..., after: _Optional[str] = ..., healthy_for_ms: _Optional[int] = ..., hosts: _Optional[int] = ..., declared: _Optional[bool] = ...) -> None: ...
+
+class ListEnvironmentsResponse(_message.Message):
+    __slots__ = ("environments",)
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    environments: _containers.RepeatedCompositeFieldContainer[Environment]
+    def __init__(self, environments: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ...) -> None: ...
+
+class SetEnvironmentRequest(_message.Message):
+    __slots__ = ("name", "after", "healthy_for_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    HEALTHY_FOR_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    after: str
+    healthy_for_ms: int
+    def __init__(self, name: _Optional[str] = ..., after: _Optional[str] = ..., healthy_for_ms: _Optional[int] = ...) -> None: ...
+
+class SetEnvironmentResponse(_message.Message):
+    __slots__ = ("environment",)
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    environment: Environment
+    def __init__(self, environment: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
+
+class ListParametersRequest(_message.Message):
+    __slots__ = ("environment", "app")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    app: str
+    def __init__(self, environment: _Optional[str] = ..., app: _Optional[str] = ...) -> None: ...
+
+class ParameterSetting(_message.Message):
+    __slots__ = ("environment", "label", "app", "name", "text")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    label: str
+    app: str
+    name: str
+    text: str
+    def __init__(self, environment: _Optional[str] = ..., label: _Optional[str] = ..., app: _Optional[str] = ..., name: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ListParametersResponse(_message.Message):
+    __slots__ = ("parameters",)
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    parameters: _containers.RepeatedCompositeFieldContainer[ParameterSetting]
+    def __init__(self, parameters: _Optional[_Iterable[_Union[ParameterSetting, _Mapping]]] = ...) -> None: ...
+
+class SetParametersRequest(_message.Message):
+    __slots__ = ("environment", "label", "parameters", "unset")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    UNSET_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    label: str
+    parameters: _containers.ScalarMap[str, str]
+    unset: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, environment: _Optional[str] = ..., label: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., unset: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SetParametersResponse(_message.Message):
+    __slots__ = ("hosts", "notes")
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    hosts: int
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, hosts: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ("app",)

@@ -786,6 +786,11 @@ class RolloutsStub:
                 request_serializer=towpath_dot_v1_dot_operator__pb2.UndoRequest.SerializeToString,
                 response_deserializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.FromString,
                 _registered_method=True)
+        self.ApproveRollout = channel.unary_unary(
+                '/towpath.v1.Rollouts/ApproveRollout',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ApproveRolloutRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ApproveRolloutResponse.FromString,
+                _registered_method=True)
 
 
 class RolloutsServicer:
@@ -815,6 +820,12 @@ class RolloutsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApproveRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RolloutsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -837,6 +848,11 @@ def add_RolloutsServicer_to_server(servicer, server):
                     servicer.Undo,
                     request_deserializer=towpath_dot_v1_dot_operator__pb2.UndoRequest.FromString,
                     response_serializer=towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.SerializeToString,
+            ),
+            'ApproveRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveRollout,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ApproveRolloutRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ApproveRolloutResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -947,6 +963,263 @@ class Rollouts:
             '/towpath.v1.Rollouts/Undo',
             towpath_dot_v1_dot_operator__pb2.UndoRequest.SerializeToString,
             towpath_dot_v1_dot_operator__pb2.SteerRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Rollouts/ApproveRollout',
+            towpath_dot_v1_dot_operator__pb2.ApproveRolloutRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ApproveRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class EnvironmentsStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListEnvironments = channel.unary_unary(
+                '/towpath.v1.Environments/ListEnvironments',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ListEnvironmentsRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ListEnvironmentsResponse.FromString,
+                _registered_method=True)
+        self.SetEnvironment = channel.unary_unary(
+                '/towpath.v1.Environments/SetEnvironment',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.SetEnvironmentRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.SetEnvironmentResponse.FromString,
+                _registered_method=True)
+
+
+class EnvironmentsServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def ListEnvironments(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetEnvironment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_EnvironmentsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListEnvironments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEnvironments,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ListEnvironmentsRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ListEnvironmentsResponse.SerializeToString,
+            ),
+            'SetEnvironment': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetEnvironment,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.SetEnvironmentRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.SetEnvironmentResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Environments', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Environments', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Environments:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def ListEnvironments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Environments/ListEnvironments',
+            towpath_dot_v1_dot_operator__pb2.ListEnvironmentsRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ListEnvironmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetEnvironment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Environments/SetEnvironment',
+            towpath_dot_v1_dot_operator__pb2.SetEnvironmentRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.SetEnvironmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ParametersStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListParameters = channel.unary_unary(
+                '/towpath.v1.Parameters/ListParameters',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ListParametersRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ListParametersResponse.FromString,
+                _registered_method=True)
+        self.SetParameters = channel.unary_unary(
+                '/towpath.v1.Parameters/SetParameters',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.SetParametersRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.SetParametersResponse.FromString,
+                _registered_method=True)
+
+
+class ParametersServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def ListParameters(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetParameters(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ParametersServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParameters,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ListParametersRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ListParametersResponse.SerializeToString,
+            ),
+            'SetParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetParameters,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.SetParametersRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.SetParametersResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Parameters', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Parameters', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Parameters:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def ListParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Parameters/ListParameters',
+            towpath_dot_v1_dot_operator__pb2.ListParametersRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ListParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Parameters/SetParameters',
+            towpath_dot_v1_dot_operator__pb2.SetParametersRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.SetParametersResponse.FromString,
             options,
             channel_credentials,
             insecure,

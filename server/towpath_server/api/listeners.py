@@ -26,6 +26,7 @@ from towpath_server.api.operators import (
     ReleasesServicer,
     RolloutsServicer,
 )
+from towpath_server.api.places import EnvironmentsServicer, ParametersServicer
 from towpath_server.services.authority import Authority, ServerIdentity
 from towpath_server.services.context import Context
 from towpath_server.services.syncing import Sequencer
@@ -154,6 +155,8 @@ class Listeners:
         operator_pb2_grpc.add_AssignmentsServicer_to_server(AssignmentsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_RolloutsServicer_to_server(RolloutsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_CalendarServicer_to_server(CalendarServicer(self._context, self._thread), server)
+        operator_pb2_grpc.add_EnvironmentsServicer_to_server(EnvironmentsServicer(self._context, self._thread), server)
+        operator_pb2_grpc.add_ParametersServicer_to_server(ParametersServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_AuditServicer_to_server(AuditServicer(self._context, self._thread), server)
         return self._bind(server, address, "--operator-listen", mutual=True)
 

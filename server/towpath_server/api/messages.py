@@ -1,13 +1,16 @@
 """Rows to messages of the operator's services."""
 
+from towpath.metrics import Metric
 from towpath.v1 import operator_pb2 as pb
 from towpath.waves import Wave
 from towpath.wire import to_value
 from towpath.wire.holds import to_hold
 from towpath.wire.reports import to_app_state
 from towpath_server.domain.model import Assignment, AuditEntry, PublishedRelease
+from towpath_server.services.approving import Approved
 from towpath_server.services.calendar import Shown
 from towpath_server.services.deploying import Deployed, Order
+from towpath_server.services.ordering import EnvironmentRow
 from towpath_server.services.reading import HostCard, StatusRow
 from towpath_server.services.rollouts import Picture
 
@@ -28,6 +31,7 @@ def host_message(card: HostCard) -> pb.Host:
         platform=host.platform,
         parameters={name: to_value(value) for name, value in card.parameters.items()},
         holds=[to_hold(hold) for hold in card.holds],
+        parameter_origins=card.origins,
     )
 
 
@@ -73,6 +77,7 @@ def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
                 waits=wave.waits,
                 soak_until_unix_ms=wave.soak_until_unix_ms,
                 phases={str(phase): count for phase, count in wave.phases.items()},
+                checks=wave.checks,
             )
             for wave in picture.waves
         ],
@@ -92,6 +97,15 @@ def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
         offline_wait_ms=one.offline_wait_ms,
         newcomers=str(one.newcomers),
         bars=[pb.Bar(fact=bar.fact, until_unix_ms=bar.until_unix_ms, command=bar.command) for bar in picture.bars],
+        approvers=one.approvers,
+        metrics=[metric_message(metric) for metric in one.metrics],
+    )
+
+
+def metric_message(one: Metric) -> pb.Metric:
+    """Return a metric of a rollout."""
+    return pb.Metric(
+        name=one.name, query=one.query, below=one.below, good=one.good, bad=one.bad, patience_ms=one.patience_ms
     )
 
 
@@ -106,7 +120,9 @@ def order_of(request: pb.DeployRequest) -> Order:
         max_failures=request.max_failures,
         progress_deadline_ms=request.progress_deadline_ms,
         whole_environment=request.whole_environment,
-        waves=tuple(Wave(wave.what, wave.soak_ms, wave.manual) for wave in request.waves),
+        waves=tuple(
+            Wave(wave.what, wave.soak_ms, wave.manual, wave.approve, tuple(wave.metrics)) for wave in request.waves
+        ),
         max_failure_share=request.max_failure_share,
         on_breach=request.on_breach,
         allow_empty=request.allow_empty,
@@ -116,6 +132,10 @@ def order_of(request: pb.DeployRequest) -> Order:
         override_freeze=request.override_freeze,
         offline_wait_ms=request.offline_wait_ms,
         newcomers=request.newcomers,
+        approvers=tuple(request.approvers),
+        metrics=tuple(
+            Metric(one.name, one.query, one.below, one.good, one.bad, one.patience_ms) for one in request.metrics
+        ),
     )
 
 
@@ -141,6 +161,29 @@ def steered_message(one: Assignment) -> pb.SteerRolloutResponse:
         state=str(one.state),
         reason=one.reason,
         wave=one.wave,
+    )
+
+
+def approved_message(approved: Approved) -> pb.ApproveRolloutResponse:
+    """Return the answer to an approval."""
+    one = approved.assignment
+    return pb.ApproveRolloutResponse(
+        assignment=one.id,
+        app=one.app,
+        version=one.version,
+        environment=one.environment,
+        wave=approved.wave,
+        names=approved.names,
+        needed=approved.needed,
+        again=approved.again,
+    )
+
+
+def environment_message(row: EnvironmentRow) -> pb.Environment:
+    """Return an environment as operators see it."""
+    rule = row.rule
+    return pb.Environment(
+        name=rule.name, after=rule.after, healthy_for_ms=rule.healthy_for_ms, hosts=row.hosts, declared=row.declared
     )
 
 

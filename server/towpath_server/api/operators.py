@@ -1,5 +1,6 @@
 """Hosts, Releases, Assignments and Audit: what operators and publishers ask."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from towpath.v1 import operator_pb2 as pb
@@ -7,6 +8,7 @@ from towpath.v1 import operator_pb2_grpc
 from towpath.wire.reports import to_app_state, to_event
 from towpath_server.api.gate import CALLER, ServicerContext
 from towpath_server.api.messages import (
+    approved_message,
     audit_message,
     deployed_message,
     entry_message,
@@ -18,8 +20,9 @@ from towpath_server.api.messages import (
     steered_message,
 )
 from towpath_server.domain.freezes import Draft
-from towpath_server.services import calendar, deploying, enrolment, hosting, publishing, reading, steering
+from towpath_server.services import approving, calendar, deploying, enrolment, hosting, publishing, reading, steering
 from towpath_server.services.context import Context, note
+from towpath_server.services.gating import check_queries
 from towpath_server.services.hosting import HostChange
 from towpath_server.services.publishing import Publication
 from towpath_server.services.thread import StorageThread, Workers
@@ -143,6 +146,8 @@ class AssignmentsServicer(operator_pb2_grpc.AssignmentsServicer):
     async def Deploy(self, request: pb.DeployRequest, _call: ServicerContext) -> pb.DeployResponse:
         """See the .proto file."""
         order = order_of(request)
+        if order.metrics:
+            await asyncio.to_thread(check_queries, self._context, order.metrics)
         deployed = await self._thread.run(deploying.deploy, self._context, CALLER.get().actor, order)
         return deployed_message(deployed)
 
@@ -190,6 +195,8 @@ class RolloutsServicer(operator_pb2_grpc.RolloutsServicer):
         """See the .proto file."""
         actor = CALLER.get().actor
         order = order_of(request.deploy)
+        if order.metrics:
+            await asyncio.to_thread(check_queries, self._context, order.metrics)
         return deployed_message(await self._thread.run(deploying.promote, self._context, actor, request.source, order))
 
     async def Undo(self, request: pb.UndoRequest, _call: ServicerContext) -> pb.SteerRolloutResponse:
@@ -198,6 +205,20 @@ class RolloutsServicer(operator_pb2_grpc.RolloutsServicer):
         selector = dict(request.selector) if request.by_rule else None
         after = await self._thread.run(steering.undo, self._context, actor, request.app, request.environment, selector)
         return steered_message(after)
+
+    async def ApproveRollout(
+        self, request: pb.ApproveRolloutRequest, _call: ServicerContext
+    ) -> pb.ApproveRolloutResponse:
+        """See the .proto file."""
+        approved = await self._thread.run(
+            approving.approve,
+            self._context,
+            CALLER.get().actor,
+            request.rollout,
+            wave=request.wave - 1 if request.wave else None,
+            reason=request.reason,
+        )
+        return approved_message(approved)
 
 
 class CalendarServicer(operator_pb2_grpc.CalendarServicer):

@@ -135,7 +135,8 @@ def parse_label(what: str) -> str:
 
 def _policy(one: Assignment) -> tuple[object, ...]:
     limits = (one.max_unavailable, one.max_failures, one.max_failure_share, one.progress_deadline_ms, one.on_breach)
-    return (one.release_sha256, *limits, effective(one.waves), one.timing, one.offline_wait_ms, one.newcomers)
+    times = (one.timing, one.offline_wait_ms, one.newcomers)
+    return (one.release_sha256, *limits, effective(one.waves), *times, one.approvers, one.metrics)
 
 
 def unchanged(current: Assignment, wanted: Assignment, *, failed: int) -> bool:

@@ -14,6 +14,9 @@ Rules, each a named test:
 - the soak counts from when the wave had first finished: a newcomer in it must finish too, but does not start it anew.
   What the server did not see (its own downtime) is no soak.
 - an open wave is never closed again.
+- a wave may ask for approvals (`domain.approval`) and metrics (`domain.metric`) too; approvals are asked for even where
+  nobody is in it.
+- where the order of environments keeps the rollout waiting (`domain.environments`), nothing is open yet.
 
 Pure. Not handled here: who is in which wave (`domain.waves`), who moves within the open ones (`domain.rolling`).
 """
@@ -22,8 +25,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from towpath.waves import Wave, effective
+from towpath.waves import effective
+from towpath_server.domain import approval, metric
 from towpath_server.domain.attendance import missing
+from towpath_server.domain.metric import Finding
+from towpath_server.domain.model import RolloutState
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, Standings, in_order
 from towpath_server.domain.waves import membership
 from towpath_server.domain.windows import moment
@@ -118,10 +124,12 @@ def opened(view: RolloutView, hosts: Counted, now_unix_ms: int) -> Gate:
     """Return `gate` of hosts that are counted already; of `view` only the rollout itself is read."""
     waves = effective(view.waves)
     number, done = min(view.wave, len(waves) - 1), view.wave_done_unix_ms
+    if view.entry:
+        return Gate(number, done, view.entry)
     while True:
         last = number == len(waves) - 1
         waits = _unfinished(hosts, number) if hosts.total else "no host matches yet"
-        if not waits and not last and not hosts.populated(number):
+        if not waits and not last and not hosts.populated(number) and not waves[number].approve:
             number, done = number + 1, 0
             continue
         if not waits and not hosts.proven(number):
@@ -129,9 +137,8 @@ def opened(view: RolloutView, hosts: Counted, now_unix_ms: int) -> Gate:
         if waits:
             return Gate(number, done, waits)
         done = done or now_unix_ms
-        since = max(done, view.observed_since_unix_ms)
-        waits, until = _after_finish(waves[number], since, now_unix_ms)
-        away, deadline = missing(view, hosts.away(number), since, now_unix_ms)
+        waits, until = _after_finish(view, number, done, now_unix_ms)
+        away, deadline = missing(view, hosts.away(number), max(done, view.observed_since_unix_ms), now_unix_ms)
         if away:
             waits, until = away, deadline
         if waits or last:
@@ -139,12 +146,36 @@ def opened(view: RolloutView, hosts: Counted, now_unix_ms: int) -> Gate:
         number, done = number + 1, 0
 
 
-def _after_finish(wave: Wave, since_unix_ms: int, now_unix_ms: int) -> tuple[str, int]:
+def _after_finish(view: RolloutView, number: int, done_unix_ms: int, now_unix_ms: int) -> tuple[str, int]:
     """Return what a wave that has finished waits for (empty: nothing), and until when it soaks (0: it does not)."""
-    if wave.manual:
-        return "a person has to advance it", 0
-    until = since_unix_ms + wave.soak_ms
-    return (f"soaks until {moment(until)}", until) if now_unix_ms < until else ("", 0)
+    wave = effective(view.waves)[number]
+    until = max(done_unix_ms, view.observed_since_unix_ms) + wave.soak_ms
+    soaks = not wave.manual and now_unix_ms < until
+    waits = ["a person has to advance it"] if wave.manual else [f"soaks until {moment(until)}"] if soaks else []
+    waits += [one.text for one in looks(view, number, done_unix_ms, now_unix_ms) if one.finding is not Finding.GOOD]
+    waits += [text for text in [approval.waits(wave, number, view.approvals, view.approvers)] if text]
+    return "; ".join(waits), until if soaks else 0
+
+
+def asked_since(view: RolloutView, done_unix_ms: int) -> int:
+    """Return from when on a metric's answers count, for a wave that had finished then."""
+    return max(done_unix_ms, view.observed_since_unix_ms, view.resumed_unix_ms)
+
+
+def looks(view: RolloutView, number: int, done_unix_ms: int, now_unix_ms: int) -> list[metric.Look]:
+    """Return where the metrics stand that a finished wave asks for."""
+    trails = view.trails if number == view.wave else {}
+    wave = effective(view.waves)[number]
+    return metric.looks(view.metrics, wave.metrics, trails, asked_since(view, done_unix_ms), now_unix_ms)
+
+
+def breached(view: RolloutView, now_unix_ms: int) -> metric.Look | None:
+    """Return the metric that stops the rollout: a bad one, else one that was inconclusive for too long; or None."""
+    if view.state is not RolloutState.ROLLING or not view.wave_done_unix_ms:
+        return None
+    now = looks(view, min(view.wave, len(effective(view.waves)) - 1), view.wave_done_unix_ms, now_unix_ms)
+    stops = [one for one in now if one.finding is Finding.BAD or one.over]
+    return min(stops, key=lambda one: one.finding is not Finding.BAD, default=None)
 
 
 def _unfinished(hosts: Counted, wave: int) -> str:
@@ -156,7 +187,10 @@ def _unfinished(hosts: Counted, wave: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WaveCount:
-    """One wave for people. `state`: passed, open, soaking or closed; `waits`: what keeps it, where it is the newest."""
+    """One wave for people. `state`: passed, open, soaking or closed; `waits`: what keeps it, where it is the newest.
+
+    `checks`: what its approvals and metrics say.
+    """
 
     number: int
     text: str
@@ -164,6 +198,7 @@ class WaveCount:
     waits: str
     soak_until_unix_ms: int
     phases: Mapping[Phase, int]
+    checks: tuple[str, ...] = ()
 
 
 def counts(view: RolloutView, standings: Standings, now_unix_ms: int) -> tuple[list[WaveCount], dict[str, int]]:
@@ -177,10 +212,30 @@ def counts(view: RolloutView, standings: Standings, now_unix_ms: int) -> tuple[l
         current = number == newest and view.state.value in ("rolling", "paused")
         soaking = current and now.wave == newest and now.soak_until_unix_ms > 0
         over = view.state.value == "done" or number < newest
-        state = "soaking" if soaking else "passed" if over else "open" if number <= newest else "closed"
+        closed = number > newest or (current and bool(view.entry))
+        state = "soaking" if soaking else "passed" if over else "closed" if closed else "open"
         waits = now.waits if current and now.wave == newest else ""
-        result.append(WaveCount(number, wave.text, state, waits, now.soak_until_unix_ms if soaking else 0, phases))
+        result.append(
+            WaveCount(
+                number,
+                wave.text,
+                state,
+                waits,
+                now.soak_until_unix_ms if soaking else 0,
+                phases,
+                _checks(view, number, current, now_unix_ms),
+            )
+        )
     return result, numbers
+
+
+def _checks(view: RolloutView, number: int, current: bool, now_unix_ms: int) -> tuple[str, ...]:
+    """Return what is known of a wave's own gates, for people."""
+    wave, names = effective(view.waves)[number], approval.given(view.approvals, number)
+    said = [f"approved by {', '.join(names)}, {len(names)} of {wave.approve}"] if names else []
+    if current and view.wave_done_unix_ms:
+        said += [one.text for one in looks(view, number, view.wave_done_unix_ms, now_unix_ms)]
+    return tuple(said)
 
 
 def _phases(standings: Sequence[tuple[HostView, Standing]]) -> dict[Phase, int]:

@@ -10,14 +10,15 @@ Rules:
 Not handled here: signing (`domain.metadata.OnlineKeys`), who runs what (`domain.assignment`).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from towpath.errors import Broken, InputError
 from towpath.manifest import MAX_APPS, DesiredApp, Manifest
 from towpath.parameters import Value, parse_value
 from towpath.release import Release, fill_parameters
-from towpath_server.domain.model import Assignment, Host
+from towpath_server.domain.model import Assignment, Host, Setting
+from towpath_server.domain.settings import origins
 
 MANIFEST_LIFE_MS = 24 * 3_600_000
 
@@ -39,10 +40,9 @@ def split_parameter(name: str) -> tuple[str, str]:
     return app, parameter
 
 
-def texts_of(host: Host, app: str) -> dict[str, str]:
-    """Return the texts that are set on `host` for `app`, by parameter."""
-    prefix = f"{app}."
-    return {name[len(prefix) :]: text for name, text in host.parameters.items() if name.startswith(prefix)}
+def texts_of(host: Host, app: str, settings: Iterable[Setting] = ()) -> dict[str, str]:
+    """Return the texts that are set for `app` on `host`, its labels and its environment; InputError: they disagree."""
+    return {name: one.text for name, one in origins(host, app, settings).items()}
 
 
 def typed(release: Release, texts: Mapping[str, str]) -> dict[str, Value]:
@@ -67,7 +67,7 @@ def check_parameters(release: Release, texts: Mapping[str, str], others: Iterabl
     fill_parameters(release, typed(release, texts))
 
 
-def blocked(known: KnownRelease, host: Host, apps: Collection[str]) -> str:
+def blocked(known: KnownRelease, host: Host, apps: Collection[str], settings: Iterable[Setting] = ()) -> str:
     """Return why `host`, which runs `apps`, cannot be given the release, or an empty text."""
     release = known.release
     if release.platforms and host.platform and host.platform not in release.platforms:
@@ -76,27 +76,35 @@ def blocked(known: KnownRelease, host: Host, apps: Collection[str]) -> str:
     if missing:
         return f"the release needs the app {missing[0]}, which is not assigned to the host"
     try:
-        fill_parameters(release, typed(release, texts_of(host, release.app)))
+        fill_parameters(release, typed(release, texts_of(host, release.app, settings)))
     except InputError as error:
         return str(error)
     return ""
 
 
 def desired(
-    host: Host, resolved: Mapping[str, Assignment], releases: Mapping[tuple[str, str], KnownRelease]
+    host: Host,
+    resolved: Mapping[str, Assignment],
+    releases: Mapping[tuple[str, str], KnownRelease],
+    settings: Sequence[Setting] = (),
 ) -> tuple[DesiredApp, ...]:
     """Return the complete desired set of `host`, sorted by app; Broken where it cannot be computed."""
     if len(resolved) > MAX_APPS:
         raise Broken(f"cannot sign a manifest for {host.name}: {len(resolved)} apps, at most {MAX_APPS}")
-    return tuple(_desired_app(host, resolved[app], releases) for app in sorted(resolved))
+    return tuple(_desired_app(host, resolved[app], releases, settings) for app in sorted(resolved))
 
 
-def _desired_app(host: Host, assignment: Assignment, releases: Mapping[tuple[str, str], KnownRelease]) -> DesiredApp:
+def _desired_app(
+    host: Host,
+    assignment: Assignment,
+    releases: Mapping[tuple[str, str], KnownRelease],
+    settings: Sequence[Setting],
+) -> DesiredApp:
     known = releases.get((assignment.app, assignment.version))
     if known is None or known.sha256 != assignment.release_sha256:
         raise Broken(f"cannot sign a manifest for {host.name}: {assignment.app} {assignment.version} is not stored")
     try:
-        parameters = typed(known.release, texts_of(host, assignment.app))
+        parameters = typed(known.release, texts_of(host, assignment.app, settings))
         fill_parameters(known.release, parameters)
     except InputError as error:
         raise Broken(f"cannot sign a manifest for {host.name}: {error}") from error

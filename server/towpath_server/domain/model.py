@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from towpath.holds import Hold
+from towpath.metrics import Metric
 from towpath.reports import AppState
 from towpath.waves import Wave
 from towpath.windows import Window
+from towpath_server.domain.approval import Approval
 
 UNKNOWN_REVISION = -1
 DEFAULT_PROGRESS_DEADLINE_MS = 600_000
@@ -179,6 +181,8 @@ class Assignment:
     before it is nobody's failure. `done_unix_ms`: when it was first done; only then can one go back to it.
     `offline_wait_ms`: how long a finished wave waits for hosts that are away, 0 for not at all. `roster`: where
     newcomers wait, who may still come in after it was first done; None before.
+    `approvers`: who may approve its waves, nobody named: any operator but `created_by`. `entered_unix_ms`: when its
+    first host moved; until then the order of environments may keep it waiting.
     """
 
     id: str
@@ -207,6 +211,30 @@ class Assignment:
     offline_wait_ms: int = 0
     newcomers: Newcomers = Newcomers.JOIN
     roster: tuple[str, ...] | None = None
+    approvers: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    entered_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRule:
+    """An environment: the one that it follows (empty: none), and how long a release has to be healthy there first."""
+
+    name: str
+    after: str = ""
+    healthy_for_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A parameter's text for the hosts of an environment, or of those with one label there (`rack=7`; empty: all)."""
+
+    environment: str
+    label: str
+    app: str
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ Rules, each a named test:
 - more than `max_failures` hosts failed, or more than `max_failure_share` of the finished ones, or every host: a breach.
   Who was excused by a `resume` does not count again. Where the policy is to revert, it does so until the rollout is
   done: later a breach halts, because by then other things than the release fail hosts.
+- a metric that is bad is a breach and blames the release; one that is inconclusive for too long halts and blames none.
 - inconclusive (the previous release fails its probes too): the world is broken. It halts, and blames no release.
 - at most `max_unavailable` in flight, across all waves; a host that confirmed and then fell ill holds its slot, and so
   does one that a superseded assignment left between two releases.
@@ -26,9 +27,11 @@ Pure: the caller applies the decision in the transaction in which it read the vi
 
 from dataclasses import dataclass, replace
 
+from towpath.quantity import format_duration
 from towpath.waves import ALL, effective, format_share
 from towpath_server.domain import attendance, returning
-from towpath_server.domain.gates import opened
+from towpath_server.domain.gates import breached, opened
+from towpath_server.domain.metric import Finding
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import Decision, Phase, RolloutView, limit, stay
@@ -44,6 +47,8 @@ _SHOWN = (
     Phase.OFFLINE,
     Phase.NEWCOMER,
 )
+# What a wave waits for that its hosts do not say themselves.
+_SAID = ("soaks", "a person", "paused", "metric", "needs", "waits for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def decided(tally: Tally | None, view: RolloutView) -> Decision:
         return same
     if view.state.returning:
         return returning.decided(tally)
-    breach = _breach(tally)
+    breach = _breach(tally) or _metric(view, tally.now_unix_ms)
     if breach is None:
         return _go_on(tally)
     whole = tally.whole()
@@ -99,7 +104,7 @@ def _go_on(tally: Tally) -> Decision:
     decision = Decision(
         state,
         _progress(replace(view, state=state), tally, wave, waits),
-        admit=() if state is RolloutState.PAUSED else _admit(tally, wave),
+        admit=() if state is RolloutState.PAUSED or view.entry else _admit(tally, wave),
         withdraw=tuple(tally.first(Group.HELD)),
         wave=wave,
         wave_done_unix_ms=done,
@@ -137,6 +142,15 @@ def _breach(tally: Tally) -> Breach | None:
     return None
 
 
+def _metric(view: RolloutView, now_unix_ms: int) -> Breach | None:
+    """Return that a metric of the newest open wave stops the rollout, or None."""
+    found = breached(view, now_unix_ms)
+    if found is None:
+        return None
+    late = f", for longer than {format_duration(found.metric.patience_ms)}" if found.over else ""
+    return Breach(f"wave {view.wave + 1}: {found.text}{late}", blames=found.finding is Finding.BAD)
+
+
 def _of(some: int, total: int) -> str:
     return f"{some} of {total}"
 
@@ -157,7 +171,7 @@ def _progress(view: RolloutView, tally: Tally, wave: int, waits: str) -> str:
         parts.append(f"blocked: {_named(tally, Group.BLOCKED)}")
     waves = effective(view.waves)
     said = f"wave {wave + 1} of {len(waves)} ({waves[wave].what})" if len(waves) > 1 else ""
-    if view.state is not RolloutState.DONE and waits.startswith(("soaks", "a person", "paused", "waits for")):
+    if view.state is not RolloutState.DONE and (view.entry or waits.startswith(_SAID)):
         said = f"{said} {waits}".strip()
     elif view.state is RolloutState.DONE:
         said = ""

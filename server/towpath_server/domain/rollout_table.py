@@ -25,6 +25,7 @@ class Act(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     ADVANCE = "advance"
+    APPROVE = "approve"
     HALT = "halt"
     RETRY = "retry"
     CANCEL = "cancel"
@@ -52,6 +53,7 @@ TABLE: tuple[Row, ...] = (
     Row(S.ROLLING, A.TAKE_BACK, S.REVERTING),
     Row(S.ROLLING, A.PAUSE, S.PAUSED),
     Row(S.ROLLING, A.ADVANCE, S.ROLLING),
+    Row(S.ROLLING, A.APPROVE, S.ROLLING),
     Row(S.ROLLING, A.HALT, S.HALTED),
     Row(S.ROLLING, A.RETRY, S.ROLLING),
     Row(S.ROLLING, A.CANCEL, S.CANCELLED),
@@ -62,6 +64,7 @@ TABLE: tuple[Row, ...] = (
     Row(S.PAUSED, A.BREACH, S.HALTED),
     Row(S.PAUSED, A.TAKE_BACK, S.REVERTING),
     Row(S.PAUSED, A.RESUME, S.ROLLING),
+    Row(S.PAUSED, A.APPROVE, S.PAUSED),
     Row(S.PAUSED, A.HALT, S.HALTED),
     Row(S.PAUSED, A.CANCEL, S.CANCELLED),
     Row(S.PAUSED, A.UNDO, S.REVERTING),

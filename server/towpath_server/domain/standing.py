@@ -18,10 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from towpath.metrics import Metric
 from towpath.quantity import format_duration
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
+from towpath_server.domain.approval import Approval
+from towpath_server.domain.metric import Trail
 from towpath_server.domain.model import Newcomers, OnBreach, Retreat, RolloutState, Timing
 from towpath_server.domain.timing import Bar, said
 
@@ -74,6 +77,7 @@ class RolloutView:
 
     `fleet` is how many hosts the rule matches; `hosts` may be fewer, where another assignment counts for some.
     `bars`: why nobody may be admitted now, `some_bars`: why some may not, each of whom has his own (`domain.timing`).
+    `trails`: what the metrics of the newest open wave said, by name. `entry`: why nobody may move yet, or empty.
     """
 
     assignment: str
@@ -100,6 +104,11 @@ class RolloutView:
     offline_wait_ms: int = 0
     newcomers: Newcomers = Newcomers.JOIN
     roster: frozenset[str] | None = None
+    approvers: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    trails: Mapping[str, Trail] = field(default_factory=dict)
+    entry: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,11 @@ _UNREAD = (
     "timing",
     "offline_wait_ms",
     "newcomers",
+    "approvers",
+    "approvals",
+    "metrics",
+    "trails",
+    "entry",
 )
 
 

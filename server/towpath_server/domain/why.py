@@ -15,11 +15,13 @@ from towpath_server.domain.assignment import matches
 from towpath_server.domain.gates import WaveCount
 from towpath_server.domain.model import Assignment, Host, HostStatus, RolloutState
 from towpath_server.domain.rollout_table import Act, can
+from towpath_server.domain.settings import HOST, Origin
 from towpath_server.domain.standing import Phase, Standing
 from towpath_server.domain.timing import Bar
 from towpath_server.domain.windows import moment
 
 _WORD_ANY = "every host"
+_APPROVALS = "approvals"
 _FAILED = frozenset({Verdict.FAILED, Verdict.INCONCLUSIVE})
 
 
@@ -46,7 +48,7 @@ class Facts:
     bars: Sequence[Bar] = ()
     admitted: bool = False
     runs: Assignment | None = None
-    parameters: Mapping[str, str] | None = None
+    parameters: Mapping[str, Origin] | None = None
     held: Hold | None = None
     reported: AppState | None = None
     failure: Event | None = None  # the newest transition of the app with evidence
@@ -139,7 +141,7 @@ def _rule(one: Assignment) -> str:
 
 def _wave(facts: Facts, one: Assignment) -> list[Reason]:
     """Return in which wave the host is, whether it is open, and what the open one waits for."""
-    if len(facts.waves) < 2 or one.state.leaving:
+    if one.state.leaving or not facts.waves or (len(facts.waves) < 2 and facts.waves[0].state != "closed"):
         return []
     mine, now = facts.waves[facts.wave], facts.waves[min(one.wave, len(facts.waves) - 1)]
     place = f"{facts.host.name} is in wave {mine.number + 1} of {len(facts.waves)} ({mine.text})"
@@ -147,8 +149,10 @@ def _wave(facts: Facts, one: Assignment) -> list[Reason]:
         soak = f" until {moment(mine.soak_until_unix_ms)}" if mine.soak_until_unix_ms else ""
         return [Reason(f"{place}, which is {mine.state}{soak}", f"towpath rollout show {one.id}")]
     waits = f"{now.waits}" if now.waits else f"the rollout is {one.state}"
-    advance = f"towpath rollout advance {one.id}" if can(one.state, Act.ADVANCE) else ""
-    return [Reason(f"{place}, which is closed: wave {now.number + 1} ({now.text}): {waits}", advance)]
+    # Nobody but those who are asked can give an approval: `advance` would be refused.
+    verb = Act.APPROVE if _APPROVALS in now.waits else Act.ADVANCE
+    opens = f"towpath rollout {verb} {one.id}" if can(one.state, verb) else ""
+    return [Reason(f"{place}, which is closed: wave {now.number + 1} ({now.text}): {waits}", opens)]
 
 
 def _manifest(facts: Facts) -> list[Reason]:
@@ -156,7 +160,7 @@ def _manifest(facts: Facts) -> list[Reason]:
     if one is None:
         return [Reason(f"so its manifest holds no {facts.app}")]
     given = facts.parameters or {}
-    filled = ", ".join(f"{name}={given[name]}" for name in sorted(given)) or "defaults only"
+    filled = ", ".join(_parameter(name, given[name]) for name in sorted(given)) or "defaults only"
     older = facts.owner is not None and facts.owner.id != one.id
     kept = ", which it was admitted to before" if older else ""
     return [
@@ -165,6 +169,11 @@ def _manifest(facts: Facts) -> list[Reason]:
             f"towpath host set {facts.host.name} {one.app}.NAME=VALUE",
         )
     ]
+
+
+def _parameter(name: str, origin: Origin) -> str:
+    """Return a parameter as it is filled, and what sets it where the host does not."""
+    return f"{name}={origin.text}" + ("" if origin.where == HOST else f" (from {origin.where})")
 
 
 def _report(facts: Facts) -> list[Reason]:

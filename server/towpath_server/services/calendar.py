@@ -27,7 +27,7 @@ def add(context: Context, actor: str, draft: freezes.Draft) -> Shown:
         tx = act.tx
         entry = freezes.check_draft(draft, tx.calendar(), context.clock.now_unix_ms())
         if entry.environment:
-            check_known(rollouts.load(context, tx, entry.environment), entry.environment)
+            check_known(tx, rollouts.load(context, tx, entry.environment), entry.environment)
         entry = replace(entry, id=secrets.token_hex(4), created_by=actor)
         tx.add_calendar_entry(entry)
         _touch(act, entry)

@@ -19,8 +19,9 @@ from towpath_server.domain.assignment import resolve
 from towpath_server.domain.leasing import Claim
 from towpath_server.domain.manifests import KnownRelease, desired
 from towpath_server.domain.metadata import OnlineKeys, snapshot_version
+from towpath_server.domain.metric import Trail
 from towpath_server.domain.model import Assignment, AuditEntry, Host, HostStatus, PublishedRelease
-from towpath_server.ports import Blobs, Clock, Hints, Storage, Transaction
+from towpath_server.ports import Blobs, Clock, Hints, Metrics, Storage, Transaction
 from towpath_server.services.authority import Authority
 from towpath_server.services.presence import Presence
 
@@ -75,7 +76,10 @@ def newest(files: dict[str, bytes]) -> dict[str, bytes]:
 
 @dataclass(slots=True)
 class Context:
-    """The server's parts, as the use cases see them."""
+    """The server's parts, as the use cases see them.
+
+    `trails`: what metrics have said, by rollout and number of the wave, then by name; the storage thread's alone.
+    """
 
     storage: Storage
     blobs: Blobs
@@ -85,6 +89,8 @@ class Context:
     keys: OnlineKeys
     started_unix_ms: int
     agent_address: str = ""
+    metrics: Metrics | None = None
+    trails: dict[tuple[str, int], dict[str, Trail]] = field(default_factory=dict)
     cache: Cache = field(default_factory=Cache)
     presence: Presence = field(default_factory=Presence)
     claim: Claim = field(default_factory=lambda: Claim(secrets.token_hex(8)))
@@ -129,7 +135,7 @@ class Context:
                     release = self.release(tx, one.app, one.version)
                     if release is not None:
                         known[one.app, one.version] = release
-                apps = desired(host, resolved, known)
+                apps = desired(host, resolved, known, tx.settings(host.environment))
             entry = HostEntry(host, apps)
             self.cache.entries[host_id] = entry
         return entry

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from towpath.errors import InputError
+from towpath.metrics import Metric
 from towpath.names import check_app, check_environment
 from towpath.release import Release
 from towpath.status import State
@@ -21,8 +22,9 @@ from towpath_server.domain.rollout_table import next_state
 from towpath_server.domain.standing import Phase
 from towpath_server.domain.waves import LARGE, default_waves
 from towpath_server.ports import Transaction
-from towpath_server.services import rollouts
+from towpath_server.services import ordering, rollouts
 from towpath_server.services.context import Act, Context, acting
+from towpath_server.services.gating import gated
 
 _SHOWN = 8
 
@@ -49,6 +51,8 @@ class Order:
     override_freeze: str = ""
     offline_wait_ms: int = 0
     newcomers: str = ""
+    approvers: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def promote(context: Context, actor: str, source: str, order: Order) -> Deployed
 def _proven(context: Context, tx: Transaction, source: str, app: str) -> Assignment:
     """Return the assignment whose release every host of `source` that is there has proven."""
     place = rollouts.load(context, tx, source)
-    check_known(place, source)
+    check_known(tx, place, source)
     found = [one for one in place.of_app(app) if one.state.active and place.covered(one)]
     where = f"cannot promote {app} from {source}"
     if not found:
@@ -105,14 +109,10 @@ def _proven(context: Context, tx: Transaction, source: str, app: str) -> Assignm
     return found[0]
 
 
-def check_known(place: rollouts.Environment, name: str) -> None:
-    """Raise InputError where nobody and nothing is in the environment: its name is a typing mistake."""
+def check_known(tx: Transaction, place: rollouts.Environment, name: str) -> None:
+    """Raise InputError where the environment is not declared and nobody and nothing is in it: a typing mistake."""
     if not place.hosts and not place.assignments:
-        raise InputError(
-            f"cannot use environment {name}: no host and no assignment is in it; towpath token create --environment "
-            f"{name} lets a host in",
-            code="not-found",
-        )
+        ordering.check_declared(tx, name, "no host and no assignment is in it, and ")
 
 
 def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes = b"") -> Deployed:
@@ -141,7 +141,7 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
     if sha256 not in (b"", known.sha256):
         raise InputError(f"cannot promote {order.app} {order.version}: it is published as another release by now")
     place = rollouts.load(context, tx, order.environment)
-    check_known(place, order.environment)
+    check_known(tx, place, order.environment)
     draft = Assignment(
         id=secrets.token_hex(8),
         app=order.app,
@@ -161,6 +161,7 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
         timing=when,
         offline_wait_ms=order.offline_wait_ms,
         newcomers=attendance.check_attendance(order.offline_wait_ms, order.newcomers),
+        **gated(context, actor, waves=order.waves, approvers=order.approvers, metrics=order.metrics),
     )
     labels = [host.labels for host in place.hosts if rules.matches(draft, host)]
     if not order.waves:
@@ -217,7 +218,7 @@ def _check_hosts(place: rollouts.Environment, draft: Assignment, release: Releas
     for host in place.hosts:
         if rules.matches(draft, host):
             try:
-                manifests.check_parameters(release, manifests.texts_of(host, release.app), others)
+                manifests.check_parameters(release, manifests.texts_of(host, release.app, place.settings), others)
             except InputError as error:
                 raise InputError(
                     f"cannot deploy {release.app} {release.version}: host {host.name}: {error}; "

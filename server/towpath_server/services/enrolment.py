@@ -19,6 +19,7 @@ from towpath.token import ID_BYTES, SECRET_BYTES, Token, format_token
 from towpath_server.domain import hosts, tokens
 from towpath_server.domain.model import EnrolmentToken, Host, HostStatus, TokenUse
 from towpath_server.ports import Transaction
+from towpath_server.services import ordering
 from towpath_server.services.authority import Issued
 from towpath_server.services.context import Act, Context, acting
 
@@ -64,6 +65,8 @@ def create_token(
             now_unix_ms=context.clock.now_unix_ms(),
             created_by=actor,
         )
+        if not act.tx.hosts(environment):
+            ordering.check_declared(act.tx, environment)
         act.tx.add_token(row)
         act.detail = f"{row.uses_left} hosts of {environment}"
     return format_token(token), row.expires_unix_ms

@@ -84,16 +84,20 @@ def _parameters(host: Host, change: HostChange) -> dict[str, str]:
 def _check_parameters(context: Context, tx: Transaction, before: Host, after: Host, change: HostChange) -> list[str]:
     """Check the apps that the change touches; return a note for each that is not published yet."""
     names = [*change.parameters, *change.unset_parameters]
+    settings = tx.settings(after.environment)
+    # Other labels may be other parameters.
+    labelled = {one.app for one in settings} if before.labels != after.labels else set()
     runs = context.resolved(tx, before)
     notes = []
-    for app in sorted({manifests.split_parameter(name)[0] for name in names}):
+    for app in sorted({manifests.split_parameter(name)[0] for name in names} | labelled):
         known = [one.release for one in context.releases(tx, app)]
-        if not known:
+        texts = manifests.texts_of(after, app, settings)
+        if not known and app not in labelled:
             notes.append(f"no release of {app} is published yet: its parameters are checked when it is deployed")
             continue
-        texts = manifests.texts_of(after, app)
         for name in _set_now(change, app):
-            _check_one(known, name, texts[name])
+            if known:
+                check_text(known, name, texts[name])
         bound = {one.version for one in (runs.get(app), _owner(context, tx, after, app)) if one is not None}
         for release in known:
             if release.version in bound:
@@ -106,7 +110,7 @@ def _set_now(change: HostChange, app: str) -> list[str]:
     return [parameter for of, parameter in pairs if of == app]
 
 
-def _check_one(known: Sequence[Release], name: str, text: str) -> None:
+def check_text(known: Sequence[Release], name: str, text: str) -> None:
     """Check one text against the newest release that declares it: a coming deploy's parameter may be set before it."""
     for release in reversed(known):
         for parameter in release.parameters:

@@ -11,8 +11,8 @@ from towpath.parameters import Value, parse_value
 from towpath.reports import AppState, Event
 from towpath_server.domain import gates, timing, why
 from towpath_server.domain import hosts as host_rules
-from towpath_server.domain.manifests import texts_of
-from towpath_server.domain.model import Assignment, AuditEntry, Host
+from towpath_server.domain.model import Assignment, AuditEntry, Host, Setting
+from towpath_server.domain.settings import Origin, origins
 from towpath_server.domain.standing import Phase, Standing, standing
 from towpath_server.ports import Transaction
 from towpath_server.services import deploying, rollouts, steering
@@ -28,13 +28,17 @@ MAX_AUDIT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class HostCard:
-    """A host with what only the running server knows; parameters typed where a release declares them."""
+    """A host with what only the running server knows; parameters typed where a release declares them.
+
+    `parameters` are those of its labels and environment too; `origins` says by `app.name` what sets each.
+    """
 
     host: Host
     online: bool
     last_seen_unix_ms: int
     parameters: dict[str, Value]
     holds: tuple[Hold, ...]
+    origins: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +55,25 @@ class StatusRow:
     reason: str
 
 
-def card(context: Context, tx: Transaction, host: Host) -> HostCard:
-    """Return what is shown of a host."""
+def _known_origins(host: Host, app: str, settings: Sequence[Setting]) -> dict[str, Origin]:
+    """Return what sets an app's parameters on a host; where its labels disagree, what it sets itself."""
+    try:
+        return origins(host, app, settings)
+    except InputError:
+        return origins(host, app, ())
+
+
+def card(context: Context, tx: Transaction, host: Host, settings: Sequence[Setting]) -> HostCard:
+    """Return what is shown of a host; `settings` are those of its environment, at least."""
     now = context.clock.now_unix_ms()
     parameters: dict[str, Value] = dict(host.parameters)
-    for app in {name.partition(".")[0] for name in host.parameters}:
+    where: dict[str, str] = {}
+    for app in {name.partition(".")[0] for name in host.parameters} | {one.app for one in settings}:
         known = context.releases(tx, app)
-        texts = texts_of(host, app)
+        found = _known_origins(host, app, settings)
+        texts = {name: one.text for name, one in found.items()}
+        parameters.update({f"{app}.{name}": text for name, text in texts.items()})
+        where.update({f"{app}.{name}": one.where for name, one in found.items()})
         for parameter in known[-1].release.parameters if known else ():
             if parameter.name in texts:
                 # A text of before the first publish may not fit: deploy refuses it, here it is shown as it is.
@@ -65,13 +81,14 @@ def card(context: Context, tx: Transaction, host: Host) -> HostCard:
                     parameters[f"{app}.{parameter.name}"] = parse_value(parameter, texts[parameter.name])
     online = context.presence.online(host, now)
     holds = host_rules.holds_in_force(host, online=online, now_unix_ms=now)
-    return HostCard(host, online, context.presence.last_seen_unix_ms(host, now), parameters, holds)
+    return HostCard(host, online, context.presence.last_seen_unix_ms(host, now), parameters, holds, where)
 
 
 def hosts(context: Context) -> list[HostCard]:
     """Return all hosts, revoked ones too."""
     with context.storage.transaction() as tx:
-        return [card(context, tx, host) for host in tx.hosts()]
+        settings = tx.settings()
+        return [card(context, tx, host, settings) for host in tx.hosts()]
 
 
 def host(context: Context, name: str) -> tuple[HostCard, list[AppState], list[Event]]:
@@ -79,7 +96,7 @@ def host(context: Context, name: str) -> tuple[HostCard, list[AppState], list[Ev
     with context.storage.transaction() as tx:
         found = find_host(tx, name)
         states = [one.state for one in tx.app_states(host_id=found.id)]
-        return card(context, tx, found), states, tx.events(found.id, SHOWN_EVENTS)
+        return card(context, tx, found, tx.settings(found.environment)), states, tx.events(found.id, SHOWN_EVENTS)
 
 
 def assignment(context: Context, assignment_id: str) -> rollouts.Picture:
@@ -95,7 +112,7 @@ def list_rollouts(context: Context, app: str, environment: str, *, history: bool
         found = tx.assignments(app=app or None, environment=environment or None, removed=history)
         places = {name: rollouts.load(context, tx, name) for name in {one.environment for one in found}}
         if environment:
-            deploying.check_known(rollouts.load(context, tx, environment), environment)
+            deploying.check_known(tx, rollouts.load(context, tx, environment), environment)
         return [
             rollouts.picture(context, tx, places[one.environment], one)
             for one in found
@@ -222,7 +239,7 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 bars=owned.bars if owned is not None else (),
                 admitted=owned is not None and owned.assignment.id in place.admitted.get(found.id, {}),
                 runs=runs,
-                parameters=texts_of(found, app),
+                parameters=_known_origins(found, app, place.settings),
                 reported=reported.state if reported is not None else None,
                 held=host_rules.held(found, app, online=online, now_unix_ms=place.now_unix_ms),
                 failure=events[-1] if events else None,

@@ -20,10 +20,12 @@ from towpath_server.domain.model import (
     ReportedApp,
     Retreat,
     RolloutState,
+    Setting,
 )
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, standing
 from towpath_server.ports import Transaction
+from towpath_server.services import ordering
 from towpath_server.services.context import Context
 
 TICKED = (RolloutState.ROLLING, RolloutState.PAUSED, RolloutState.REVERTING)
@@ -41,6 +43,7 @@ class Environment:
     reported: dict[tuple[str, str], ReportedApp]
     retreats: dict[str, dict[str, Retreat]]
     calendar: tuple[CalendarEntry, ...] = ()
+    settings: tuple[Setting, ...] = ()
 
     @cached_property
     def _by_id(self) -> dict[str, Assignment]:
@@ -101,6 +104,7 @@ def load(context: Context, tx: Transaction, name: str) -> Environment:
         {(one.host_id, one.state.app): one for one in tx.app_states() if one.host_id in ids},
         {one.id: tx.retreats(one.id) for one in assignments if one.state.returning},
         calendar(tx, name),
+        tuple(tx.settings(name)),
     )
 
 
@@ -113,7 +117,7 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
     """Return an assignment as its rollout is decided on."""
     look = Look(context, tx, place, one)
     hosts_seen = tuple(look.at(host) for host in place.covered(one))
-    return replace(head(context, place, one, fleet(place, one)), hosts=hosts_seen)
+    return replace(head(context, tx, place, one, fleet(place, one)), hosts=hosts_seen)
 
 
 def fleet(place: Environment, one: Assignment) -> int:
@@ -121,7 +125,7 @@ def fleet(place: Environment, one: Assignment) -> int:
     return sum(1 for host in place.hosts if matches(one, host)) if one.state.returning else 0
 
 
-def head(context: Context, place: Environment, one: Assignment, count: int) -> RolloutView:
+def head(context: Context, tx: Transaction, place: Environment, one: Assignment, count: int) -> RolloutView:
     """Return an assignment as its rollout is decided on, without its hosts; `count` is its `fleet`."""
     return RolloutView(
         assignment=one.id,
@@ -148,7 +152,18 @@ def head(context: Context, place: Environment, one: Assignment, count: int) -> R
         offline_wait_ms=one.offline_wait_ms,
         newcomers=one.newcomers,
         roster=frozenset(one.roster) if one.roster is not None else None,
+        approvers=one.approvers,
+        approvals=one.approvals,
+        metrics=one.metrics,
+        trails=context.trails.get((one.id, one.wave), {}),
+        entry=ordering.entry(tx, one, place.now_unix_ms, lambda name: _active_views(context, tx, name, one.app)),
     )
+
+
+def _active_views(context: Context, tx: Transaction, name: str, app: str) -> list[tuple[Assignment, RolloutView]]:
+    """Return the active rules of an app in another environment, each as its rollout is decided on."""
+    place = load(context, tx, name)
+    return [(one, view(context, tx, place, one)) for one in place.of_app(app) if one.state.active]
 
 
 class Look:
@@ -169,7 +184,7 @@ class Look:
         reported = place.reported.get((host.id, one.app))
         why = "the release is not stored here"
         if self._known is not None:
-            why = blocked(self._known, host, place.runs(host))
+            why = blocked(self._known, host, place.runs(host), place.settings)
         online, now = context.presence.online(host, place.now_unix_ms), place.now_unix_ms
         held = hosts.held(host, one.app, online=online, now_unix_ms=now)
         return HostView(
@@ -211,7 +226,9 @@ def _back_blocked(context: Context, tx: Transaction, place: Environment, host: H
     if target is None or target.id in place.admitted[host.id]:
         return ""
     known = context.release(tx, target.app, target.version)
-    return blocked(known, host, place.runs(host)) if known is not None else "its release is not stored here"
+    if known is None:
+        return "its release is not stored here"
+    return blocked(known, host, place.runs(host), place.settings)
 
 
 def restore(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from towpath.errors import InputError
 from towpath.names import check_app, check_environment
 from towpath.waves import effective
+from towpath_server.domain import approval, gates, returning, timing
 from towpath_server.domain import assignment as rules
-from towpath_server.domain import gates, returning, timing
 from towpath_server.domain.model import Assignment, RolloutState
 from towpath_server.domain.rollout_table import Act as Happening
 from towpath_server.domain.rollout_table import ordered
@@ -104,17 +104,26 @@ def _resume(case: _Case) -> Assignment:
             f"{case.one.id}, or deploy another release"
         )
     excused = tuple(sorted({*case.one.excused, *bad}))
-    return replace(case.after, excused=excused, resumed_unix_ms=case.place.now_unix_ms)
+    approvals = approval.forgotten(case.one.approvals, case.one.wave)
+    return replace(case.after, excused=excused, approvals=approvals, resumed_unix_ms=case.place.now_unix_ms)
 
 
 def _advance(case: _Case) -> Assignment:
-    """Pass the newest open wave's gate now, whatever it waits for."""
+    """Pass the newest open wave's gate now, whatever it waits for but the approvals of others."""
     waves = effective(case.one.waves)
+    if case.view.entry:
+        return replace(case.after, entered_unix_ms=case.place.now_unix_ms)
     now = gates.gate(case.view, case.standings, gates.members(case.view), case.place.now_unix_ms)
     number = min(case.one.wave, len(waves) - 1)
+    missing = approval.waits(waves[number], number, case.one.approvals, case.one.approvers)
+    if missing:
+        raise InputError(
+            f"cannot advance {case.name}: wave {number + 1} {missing}; towpath rollout approve {case.one.id}",
+            code="impossible",
+        )
     if number < len(waves) - 1:
         return replace(case.after, wave=number + 1, wave_done_unix_ms=0)
-    if not (now.soak_until_unix_ms or waves[-1].manual) or not now.done_unix_ms:
+    if not (now.soak_until_unix_ms or waves[-1].manual or waves[-1].metrics) or not now.done_unix_ms:
         raise InputError(
             f"cannot advance {case.name}: its last wave is open already; it is done when its hosts have finished",
             code="impossible",
@@ -139,8 +148,12 @@ def _retry(case: _Case) -> Assignment:
     case.act.tx.withdraw(case.one.id, bad)
     case.act.hosts.update(host.host_id for host in case.view.hosts)
     now = case.place.now_unix_ms
+    approvals = approval.forgotten(case.one.approvals, case.one.wave)
+    generation = case.act.tx.next_generation()
     roster = tuple(sorted({*case.one.roster, *bad})) if case.one.roster is not None else None
-    return replace(case.after, generation=case.act.tx.next_generation(), excused=(), resumed_unix_ms=now, roster=roster)
+    return replace(
+        case.after, generation=generation, excused=(), approvals=approvals, resumed_unix_ms=now, roster=roster
+    )
 
 
 def _cancel(case: _Case) -> Assignment:
@@ -175,7 +188,7 @@ def undo(context: Context, actor: str, app: str, environment: str, selector: Map
         check_app(app)
         check_environment(environment)
         place = rollouts.load(context, act.tx, environment)
-        check_known(place, environment)
+        check_known(act.tx, place, environment)
         one = _undone(place, app, environment, selector)
         act.subject = f"rollout/{one.id}"
         state = ordered(one.state, Happening.UNDO, name_of(one))

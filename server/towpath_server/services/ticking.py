@@ -50,7 +50,7 @@ class Roster:
         place = self.place
         if one.id not in self.fleets:
             self.fleets[one.id] = fleet(place, one)
-        view = head(context, place, one, self.fleets[one.id])
+        view = head(context, tx, place, one, self.fleets[one.id])
         if not rolling.counts_hosts(view):
             self.tallies.pop(one.id, None)
             return rolling.decided(None, view)
@@ -88,6 +88,8 @@ def follow(context: Context, tx: Transaction, kept: Roster | None, name: str) ->
     if kept is None or now < kept.place.now_unix_ms:
         return _load(context, tx, name)
     place = replace(kept.place, now_unix_ms=now, calendar=calendar(tx, name))
+    if place.settings != tuple(tx.settings(name)):
+        return _load(context, tx, name)
     rules = tx.rules()
     if rules != kept.rules:
         assignments = tuple(tx.assignments(environment=name))
@@ -234,5 +236,6 @@ def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:
         wave=decision.wave,
         wave_done_unix_ms=decision.wave_done_unix_ms,
         done_unix_ms=done,
+        entered_unix_ms=one.entered_unix_ms or (now_unix_ms if decision.admit else 0),
         roster=decision.roster if decision.roster is not None else one.roster,
     )

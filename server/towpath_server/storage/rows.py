@@ -13,10 +13,12 @@ from sqlalchemy.exc import IntegrityError
 
 from towpath.errors import InputError
 from towpath.holds import Hold
+from towpath.metrics import Metric
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
 from towpath.windows import Window
+from towpath_server.domain.approval import Approval
 from towpath_server.domain.hosts import ONLINE_MS
 from towpath_server.domain.model import (
     Assignment,
@@ -24,6 +26,7 @@ from towpath_server.domain.model import (
     CalendarEntry,
     EnrolmentToken,
     EntryKind,
+    EnvironmentRule,
     Host,
     HostStatus,
     Lease,
@@ -33,6 +36,7 @@ from towpath_server.domain.model import (
     ReportedApp,
     Retreat,
     RolloutState,
+    Setting,
     Timing,
     TokenUse,
 )
@@ -68,11 +72,14 @@ def _assignment(row: Row[Any]) -> Assignment:
         row,
         state=RolloutState(row.state),
         on_breach=OnBreach(row.on_breach),
-        waves=tuple(Wave(**wave) for wave in row.waves),
+        waves=tuple(Wave(**{**wave, "metrics": tuple(wave.get("metrics", ()))}) for wave in row.waves),
         excused=tuple(row.excused),
         timing=_timing(row.timing),
         newcomers=Newcomers(row.newcomers),
         roster=tuple(row.roster) if row.roster is not None else None,
+        approvers=tuple(row.approvers),
+        approvals=tuple(Approval(**one) for one in row.approvals),
+        metrics=tuple(Metric(**one) for one in row.metrics),
     )
 
 
@@ -463,6 +470,40 @@ class SqlTransaction:
     def audit(self, limit: int) -> list[AuditEntry]:
         query = select(schema.audit).order_by(schema.audit.c.position.desc()).limit(limit)
         return [_load(AuditEntry, row) for row in reversed(self._all(query))]
+
+    def put_environment(self, rule: EnvironmentRule) -> None:
+        values = asdict(rule)
+        statement = sqlite_insert(schema.environments).values(values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+    def environments(self) -> list[EnvironmentRule]:
+        rows = self._all(select(schema.environments).order_by(schema.environments.c.name))
+        return [_load(EnvironmentRule, row) for row in rows]
+
+    def put_setting(self, setting: Setting) -> None:
+        values = asdict(setting)
+        statement = sqlite_insert(schema.settings).values(values)
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["environment", "label", "app", "name"], set_=values)
+        )
+
+    def remove_setting(self, setting: Setting) -> None:
+        table = schema.settings
+        self._connection.execute(
+            delete(table).where(
+                table.c.environment == setting.environment,
+                table.c.label == setting.label,
+                table.c.app == setting.app,
+                table.c.name == setting.name,
+            )
+        )
+
+    def settings(self, environment: str | None = None) -> list[Setting]:
+        table = schema.settings
+        query = select(table).order_by(table.c.environment, table.c.app, table.c.name, table.c.label)
+        if environment is not None:
+            query = query.where(table.c.environment == environment)
+        return [_load(Setting, row) for row in self._all(query)]
 
     def number(self, name: str) -> int:
         row = self._one(select(func.max(schema.numbers.c.value).label("value")).where(schema.numbers.c.name == name))

@@ -119,6 +119,10 @@ assignments = Table(
     _int("offline_wait_ms"),
     _text("newcomers"),
     Column("roster", JSON(none_as_null=True), nullable=True),
+    Column("approvers", JSON, nullable=False),
+    Column("approvals", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    _int("entered_unix_ms"),
     Index("ix_assignments_rule", "environment", "app"),
 )
 
@@ -206,6 +210,18 @@ audit = Table(
     _text("subject"),
     _text("detail"),
     _text("outcome"),
+)
+
+environments = Table("environments", metadata, _text("name", key=True), _text("after"), _int("healthy_for_ms"))
+
+settings = Table(
+    "settings",
+    metadata,
+    _text("environment", key=True),
+    _text("label", key=True),
+    _text("app", key=True),
+    _text("name", key=True),
+    _text("text"),
 )
 
 numbers = Table("numbers", metadata, _text("name", key=True), _int("value"))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from towpath.errors import InputError
+from towpath.metrics import Metric
 from towpath.waves import Wave
 from towpath_cli.commands.promote import returned
 from towpath_cli.following import RolloutLines, headline, told
@@ -21,6 +22,9 @@ NOTHING: dict[str, Any] = {
     "max_failure_share": "",
     "on_breach": "halt",
     "progress_deadline": None,
+    "approvers": "",
+    "metrics": (),
+    "metric_patience": 600_000,
     "allow_empty": False,
 }
 
@@ -28,7 +32,7 @@ NOTHING: dict[str, Any] = {
 def test_what_is_not_said_is_left_to_the_server() -> None:
     """Zeros and no waves: the server's defaults."""
     said = policy(**NOTHING)
-    assert said["waves"] == ()
+    assert [said[name] for name in ("waves", "approvers", "metrics")] == [(), (), ()]
     assert (said["windows"], said["at"], said["expires"], said["override_freeze"]) == ((), "", "", "")
     assert said["newcomers"] == "join"
     numbers = {name for name in said if isinstance(said[name], int)}
@@ -43,6 +47,17 @@ def test_when_and_whom_it_waits_for_are_sent_as_typed() -> None:
     assert (said["windows"], said["at"]) == (("Mon-Fri 22:00-04:00 UTC",), "2026-12-20T22:00Z")
     assert (said["offline_wait_ms"], said["newcomers"]) == (3_600_000, "wait")
     assert policy(**NOTHING, offline="wait", offline_deadline=5)["offline_wait_ms"] == 5
+
+
+def test_approvers_and_metrics_are_read_with_the_waves_that_ask_for_them() -> None:
+    """The same patience for all; a metric that no wave asks for is a typing mistake, said before the server is asked."""
+    asked = {**NOTHING, "waves": "canary:10m+metric=errors+approve=2", "metric_patience": 5_000}
+    said = policy(**{**asked, "approvers": "carol, bob", "metrics": ("errors=up < 1..2",)})
+    assert said["approvers"] == ("bob", "carol")
+    assert said["metrics"] == (Metric("errors", "up", below=True, good=1, bad=2, patience_ms=5_000),)
+    assert said["waves"] == (Wave("canary", 600_000, approve=2, metrics=("errors",)), Wave("100%"))
+    with pytest.raises(InputError, match="no wave asks for it"):
+        policy(**{**NOTHING, "metrics": ("errors=up < 1",)})
 
 
 def test_a_soak_alone_is_one_wave_that_soaks() -> None:

@@ -9,6 +9,7 @@ from towpath.status import Health, State, Verdict
 from towpath.waves import parse_waves
 from towpath_server.domain.gates import WaveCount
 from towpath_server.domain.model import HostStatus, RolloutState
+from towpath_server.domain.settings import Origin
 from towpath_server.domain.standing import Phase, Standing
 from towpath_server.domain.timing import Bar
 from towpath_server.domain.why import Facts, chain
@@ -39,14 +40,14 @@ def test_the_whole_chain_of_a_healthy_host() -> None:
             standing=Standing(Phase.HEALTHY, "runs it and is healthy"),
             admitted=True,
             runs=one,
-            parameters={"port": "9001"},
+            parameters={"port": Origin("9001", "host"), "colour": Origin("red", "label rack=7")},
             reported=reported(),
         )
     )
     assert "operator/ann deployed hello 1.0.0 to role=web in dev (generation 1): it covers h1" in said
     assert "its rollout is done: 1 of 1 hosts healthy" in said
     assert "h1 is admitted, healthy" in said
-    assert "with port=9001" in said
+    assert "with colour=red (from label rack=7), port=9001" in said
     assert "it reports that it runs 1.0.0, healthy" in said
 
 
@@ -174,6 +175,20 @@ def test_a_host_that_the_calendar_bars_is_told_what_and_how_to_change_it() -> No
     assert "nobody is let in now: outside [towpath window remove w1]" in text(facts)
     assert "nobody is let in now" not in text(replace(facts, admitted=True))
     assert "nobody is let in now" not in text(replace(facts, owner=replace(one, state=RolloutState.REVERTED)))
+
+
+def test_a_wave_that_waits_for_approvals_or_another_environment_says_what_opens_it() -> None:
+    """Nobody can advance past other people; a rollout of one wave that may not begin yet says so too."""
+    one = assignment(waves=parse_waves("canary:approve=2,100%"))
+    waves = (wave(0, "canary:approve=2", "open", "needs 1 of 2 approvals (bob did)"), wave(1, "100%", "closed"))
+    facts = replace(
+        PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.WAITING, "waits"), waves=waves, wave=1
+    )
+    assert "wave 1 (canary:approve=2): needs 1 of 2 approvals (bob did) [towpath rollout approve a1]" in text(facts)
+    alone = replace(facts, wave=0, waves=(wave(0, "100%", "closed", "it has to be healthy in staging first"),))
+    said = "h1 is in wave 1 of 1 (100%), which is closed: wave 1 (100%): it has to be healthy in staging first"
+    assert f"{said} [towpath rollout advance a1]" in text(alone)
+    assert "wave 1 of 1" not in text(replace(alone, waves=(wave(0, "100%", "open"),)))
 
 
 def test_each_state_of_a_rollout_has_the_command_that_would_change_it() -> None:

@@ -50,6 +50,12 @@ def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, t
         )
         assert (rule.newcomers, rule.roster) == ((Newcomers.WAIT, ("id-h1",)) if windows else (Newcomers.JOIN, None))
         assert [entry.reason for entry in tx.calendar()] == (["Christmas", "nights"] if windows else [])
+        gated = golden.stem > "server-db-0005"
+        assert [one.by for one in rule.approvals] == (["bob"] if gated else [])
+        assert [one.limits for one in rule.metrics] == (["> 1..0.5"] if gated else [])
+        assert rule.entered_unix_ms == rule.created_unix_ms, "what is under way waits for no order of environments"
+        assert [one.healthy_for_ms for one in tx.environments()] == ([7_200_000] if gated else [])
+        assert [one.text for one in tx.settings("dev")] == (["8080"] if gated else [])
         assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
         ticks = golden.stem > "server-db-0003"
         assert tx.lease() == (Lease("holder-1", "seat-1", 3, 7) if ticks else None)
