@@ -25,6 +25,7 @@ from towpath_server.api.operators import (
     ReleasesServicer,
     RolloutsServicer,
 )
+from towpath_server.api.planning import PlansServicer
 from towpath_server.services.authority import Authority, ServerIdentity
 from towpath_server.services.context import Context
 from towpath_server.services.syncing import Sequencer
@@ -152,6 +153,7 @@ class Listeners:
         )
         operator_pb2_grpc.add_AssignmentsServicer_to_server(AssignmentsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_RolloutsServicer_to_server(RolloutsServicer(self._context, self._thread), server)
+        operator_pb2_grpc.add_PlansServicer_to_server(PlansServicer(self._context, self._thread, self._objects), server)
         operator_pb2_grpc.add_AuditServicer_to_server(AuditServicer(self._context, self._thread), server)
         return self._bind(server, address, "--operator-listen", mutual=True)
 

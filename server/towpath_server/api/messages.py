@@ -1,5 +1,7 @@
 """Rows to messages of the operator's services."""
 
+from collections.abc import Mapping, Sequence
+
 from towpath.v1 import operator_pb2 as pb
 from towpath.waves import Wave
 from towpath.wire import to_value
@@ -42,8 +44,8 @@ def release_message(row: PublishedRelease) -> pb.ReleaseInfo:
     )
 
 
-def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
-    """Return an assignment and where its hosts and waves stand."""
+def progress_message(picture: Picture, evidence: Mapping[str, Sequence[str]] | None = None) -> pb.GetAssignmentResponse:
+    """Return an assignment and where its hosts and waves stand; `evidence` is by host id."""
     one = picture.assignment
     return pb.GetAssignmentResponse(
         assignment=one.id,
@@ -61,6 +63,7 @@ def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
                 state=to_app_state(each.state) if each.state is not None else None,
                 reason=each.standing.reason,
                 wave=each.wave,
+                evidence=(evidence or {}).get(each.host.id, ()),
             )
             for each in picture.hosts
         ],
@@ -84,6 +87,7 @@ def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
         max_failures=one.max_failures,
         max_failure_share=one.max_failure_share,
         on_breach=str(one.on_breach),
+        progress_deadline_ms=one.progress_deadline_ms,
     )
 
 
