@@ -17,6 +17,8 @@ from towpath_cli.output import clean
 from towpath_cli.watch import describe
 
 BAR_WIDTH = 30
+# Of a failed host in a tree: its last lines say most, and several hosts must fit a screen.
+SHOWN_LINES = 5
 
 _COLOURS = {
     "healthy": "green",
@@ -58,8 +60,15 @@ def build_tree(rollout: Rollout) -> Tree:
         line.add_row(Text(f"{wave.number + 1} {wave.text}"), bar, Text(clean(said)))
         branch = tree.add(line)
         for host in told([one for one in rollout.hosts if one.wave == wave.number]):
-            branch.add(Text(describe(host), style=_COLOURS.get(host.phase, "")))
+            twig = branch.add(Text(describe(host), style=_COLOURS.get(host.phase, "")))
+            for said in host.evidence[-SHOWN_LINES:]:
+                twig.add(Text(clean(said), style="dim"))
     return tree
+
+
+def print_tree(rollout: Rollout) -> None:
+    """Draw a rollout once, on stdout."""
+    Console().print(build_tree(rollout))
 
 
 @contextmanager

@@ -130,3 +130,73 @@ def test_a_plan_refuses_what_a_deploy_refuses(server: LiveServer, shell: CliShel
         ("1.0.0", ["--environment", "dev"]),
     ):
         assert shell.type("plan", "hello", version, *words).line == shell.type("deploy", "hello", version, *words).line
+
+
+def test_a_rehearsal_takes_the_policy_and_labels_of_a_rollout_or_of_a_deploy_that_could_be(
+    server: LiveServer, shell: CliShell, tmp_path: Path
+) -> None:
+    """The same numbers both ways, the same again by the same seed; a picture is drawn; nothing is changed."""
+    from xml.etree import ElementTree
+
+    new_hosts(server, 4)
+    server.publish("1.0.0")
+    words = ["--waves", "canary:10m,50%,100%", "--max-failures", "1"]
+    tried = ["--failures", "30%", "--offline", "10%", "--hosts", "400", "--seed", "7"]
+    draft = shell.type("rehearse", "hello", "1.0.0", *WHERE, *words, *tried, "-o", "json").json()
+    assert shell.type("rollout", "list", "-o", "json").json() == []
+    rollout = deploy(shell, "1.0.0", *words)
+    picture = tmp_path / "picture.svg"
+    known = shell.type("rehearse", rollout, *tried, "--plot", str(picture), "-o", "json").json()
+    assert known == draft
+    assert (known["state"], known["hosts"], known["harmed_at_stop"] >= 2) == ("halted", 400, True)
+    assert [wave["hosts"] for wave in known["waves"]] == [100, 100, 200], "a quarter are canaries, as of the real hosts"
+    root = ElementTree.fromstring(picture.read_text())
+    assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) == 4
+    said = shell.type("rehearse", rollout, *tried).out
+    assert "halted after" in said
+    assert "of 400 hosts harmed" in said
+    assert "never" in said
+    for args, part in (
+        ([rollout, *tried, "--plot", "x.png"], "pictures are SVG"),
+        ([rollout, "--hosts", "100001"], "1 to 100000 are allowed"),
+        ([rollout, "--max-failures", "3"], "it has its own"),
+        ([rollout, "--failures", "x"], "as a share"),
+        (["a", "b", "c"], "give a ROLLOUT, or an APP and a VERSION"),
+    ):
+        assert part in shell.type("rehearse", *args).line
+
+
+def test_watching_shows_what_a_failed_host_saw_and_revert_takes_the_rollout_back(
+    server: LiveServer, shell: CliShell
+) -> None:
+    """The probe's evidence and the last log lines below the host, once; then back by the rollout's id."""
+    from fakes.cli_shell import Typed
+    from towpath.reports import Event
+    from towpath.status import State, Verdict
+
+    hosts = new_hosts(server, 2)
+    run_everywhere(server, shell, hosts, "1.0.0", b"o" * 100)
+    server.publish("2.0.0")
+    rollout = deploy(shell, "2.0.0", "--waves", "canary,100%")
+    eventually(lambda: hosts[0].desired() == "2.0.0", "the canary moves")
+    old = {"current_version": "1.0.0", "current_sha256": b"o" * 32}
+    saw = "probe http: status 500, 200 expected\nlog: cannot open\x1b[31m the database"
+    event = Event("e1", 1, "transition", app="hello", state="Reverting", version="2.0.0", evidence=saw)
+    state = hosts[0].obey(state=State.REVERTED, verdict=Verdict.FAILED, reason="probe http failed", **old)
+    hosts[0].report(state, events=[event])
+    eventually(lambda: shown(shell, rollout)["state"] == "halted", "it halts")
+    seen: Typed = shell.type("rollout", "watch", rollout)
+    assert seen.code == 1
+    assert "dev-0 | probe http: status 500, 200 expected\ndev-0 | log: cannot open\\x1b[31m the database\n" in seen.out
+    once = shell.type("rollout", "watch", rollout, "--once")
+    assert once.code == 0
+    assert once.out.startswith("hello 2.0.0 in dev: halted")
+    shell.tty = True
+    assert "cannot open\\x1b[31m the database" in shell.type("rollout", "watch", rollout, "--once").out
+    shell.tty = False
+    assert "goes back to the release before" in shell.type("rollout", "revert", rollout, "--reason", "bad").out
+    reverted = eventually(lambda: (now := shown(shell, rollout))["state"] == "reverted" and now, "it is back")
+    assert reverted["reason"] == "revert by operator/root: bad; back to 1.0.0"
+    assert {host.desired() for host in hosts} == {"1.0.0"}
+    assert "deploy a release instead" in shell.type("rollout", "revert", rollout).line
+    assert [entry.outcome for entry in server.audit("rollout.revert")] == ["done", "refused"]

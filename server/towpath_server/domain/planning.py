@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from towpath.waves import Wave, effective
 from towpath_server.domain.gates import members
-from towpath_server.domain.simulation import Assumptions, Certainty, Delay, Run, play
+from towpath_server.domain.simulated import Assumptions, Certainty, Delay, Run
+from towpath_server.domain.simulation import play
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, in_order, limit
 
 # Decisions cost by host and tick: where a plan would cost more than this many, its turns end and its waves do not.

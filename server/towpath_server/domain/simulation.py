@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
 
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
@@ -31,94 +30,15 @@ from towpath_server.domain.gates import gate, members
 from towpath_server.domain.model import Retreat, RolloutState
 from towpath_server.domain.rolling import decide
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import Decision, HostView, Phase, RolloutView, Standing, Standings, standing
+from towpath_server.domain.simulated import Assumptions, Chance, Delay, Move, Run, Sample
+from towpath_server.domain.standing import Decision, HostView, Phase, RolloutView, Standings, standing
 
 FIRST_PACE_MS = 1_000
 # After so many hosts looked at the pace doubles: what a run costs is ticks times hosts.
-WORK_PER_PACE = 200_000
+WORK_PER_PACE = 100_000
 PACES_PER_HOST = 8
 HORIZON_MS = 90 * 86_400_000
 SIMULATED_FAILURE = "fails in this simulation"
-
-
-class Chance(Protocol):
-    """Where draws come from: `random.Random` with a seed, for one."""
-
-    def random(self) -> float:
-        """Return a number from 0 to below 1."""
-        ...
-
-
-class Certainty:
-    """The middle of everything: for a fleet in which nothing is left to chance."""
-
-    def random(self) -> float:
-        """Return one half."""
-        return 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Assumptions:
-    """How hosts behave. Shares from 0 to 1. `host_ms`: from told to proven, `spread` of it more or less.
-
-    `offline` are away at the beginning, for `away_ms` on the average; `person_ms`: how long a manual gate waits.
-    """
-
-    failures: float = 0.0
-    offline: float = 0.0
-    host_ms: int = 60_000
-    spread: float = 0.0
-    away_ms: int = 0
-    person_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One host that was let in, at which moment after the beginning."""
-
-    host_id: str
-    wave: int
-    after_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Delay:
-    """What a wave waited for while no host moved, from when after the beginning, for how long."""
-
-    wave: int
-    waits: str
-    after_ms: int
-    lasts_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How many hosts stood where at one moment; `harmed`: took the release and failed on it."""
-
-    after_ms: int
-    wave: int
-    healthy: int
-    harmed: int
-    in_flight: int
-    back: int
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What came of it. `opened`: wave to when it opened; `waits`: what it still waits for where it came to no end."""
-
-    state: RolloutState
-    reason: str
-    took_ms: int
-    moves: tuple[Move, ...]
-    delays: tuple[Delay, ...]
-    samples: tuple[Sample, ...]
-    opened: Mapping[int, int]
-    standings: tuple[tuple[HostView, Standing], ...]
-    stopped_after_ms: int = -1
-    harmed_at_stop: int = 0
-    waits: str = ""
-    cut: bool = False
 
 
 class _Kind(StrEnum):
@@ -323,7 +243,10 @@ class _Play:
     def go_on(self, changed: bool) -> bool:
         """Let time pass up to the next tick; False where nothing more would come."""
         if self.moving:
-            self.happen(max(self.queue[0][0], self.now + self.pace_ms()))
+            soonest = self.now + self.pace_ms()
+            while self.queue[0][3] is _Kind.SWITCH:  # lets nobody else move: no reason to decide
+                self.happen(self.queue[0][0])
+            self.happen(max(self.queue[0][0], soonest))
             return True
         if changed:
             self.happen(self.now + FIRST_PACE_MS)
