@@ -27,8 +27,9 @@ def follow(
     *,
     timeout_ms: int,
     judge: Callable[[Rollout], Result | None] = verdict,
+    keep: bool = False,
 ) -> Outcome:
-    """Show the rollout until it ended or `timeout_ms` is over; return how."""
+    """Show the rollout until it ended or `timeout_ms` is over; return how. `keep`: a tree's last picture stays."""
 
     def note(text: str) -> None:
         click.echo(text, err=True)
@@ -37,7 +38,7 @@ def follow(
         if operator.world.is_tty() and not operator.json:
             from towpath_cli.terminal import live_tree  # noqa: PLC0415 - rich is loaded only where it is seen
 
-            show = stack.enter_context(live_tree())
+            show = stack.enter_context(live_tree(keep=keep))
         else:
             lines = RolloutLines()
 

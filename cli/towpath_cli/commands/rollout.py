@@ -123,7 +123,7 @@ def watch(operator: Operator, *, name: str, waits: bool, timeout: int) -> None:
             look(operator, begun)
             return
         try:
-            outcome = follow(operator, client, begun.assignment, timeout_ms=timeout)
+            outcome = follow(operator, client, begun.assignment, timeout_ms=timeout, keep=True)
         except KeyboardInterrupt:
             say_error(f"interrupted; the rollout goes on, see: towpath rollout show {begun.assignment}")
             context.exit(INTERRUPTED)
