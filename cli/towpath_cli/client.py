@@ -28,6 +28,8 @@ CALL_SECONDS = 30.0
 UPLOAD_MIN_BYTES_PER_SECOND = 64 * 1024
 DIGESTS_PER_CALL = 4096
 MAX_MESSAGE_BYTES = 64 * 2**20
+# A plan of a large fleet is played on the server first.
+PLAN_SECONDS = 180.0
 OPTIONS = (
     ("grpc.ssl_target_name_override", SERVER_NAME),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -87,6 +89,7 @@ class Client:
         self._calendar = rpc.CalendarStub(self._channel)
         self._environments = rpc.EnvironmentsStub(self._channel)
         self._parameters = rpc.ParametersStub(self._channel)
+        self._plans = rpc.PlansStub(self._channel)
         self._audit = rpc.AuditStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -215,9 +218,16 @@ class Client:
         request = pb.PromoteRequest(source=source, deploy=_deploy_request(order))
         return _deployed(self._call(self._rollouts.Promote, request))
 
-    def undeploy(self, app: str, environment: str) -> int:
-        """Remove the assignments of an app in an environment; return how many there were."""
-        request = pb.UndeployRequest(app=app, environment=environment)
+    def plan(self, order: model.DeployOrder) -> model.Plan:
+        """Return what a deploy would do; nothing is changed."""
+        request = pb.PlanRequest(deploy=_deploy_request(order))
+        return _plan(self._call(self._plans.Plan, request, PLAN_SECONDS))
+
+    def undeploy(self, app: str, environment: str, selector: Mapping[str, str] | None = None) -> int:
+        """Remove the assignments of an app there (`selector`: of exactly this rule); return how many there were."""
+        request = pb.UndeployRequest(
+            app=app, environment=environment, selector=selector or {}, by_rule=selector is not None
+        )
         answer: pb.UndeployResponse = self._call(self._assignments.Undeploy, request)
         return answer.assignments
 
@@ -431,6 +441,29 @@ def _rollout(a: pb.GetAssignmentResponse) -> model.Rollout:
         bars=tuple(model.Bar(bar.fact, bar.until_unix_ms, bar.command) for bar in a.bars),
         approvers=tuple(a.approvers),
         metrics=tuple(Metric(m.name, m.query, m.below, m.good, m.bad, m.patience_ms) for m in a.metrics),
+        progress_deadline_ms=a.progress_deadline_ms,
+    )
+
+
+def _plan(a: pb.PlanResponse) -> model.Plan:
+    hosts = (
+        model.PlannedHost(h.host, h.wave, h.turn, h.before, h.stays, h.online, h.at_most_bytes, dict(h.labels))
+        for h in a.hosts
+    )
+    return model.Plan(
+        assignment=a.assignment,
+        version=a.version,
+        unchanged=a.unchanged,
+        hosts=tuple(hosts),
+        waves=tuple(model.PlannedWave(w.number, w.text, w.hosts, w.asks, w.opens_ms) for w in a.waves),
+        delays=tuple(model.PlannedDelay(d.wave, d.waits, d.after_ms, d.lasts_ms) for d in a.delays),
+        at_once=a.at_once,
+        took_ms=a.took_ms,
+        waits=a.waits,
+        cut=a.cut,
+        at_most_bytes=a.at_most_bytes,
+        host_ms=a.host_ms,
+        progress_deadline_ms=a.progress_deadline_ms,
     )
 
 
@@ -446,4 +479,5 @@ def _progress(host: pb.HostProgress) -> model.HostProgress:
         verdict=host.state.verdict,
         reason=host.reason or host.state.reason,
         wave=host.wave,
+        evidence=tuple(host.evidence),
     )

@@ -11,7 +11,7 @@ import click
 from towpath_cli.client import Client
 from towpath_cli.model import Bar, HostProgress, Rollout, WaveProgress
 from towpath_cli.options import Operator
-from towpath_cli.output import clean, count, when
+from towpath_cli.output import clean, count, echo_json, when
 from towpath_cli.watch import ChangeLines, Outcome, Result, verdict, wait
 
 COLUMNS = ("host", "phase", "current", "state", "health", "reason")
@@ -27,8 +27,9 @@ def follow(
     *,
     timeout_ms: int,
     judge: Callable[[Rollout], Result | None] = verdict,
+    keep: bool = False,
 ) -> Outcome:
-    """Show the rollout until it ended or `timeout_ms` is over; return how."""
+    """Show the rollout until it ended or `timeout_ms` is over; return how. `keep`: a tree's last picture stays."""
 
     def note(text: str) -> None:
         click.echo(text, err=True)
@@ -37,7 +38,7 @@ def follow(
         if operator.world.is_tty() and not operator.json:
             from towpath_cli.terminal import live_tree  # noqa: PLC0415 - rich is loaded only where it is seen
 
-            show = stack.enter_context(live_tree())
+            show = stack.enter_context(live_tree(keep=keep))
         else:
             lines = RolloutLines()
 
@@ -53,6 +54,20 @@ def follow(
             note=note,
             judge=judge,
         )
+
+
+def look(operator: Operator, rollout: Rollout) -> None:
+    """Show the rollout as it is now, once: a tree on a terminal, lines elsewhere."""
+    if operator.json:
+        echo_json(rollout)
+    elif operator.world.is_tty():
+        from towpath_cli.terminal import print_tree  # noqa: PLC0415 - rich is loaded only where it is seen
+
+        print_tree(rollout)
+    else:
+        click.echo(headline(rollout))
+        for line in RolloutLines().changes(rollout):
+            click.echo(line)
 
 
 class RolloutLines:

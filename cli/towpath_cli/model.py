@@ -131,6 +131,7 @@ class HostProgress:
     verdict: str
     reason: str
     wave: int = 0
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,7 @@ class Rollout:
     bars: tuple[Bar, ...] = ()
     approvers: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    progress_deadline_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +262,60 @@ class ParameterRow:
     app: str
     name: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedHost:
+    """One host of a plan; `wave` counts from 0, `turn` from 1 (0: none was seen). `stays`: why it does not move."""
+
+    host: str
+    wave: int
+    turn: int
+    before: str
+    stays: str
+    online: bool
+    at_most_bytes: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWave:
+    """One wave of a plan. `opens_ms` after the beginning, -1: not seen."""
+
+    number: int
+    text: str
+    hosts: int
+    asks: str
+    opens_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDelay:
+    """What a wave waits for while no host moves."""
+
+    wave: int
+    waits: str
+    after_ms: int
+    lasts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a deploy would do, hosts by wave and turn. `waits`: what it would wait for without end."""
+
+    assignment: str
+    version: str
+    unchanged: bool
+    hosts: tuple[PlannedHost, ...]
+    waves: tuple[PlannedWave, ...]
+    delays: tuple[PlannedDelay, ...]
+    at_once: int
+    took_ms: int
+    waits: str
+    cut: bool
+    at_most_bytes: int
+    host_ms: int
+    progress_deadline_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,14 @@ _OPTIONS = (
 )
 
 
+def rule_options(function: F) -> F:
+    """Give a command the options that say which hosts of an environment: `selector` and `all_hosts`."""
+    function = click.option("--all-hosts", is_flag=True, help="Every host of the environment.")(function)
+    return click.option(
+        "--select", "selector", multiple=True, metavar="K=V", help="Hosts with this label; all of them must fit."
+    )(function)
+
+
 def policy_options(function: F) -> F:
     """Give a command the options of a policy; they arrive as the keywords of `policy`."""
     for option in reversed((*_OPTIONS, *TIMING_OPTIONS)):

@@ -157,7 +157,7 @@ def parse_release_file(text: str, path: Path) -> ReleaseFile:
     try:
         section = ReleaseSection.model_validate(document.data)
     except ValidationError as error:
-        raise ReleaseFileError(_in_order(document, error.errors(include_url=False))) from error
+        raise ReleaseFileError(in_order(document, error.errors(include_url=False))) from error
     parameters, problems = _parameters(document, section)
     problems.extend(_strangers(document, set(section.parameters)))
     problems.extend(_handover_faults(document, section, parameters))
@@ -173,7 +173,8 @@ def parse_release_file(text: str, path: Path) -> ReleaseFile:
     return ReleaseFile(path, document, section, tuple(parameters))
 
 
-def _in_order(document: Document, errors: Sequence[ErrorDetails]) -> list[str]:
+def in_order(document: Document, errors: Sequence[ErrorDetails]) -> list[str]:
+    """Return what pydantic found as messages with file, line and key, in the order of the lines."""
     # A key that is missing comes last: most often it is there, misspelt, and that line says more.
     found = [(error["type"] == "missing", document.line(_where(error)), _problem(document, error)) for error in errors]
     return list(dict.fromkeys(message for _, _, message in sorted(found)))

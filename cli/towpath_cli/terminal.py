@@ -12,11 +12,13 @@ from rich.text import Text
 from rich.tree import Tree
 
 from towpath_cli.following import FINISHED, bar_line, headline, told
-from towpath_cli.model import Rollout
-from towpath_cli.output import clean
+from towpath_cli.model import Rollout, WaveProgress
+from towpath_cli.output import clean, count
 from towpath_cli.watch import describe
 
 BAR_WIDTH = 30
+# Of a failed host in a tree: its last lines say most, and several hosts must fit a screen.
+SHOWN_LINES = 5
 
 _COLOURS = {
     "healthy": "green",
@@ -52,22 +54,44 @@ def build_tree(rollout: Rollout) -> Tree:
     tree = Tree(Text(headline(rollout), style="bold"))
     for barred in rollout.bars:
         tree.add(Text(bar_line(barred), style="yellow"))
-    for wave in rollout.waves:
+    names = [f"{wave.number + 1} {wave.text}" for wave in rollout.waves]
+    width = max((len(name) for name in names), default=0)
+    for name, wave in zip(names, rollout.waves, strict=True):
         line = Table.grid(padding=(0, 1))
         finished = sum(number for phase, number in wave.phases.items() if phase in FINISHED)
-        bar = ProgressBar(total=max(1, wave.hosts), completed=finished, width=BAR_WIDTH)
-        said = f"{finished} of {wave.hosts} {wave.state}" + (f", {wave.waits}" if wave.waits else "")
-        line.add_row(Text(f"{wave.number + 1} {wave.text}"), bar, Text(clean(said)))
+        style = "red" if _failed(wave) else "bar.complete"
+        bar = ProgressBar(max(1, wave.hosts), finished, BAR_WIDTH, complete_style=style, finished_style=style)
+        line.add_row(Text(name.ljust(width)), bar, Text(_said(wave, finished)))
         branch = tree.add(line)
         for host in told([one for one in rollout.hosts if one.wave == wave.number]):
-            branch.add(Text(describe(host), style=_COLOURS.get(host.phase, "")))
+            twig = branch.add(Text(describe(host), style=_COLOURS.get(host.phase, "")))
+            for said in host.evidence[-SHOWN_LINES:]:
+                twig.add(Text(clean(said), style="dim"))
     return tree
 
 
+def _failed(wave: WaveProgress) -> int:
+    return wave.phases.get("failed", 0) + wave.phases.get("inconclusive", 0)
+
+
+def _said(wave: WaveProgress, finished: int) -> str:
+    """Return what stands beside a wave's bar: its state, how many have finished and failed, what it waits for."""
+    if wave.state == "closed" and not finished:
+        return f"closed, {count(wave.hosts, 'host')}"
+    failed = f", {_failed(wave)} failed" if _failed(wave) else ""
+    waits = f": {wave.waits}" if wave.waits else ""
+    return clean(f"{wave.state}, {finished} of {wave.hosts} finished{failed}{waits}")
+
+
+def print_tree(rollout: Rollout) -> None:
+    """Draw a rollout once, on stdout."""
+    Console().print(build_tree(rollout))
+
+
 @contextmanager
-def live_tree() -> Iterator[Callable[[Rollout], None]]:
-    """Yield a function that redraws a rollout in place."""
-    with Live(console=Console(), refresh_per_second=10, transient=True) as live:
+def live_tree(*, keep: bool = False) -> Iterator[Callable[[Rollout], None]]:
+    """Yield a function that redraws a rollout in place; `keep`: the last picture stays on the screen."""
+    with Live(console=Console(), refresh_per_second=10, transient=not keep) as live:
 
         def show(rollout: Rollout) -> None:
             live.update(build_tree(rollout))

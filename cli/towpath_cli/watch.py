@@ -98,6 +98,7 @@ class ChangeLines:
     def __init__(self) -> None:
         """Begin with nothing seen."""
         self._seen: dict[str, tuple[str, ...]] = {}
+        self._said: dict[str, tuple[str, ...]] = {}
 
     def changes(self, rollout: Rollout) -> Iterator[str]:
         """Yield a line for each host that is not as it was."""
@@ -106,6 +107,15 @@ class ChangeLines:
             if self._seen.get(host.host) != now:
                 self._seen[host.host] = now
                 yield describe(host)
+            # What the host saw may arrive after its verdict, and is said once.
+            if host.evidence and self._said.get(host.host) != host.evidence:
+                self._said[host.host] = host.evidence
+                yield from evidence_lines(host)
+
+
+def evidence_lines(host: HostProgress) -> list[str]:
+    """Return what a failed host saw: its probe's evidence and the last lines of the log."""
+    return [clean(f"{host.host} | {line}") for line in host.evidence]
 
 
 def describe(host: HostProgress) -> str:

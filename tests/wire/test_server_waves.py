@@ -363,8 +363,9 @@ def test_on_a_terminal_a_rollout_is_a_tree_with_a_bar_for_each_wave(server: Live
     lines = said.getvalue().splitlines()
     assert "hello 1.0.0 in dev: halted" in lines[0]
     assert "1 canary:" in lines[1]
-    assert "1 of 1 open" in lines[1]
+    assert lines[1].index("open,") == lines[3].index("closed,"), "the bars stand below one another"
+    assert "open, 1 of 1 finished, 1 failed" in lines[1]
     assert "dev-0: failed, Reverted, runs 1.0.0, healthy: boom" in lines[2]
-    assert "0 of 2 closed" in lines[3]
+    assert "closed, 2 hosts" in lines[3]
     shell.tty = True
     assert shell.type("rollout", "watch", rollout, "--timeout", "5s").code == 1

@@ -3,6 +3,7 @@
 `deploy --wait` exits 0 when the release is proven healthy, 1 when it failed or was reverted, 2 on time-out.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +17,45 @@ from towpath_cli.following import COLUMNS, follow, host_rows
 from towpath_cli.model import Deployed, DeployOrder
 from towpath_cli.options import DURATION, Operator, operator_command, pairs
 from towpath_cli.output import count, echo_json, echo_table, say_error
-from towpath_cli.policy import policy, policy_options
+from towpath_cli.policy import policy, policy_options, rule_options
 from towpath_cli.watch import Outcome, Result
 
 TIMEOUT_MS = 600_000
 INTERRUPTED = 130
 
 
+def order_of(
+    app: str,
+    version: str,
+    environment: str,
+    selector: tuple[str, ...],
+    *,
+    all_hosts: bool,
+    limits: Mapping[str, Any],
+) -> DeployOrder:
+    """Return what the options of a deploy (or of a plan, a rehearsal) ask for; InputError where they do not fit."""
+    labels = check_labels(pairs(selector, "selector"))
+    if not labels and not all_hosts:
+        raise InputError(
+            f"cannot deploy to every host of {environment} unasked: choose with --select k=v, or say --all-hosts"
+        )
+    if labels and all_hosts:
+        raise InputError("cannot use --select together with --all-hosts: choose one")
+    return DeployOrder(
+        app=check_app(app),
+        version=check_version(version),
+        environment=check_environment(environment),
+        selector=labels,
+        whole_environment=all_hosts,
+        **policy(**limits),
+    )
+
+
 @click.command()
 @click.argument("app")
 @click.argument("version")
 @click.option("--environment", required=True, metavar="E", help="Where.")
-@click.option("--select", "selector", multiple=True, metavar="K=V", help="Hosts with this label; all of them must fit.")
-@click.option("--all-hosts", is_flag=True, help="Every host of the environment.")
+@rule_options
 @policy_options
 @click.option("--wait", "waits", is_flag=True, help="Wait until the hosts have proven it: exit 0, 1 (failed) or 2.")
 @click.option("--timeout", type=DURATION, default=TIMEOUT_MS, show_default="10m", help="The longest wait.")
@@ -46,21 +73,7 @@ def deploy(
     **limits: Any,
 ) -> None:
     """Have hosts run a release: VERSION of APP, also on hosts that enrol later."""
-    labels = check_labels(pairs(selector, "selector"))
-    if not labels and not all_hosts:
-        raise InputError(
-            f"cannot deploy to every host of {environment} unasked: choose with --select k=v, or say --all-hosts"
-        )
-    if labels and all_hosts:
-        raise InputError("cannot use --select together with --all-hosts: choose one")
-    order = DeployOrder(
-        app=check_app(app),
-        version=check_version(version),
-        environment=check_environment(environment),
-        selector=labels,
-        whole_environment=all_hosts,
-        **policy(**limits),
-    )
+    order = order_of(app, version, environment, selector, all_hosts=all_hosts, limits=limits)
     with operator.connect() as client:
         finish(operator, client, order, client.deploy(order), waits=waits, timeout_ms=timeout)
 

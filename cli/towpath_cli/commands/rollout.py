@@ -10,7 +10,7 @@ import click
 from towpath.names import check_app, check_environment
 from towpath.quantity import format_duration
 from towpath.waves import format_share
-from towpath_cli.following import COLUMNS, WAVE_COLUMNS, bar_line, follow, headline, host_rows, wave_rows
+from towpath_cli.following import COLUMNS, WAVE_COLUMNS, bar_line, follow, headline, host_rows, look, wave_rows
 from towpath_cli.model import Rollout
 from towpath_cli.options import DURATION, Operator, operator_command
 from towpath_cli.output import cell, clean, echo_json, echo_table, say_error, when
@@ -26,6 +26,7 @@ _DONE = {
     "halt": "halted; who has not switched stays on what it has",
     "retry": "tries its failed hosts again",
     "cancel": "cancelled; who runs the release keeps it, nobody else gets it",
+    "revert": "goes back to the release before, no more hosts at once than allowed",
 }
 _HELP = {
     "pause": "Let nobody else move; hosts in flight finish.",
@@ -33,6 +34,7 @@ _HELP = {
     "advance": "Open the next wave now, whatever this one waits for.",
     "halt": "Stop now: hosts that have not switched stay on what they have.",
     "retry": "Try the hosts again that failed, in the same wave.",
+    "revert": "Take it back to the release that was done before, as 'towpath undo' does by app and environment.",
     "cancel": "End it: who runs the release keeps it, what was there before counts again for the others.",
 }
 
@@ -132,15 +134,19 @@ def _gates(one: Rollout) -> list[str]:
 
 @rollout.command()
 @click.argument("name", metavar="ROLLOUT")
+@click.option("--wait/--once", "waits", default=True, show_default=True, help="Until it ended, or one look.")
 @click.option("--timeout", type=DURATION, default=TIMEOUT_MS, show_default="1h", help="The longest wait.")
 @operator_command
-def watch(operator: Operator, *, name: str, timeout: int) -> None:
+def watch(operator: Operator, *, name: str, waits: bool, timeout: int) -> None:
     """Watch a rollout until it ended: exit 0 (healthy), 1 (failed or taken back) or 2 (time-out)."""
     context = click.get_current_context()
     with operator.connect() as client:
         begun = client.get_assignment(name)
+        if not waits:
+            look(operator, begun)
+            return
         try:
-            outcome = follow(operator, client, begun.assignment, timeout_ms=timeout)
+            outcome = follow(operator, client, begun.assignment, timeout_ms=timeout, keep=True)
         except KeyboardInterrupt:
             say_error(f"interrupted; the rollout goes on, see: towpath rollout show {begun.assignment}")
             context.exit(INTERRUPTED)
@@ -196,4 +202,4 @@ def _steering(verb: str) -> Callable[..., None]:
     return act
 
 
-pause, resume, advance, halt, retry, cancel = (_steering(verb) for verb in _DONE)
+pause, resume, advance, halt, retry, cancel, revert = (_steering(verb) for verb in _DONE)

@@ -369,12 +369,23 @@ class DeployResponse(_message.Message):
     def __init__(self, assignment: _Optional[str] = ..., generation: _Optional[int] = ..., hosts: _Optional[int] = ..., unchanged: _Optional[bool] = ..., version: _Optional[str] = ...) -> None: ...
 
 class UndeployRequest(_message.Message):
-    __slots__ = ("app", "environment")
+    __slots__ = ("app", "environment", "selector", "by_rule")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     APP_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    BY_RULE_FIELD_NUMBER: _ClassVar[int]
     app: str
     environment: str
-    def __init__(self, app: _Optional[str] = ..., environment: _Optional[str] = ...) -> None: ...
+    selector: _containers.ScalarMap[str, str]
+    by_rule: bool
+    def __init__(self, app: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., by_rule: _Optional[bool] = ...) -> None: ...
 
 class UndeployResponse(_message.Message):
     __slots__ = ("assignments",)
@@ -389,7 +400,7 @@ class GetAssignmentRequest(_message.Message):
     def __init__(self, assignment: _Optional[str] = ...) -> None: ...
 
 class HostProgress(_message.Message):
-    __slots__ = ("host", "online", "admitted", "phase", "state", "reason", "wave")
+    __slots__ = ("host", "online", "admitted", "phase", "state", "reason", "wave", "evidence")
     HOST_FIELD_NUMBER: _ClassVar[int]
     ONLINE_FIELD_NUMBER: _ClassVar[int]
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
@@ -397,6 +408,7 @@ class HostProgress(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     WAVE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     host: str
     online: bool
     admitted: bool
@@ -404,7 +416,8 @@ class HostProgress(_message.Message):
     state: _types_pb2.AppState
     reason: str
     wave: int
-    def __init__(self, host: _Optional[str] = ..., online: _Optional[bool] = ..., admitted: _Optional[bool] = ..., phase: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AppState, _Mapping]] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ...) -> None: ...
+    evidence: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, host: _Optional[str] = ..., online: _Optional[bool] = ..., admitted: _Optional[bool] = ..., phase: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AppState, _Mapping]] = ..., reason: _Optional[str] = ..., wave: _Optional[int] = ..., evidence: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WaveProgress(_message.Message):
     __slots__ = ("number", "text", "state", "waits", "soak_until_unix_ms", "phases", "checks")
@@ -432,7 +445,7 @@ class WaveProgress(_message.Message):
     def __init__(self, number: _Optional[int] = ..., text: _Optional[str] = ..., state: _Optional[str] = ..., waits: _Optional[str] = ..., soak_until_unix_ms: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ..., checks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetAssignmentResponse(_message.Message):
-    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach", "windows", "at_unix_ms", "expires_unix_ms", "override_freeze", "offline_wait_ms", "newcomers", "bars", "approvers", "metrics")
+    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach", "windows", "at_unix_ms", "expires_unix_ms", "override_freeze", "offline_wait_ms", "newcomers", "bars", "approvers", "metrics", "progress_deadline_ms")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -466,6 +479,7 @@ class GetAssignmentResponse(_message.Message):
     BARS_FIELD_NUMBER: _ClassVar[int]
     APPROVERS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     assignment: str
     app: str
     version: str
@@ -492,7 +506,8 @@ class GetAssignmentResponse(_message.Message):
     bars: _containers.RepeatedCompositeFieldContainer[Bar]
     approvers: _containers.RepeatedScalarFieldContainer[str]
     metrics: _containers.RepeatedCompositeFieldContainer[Metric]
-    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., windows: _Optional[_Iterable[str]] = ..., at_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ...) -> None: ...
+    progress_deadline_ms: int
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., windows: _Optional[_Iterable[str]] = ..., at_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., progress_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class Bar(_message.Message):
     __slots__ = ("fact", "until_unix_ms", "command")
@@ -503,6 +518,95 @@ class Bar(_message.Message):
     until_unix_ms: int
     command: str
     def __init__(self, fact: _Optional[str] = ..., until_unix_ms: _Optional[int] = ..., command: _Optional[str] = ...) -> None: ...
+
+class PlanRequest(_message.Message):
+    __slots__ = ("deploy",)
+    DEPLOY_FIELD_NUMBER: _ClassVar[int]
+    deploy: DeployRequest
+    def __init__(self, deploy: _Optional[_Union[DeployRequest, _Mapping]] = ...) -> None: ...
+
+class PlannedHost(_message.Message):
+    __slots__ = ("host", "wave", "turn", "before", "stays", "online", "at_most_bytes", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    WAVE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    STAYS_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    AT_MOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    wave: int
+    turn: int
+    before: str
+    stays: str
+    online: bool
+    at_most_bytes: int
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, host: _Optional[str] = ..., wave: _Optional[int] = ..., turn: _Optional[int] = ..., before: _Optional[str] = ..., stays: _Optional[str] = ..., online: _Optional[bool] = ..., at_most_bytes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class PlannedWave(_message.Message):
+    __slots__ = ("number", "text", "hosts", "asks", "opens_ms")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    ASKS_FIELD_NUMBER: _ClassVar[int]
+    OPENS_MS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    text: str
+    hosts: int
+    asks: str
+    opens_ms: int
+    def __init__(self, number: _Optional[int] = ..., text: _Optional[str] = ..., hosts: _Optional[int] = ..., asks: _Optional[str] = ..., opens_ms: _Optional[int] = ...) -> None: ...
+
+class PlannedDelay(_message.Message):
+    __slots__ = ("wave", "waits", "after_ms", "lasts_ms")
+    WAVE_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    LASTS_MS_FIELD_NUMBER: _ClassVar[int]
+    wave: int
+    waits: str
+    after_ms: int
+    lasts_ms: int
+    def __init__(self, wave: _Optional[int] = ..., waits: _Optional[str] = ..., after_ms: _Optional[int] = ..., lasts_ms: _Optional[int] = ...) -> None: ...
+
+class PlanResponse(_message.Message):
+    __slots__ = ("assignment", "version", "unchanged", "hosts", "waves", "delays", "at_once", "took_ms", "waits", "cut", "at_most_bytes", "host_ms", "progress_deadline_ms")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    WAVES_FIELD_NUMBER: _ClassVar[int]
+    DELAYS_FIELD_NUMBER: _ClassVar[int]
+    AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    TOOK_MS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    AT_MOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HOST_MS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    version: str
+    unchanged: bool
+    hosts: _containers.RepeatedCompositeFieldContainer[PlannedHost]
+    waves: _containers.RepeatedCompositeFieldContainer[PlannedWave]
+    delays: _containers.RepeatedCompositeFieldContainer[PlannedDelay]
+    at_once: int
+    took_ms: int
+    waits: str
+    cut: bool
+    at_most_bytes: int
+    host_ms: int
+    progress_deadline_ms: int
+    def __init__(self, assignment: _Optional[str] = ..., version: _Optional[str] = ..., unchanged: _Optional[bool] = ..., hosts: _Optional[_Iterable[_Union[PlannedHost, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[PlannedWave, _Mapping]]] = ..., delays: _Optional[_Iterable[_Union[PlannedDelay, _Mapping]]] = ..., at_once: _Optional[int] = ..., took_ms: _Optional[int] = ..., waits: _Optional[str] = ..., cut: _Optional[bool] = ..., at_most_bytes: _Optional[int] = ..., host_ms: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class ListRolloutsRequest(_message.Message):
     __slots__ = ("app", "environment", "history")

@@ -1392,6 +1392,78 @@ class Calendar:
             _registered_method=True)
 
 
+class PlansStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Plan = channel.unary_unary(
+                '/towpath.v1.Plans/Plan',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.PlanResponse.FromString,
+                _registered_method=True)
+
+
+class PlansServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def Plan(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PlansServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Plan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Plan,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.PlanRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.PlanResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Plans', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Plans', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Plans:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Plan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Plans/Plan',
+            towpath_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.PlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AuditStub:
     """Missing associated documentation comment in .proto file."""
 

@@ -27,6 +27,7 @@ from towpath_server.api.operators import (
     RolloutsServicer,
 )
 from towpath_server.api.places import EnvironmentsServicer, ParametersServicer
+from towpath_server.api.planning import PlansServicer
 from towpath_server.services.authority import Authority, ServerIdentity
 from towpath_server.services.context import Context
 from towpath_server.services.syncing import Sequencer
@@ -157,6 +158,7 @@ class Listeners:
         operator_pb2_grpc.add_CalendarServicer_to_server(CalendarServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_EnvironmentsServicer_to_server(EnvironmentsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_ParametersServicer_to_server(ParametersServicer(self._context, self._thread), server)
+        operator_pb2_grpc.add_PlansServicer_to_server(PlansServicer(self._context, self._thread, self._objects), server)
         operator_pb2_grpc.add_AuditServicer_to_server(AuditServicer(self._context, self._thread), server)
         return self._bind(server, address, "--operator-listen", mutual=True)
 

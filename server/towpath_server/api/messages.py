@@ -1,5 +1,7 @@
 """Rows to messages of the operator's services."""
 
+from collections.abc import Mapping, Sequence
+
 from towpath.metrics import Metric
 from towpath.v1 import operator_pb2 as pb
 from towpath.waves import Wave
@@ -47,8 +49,8 @@ def release_message(row: PublishedRelease) -> pb.ReleaseInfo:
     )
 
 
-def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
-    """Return an assignment and where its hosts and waves stand."""
+def progress_message(picture: Picture, evidence: Mapping[str, Sequence[str]] | None = None) -> pb.GetAssignmentResponse:
+    """Return an assignment and where its hosts and waves stand; `evidence` is by host id."""
     one = picture.assignment
     return pb.GetAssignmentResponse(
         assignment=one.id,
@@ -66,6 +68,7 @@ def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
                 state=to_app_state(each.state) if each.state is not None else None,
                 reason=each.standing.reason,
                 wave=each.wave,
+                evidence=(evidence or {}).get(each.host.id, ()),
             )
             for each in picture.hosts
         ],
@@ -99,6 +102,7 @@ def progress_message(picture: Picture) -> pb.GetAssignmentResponse:
         bars=[pb.Bar(fact=bar.fact, until_unix_ms=bar.until_unix_ms, command=bar.command) for bar in picture.bars],
         approvers=one.approvers,
         metrics=[metric_message(metric) for metric in one.metrics],
+        progress_deadline_ms=one.progress_deadline_ms,
     )
 
 

@@ -153,15 +153,16 @@ class AssignmentsServicer(operator_pb2_grpc.AssignmentsServicer):
 
     async def Undeploy(self, request: pb.UndeployRequest, _call: ServicerContext) -> pb.UndeployResponse:
         """See the .proto file."""
+        selector = dict(request.selector) if request.by_rule else None
         count = await self._thread.run(
-            deploying.undeploy, self._context, CALLER.get().actor, request.app, request.environment
+            deploying.undeploy, self._context, CALLER.get().actor, request.app, request.environment, selector
         )
         return pb.UndeployResponse(assignments=count)
 
     async def GetAssignment(self, request: pb.GetAssignmentRequest, _call: ServicerContext) -> pb.GetAssignmentResponse:
         """See the .proto file."""
-        picture = await self._thread.run(reading.assignment, self._context, request.assignment)
-        return progress_message(picture)
+        picture, evidence = await self._thread.run(reading.assignment, self._context, request.assignment)
+        return progress_message(picture, evidence)
 
     async def Status(self, request: pb.StatusRequest, _call: ServicerContext) -> pb.StatusResponse:
         """See the .proto file."""

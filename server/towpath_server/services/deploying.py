@@ -4,7 +4,8 @@ Nothing here moves a host: assignments are written, and the reconciler admits. N
 is under way (`services.steering`), what is set on one host (`services.hosting`).
 """
 
-import secrets
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,7 +68,7 @@ class Deployed:
 def deploy(context: Context, actor: str, order: Order) -> Deployed:
     """Write the assignment; InputError where the release is not published or does not fit a matching host."""
     with acting(context, actor, "deploy", f"app/{order.app[:64]}") as act:
-        return _deploy(context, actor, act, order)
+        return assign(context, actor, act, order)
 
 
 def promote(context: Context, actor: str, source: str, order: Order) -> Deployed:
@@ -78,7 +79,7 @@ def promote(context: Context, actor: str, source: str, order: Order) -> Deployed
         if source == order.environment:
             raise InputError(f"cannot promote {order.app} from {source} to itself: name another environment")
         proven = _proven(context, act.tx, source, order.app)
-        deployed = _deploy(context, actor, act, replace(order, version=proven.version), proven.release_sha256)
+        deployed = assign(context, actor, act, replace(order, version=proven.version), proven.release_sha256)
         act.detail = f"from {source}: {act.detail}"
         return deployed
 
@@ -115,7 +116,8 @@ def check_known(tx: Transaction, place: rollouts.Environment, name: str) -> None
         ordering.check_declared(tx, name, "no host and no assignment is in it, and ")
 
 
-def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes = b"") -> Deployed:
+def assign(context: Context, actor: str, act: Act, order: Order, sha256: bytes = b"") -> Deployed:
+    """Write the assignment inside `act`; a plan does the very same and undoes it (`services.planning`)."""
     check_app(order.app)
     deadline = rules.check_request(
         environment=order.environment,
@@ -143,7 +145,7 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
     place = rollouts.load(context, tx, order.environment)
     check_known(tx, place, order.environment)
     draft = Assignment(
-        id=secrets.token_hex(8),
+        id=_new_id(tx, order, known.sha256),
         app=order.app,
         version=order.version,
         release_sha256=known.sha256,
@@ -190,6 +192,18 @@ def _deploy(context: Context, actor: str, act: Act, order: Order, sha256: bytes 
     act.detail = f"{order.version} to {where}: generation {final.generation}, {final.id}"
     covered = len(rollouts.load(context, tx, order.environment).covered(final))
     return Deployed(final, covered, unchanged=False)
+
+
+def _new_id(tx: Transaction, order: Order, sha256: bytes) -> str:
+    """Return the id that a rollout of this release by this rule has: the first of a sequence that nobody took.
+
+    It is no random number, because hosts are ordered by it: what `towpath plan` shows is what a deploy then does.
+    """
+    rule = json.dumps([order.app, sha256.hex(), order.environment, sorted(order.selector.items())])
+    number = 0
+    while tx.assignment(found := hashlib.sha256(f"{rule} {number}".encode()).hexdigest()[:16]) is not None:
+        number += 1
+    return found
 
 
 def selector_words(selector: Mapping[str, str]) -> str:
@@ -251,15 +265,23 @@ def _supersede(context: Context, act: Act, place: rollouts.Environment, one: Ass
     act.tx.put_assignment(replace(one, state=state, reason=reason))
 
 
-def undeploy(context: Context, actor: str, app: str, environment: str) -> int:
-    """Remove every assignment of an app in an environment; its hosts remove the app. Return how many there were."""
+def undeploy(
+    context: Context, actor: str, app: str, environment: str, selector: Mapping[str, str] | None = None
+) -> int:
+    """Remove every assignment of an app in an environment; its hosts remove the app. Return how many there were.
+
+    `selector`: those of exactly this rule only; a host that another rule covers runs that one's release then.
+    """
     with acting(context, actor, "undeploy", f"app/{app[:64]}") as act:
         check_app(app)
         check_environment(environment)
         found = act.tx.assignments(environment=environment, app=app)
+        if selector is not None:
+            found = [one for one in found if dict(one.selector) == dict(selector)]
         counting = [one for one in found if one.state.active or one.state.leaving]
         if not counting:
-            raise InputError(f"cannot undeploy {app}: it is not deployed in {environment}", code="not-found")
+            rule = "" if selector is None else f" to {selector_words(selector)}"
+            raise InputError(f"cannot undeploy {app}: it is not deployed{rule} in {environment}", code="not-found")
         for one in found:
             state = next_state(one.state, Happening.REMOVE)
             act.tx.put_assignment_state(one.id, state, f"by {actor}")
@@ -267,6 +289,8 @@ def undeploy(context: Context, actor: str, app: str, environment: str) -> int:
         act.environments.add(environment)
         active = sum(1 for one in counting if one.state.active) or len(counting)
         act.detail = f"{active} assignments in {environment}"
+        if selector is not None:
+            act.detail += f", {selector_words(selector)}"
     return active
 
 

@@ -15,7 +15,7 @@ from towpath_server.domain.model import Assignment, AuditEntry, Host, Setting
 from towpath_server.domain.settings import Origin, origins
 from towpath_server.domain.standing import Phase, Standing, standing
 from towpath_server.ports import Transaction
-from towpath_server.services import deploying, rollouts, steering
+from towpath_server.services import deploying, evidence, rollouts, steering
 from towpath_server.services.context import Context
 from towpath_server.services.hosting import find_host
 
@@ -99,11 +99,15 @@ def host(context: Context, name: str) -> tuple[HostCard, list[AppState], list[Ev
         return card(context, tx, found, tx.settings(found.environment)), states, tx.events(found.id, SHOWN_EVENTS)
 
 
-def assignment(context: Context, assignment_id: str) -> rollouts.Picture:
-    """Return an assignment (by id or the beginning of one), its hosts and waves; InputError `not-found`."""
+def assignment(context: Context, assignment_id: str) -> tuple[rollouts.Picture, dict[str, tuple[str, ...]]]:
+    """Return an assignment (by id or the beginning of one), its hosts and waves, and what failed hosts saw by host id.
+
+    InputError `not-found`.
+    """
     with context.storage.transaction() as tx:
         one = steering.find(tx, assignment_id)
-        return rollouts.picture(context, tx, rollouts.load(context, tx, one.environment), one)
+        picture = rollouts.picture(context, tx, rollouts.load(context, tx, one.environment), one)
+        return picture, evidence.of_failed(tx, picture)
 
 
 def list_rollouts(context: Context, app: str, environment: str, *, history: bool) -> list[rollouts.Picture]:

@@ -1,4 +1,4 @@
-"""Operators steer a rollout that is under way: pause, resume, advance, halt, retry, cancel; and undo a done one.
+"""Operators steer a rollout that is under way: pause, resume, advance, halt, retry, cancel, revert; undo a done one.
 
 Each act is one row of `domain.rollout_table`, checked first, done in one transaction and audited. Nothing here moves a
 host: admissions are taken back from who has not switched, and the reconciler does the rest.
@@ -75,7 +75,7 @@ def steer(context: Context, actor: str, verb: str, rollout: str, reason: str = "
             raise InputError(f"cannot do {verb[:40]!r} to a rollout: one of {', '.join(_VERBS)}")
         one = find(act.tx, rollout)
         act.subject = f"rollout/{one.id}"
-        state = ordered(one.state, Happening(verb), name_of(one))
+        state = ordered(one.state, _ACTS.get(verb) or Happening(verb), name_of(one))
         place = rollouts.load(context, act.tx, one.environment)
         seen = rollouts.view(context, act.tx, place, one)
         standings = [(host, standing(seen, host, place.now_unix_ms)) for host in seen.hosts]
@@ -163,6 +163,12 @@ def _cancel(case: _Case) -> Assignment:
     return replace(case.after, done_unix_ms=0)
 
 
+def _revert(case: _Case) -> Assignment:
+    """Take this rollout back, as `undo` does to what counts for a rule."""
+    before = _take_back(case.context, case.act, case.place, case.one)
+    return replace(case.after, reason=f"{case.after.reason}; back to {before.version}", done_unix_ms=0)
+
+
 def _tell_to_stay(case: _Case) -> None:
     ids = stay(case.view)
     case.act.tx.withdraw(case.one.id, ids)
@@ -176,7 +182,10 @@ _VERBS: Mapping[str, Callable[[_Case], Assignment]] = {
     "halt": _halt,
     "retry": _retry,
     "cancel": _cancel,
+    "revert": _revert,
 }
+# Verbs whose row of the table has another name.
+_ACTS: Mapping[str, Happening] = {"revert": Happening.UNDO}
 
 
 def undo(context: Context, actor: str, app: str, environment: str, selector: Mapping[str, str] | None) -> Assignment:
@@ -192,20 +201,26 @@ def undo(context: Context, actor: str, app: str, environment: str, selector: Map
         one = _undone(place, app, environment, selector)
         act.subject = f"rollout/{one.id}"
         state = ordered(one.state, Happening.UNDO, name_of(one))
-        before = returning.predecessor(place.of_app(app), one)
-        if before is None:
-            raise InputError(
-                f"cannot undo {name_of(one)}: no other release was done there before; towpath deploy {app} VERSION",
-                code="not-found",
-            )
-        check_floor(context, act.tx, one, before)
-        rollouts.restore(act.tx, place, one, place.now_unix_ms, other_release=True)
+        before = _take_back(context, act, place, one)
         reason = f"undo by {actor}: back to {before.version}"
         after = replace(one, state=state, reason=reason, done_unix_ms=0)
         act.tx.put_assignment(after)
         act.environments.add(environment)
         act.detail = f"{name_of(one)}: back to {before.version}, generation {before.generation}"
     return after
+
+
+def _take_back(context: Context, act: Act, place: rollouts.Environment, one: Assignment) -> Assignment:
+    """Let the release before `one` count again and return it; InputError where there is none, or it may not follow."""
+    before = returning.predecessor(place.of_app(one.app), one)
+    if before is None:
+        raise InputError(
+            f"cannot undo {name_of(one)}: no other release was done there before; towpath deploy {one.app} VERSION",
+            code="not-found",
+        )
+    check_floor(context, act.tx, one, before)
+    rollouts.restore(act.tx, place, one, place.now_unix_ms, other_release=True)
+    return before
 
 
 def _undone(place: rollouts.Environment, app: str, environment: str, selector: Mapping[str, str] | None) -> Assignment:

@@ -1,0 +1,311 @@
+"""Rollouts on a simulated clock: the runs, the plans made of them, and the rehearsals."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes.rows import DIGEST, NOW, OLD, REVERTED, reported, view
+from towpath.errors import InputError
+from towpath.status import State
+from towpath.waves import parse_waves
+from towpath_server.domain.gates import gate, members
+from towpath_server.domain.model import OnBreach, RolloutState
+from towpath_server.domain.planning import asks, moving, plan
+from towpath_server.domain.rehearsal import MAX_SAMPLES, Numbers, Policy, rehearse
+from towpath_server.domain.rolling import decide
+from towpath_server.domain.simulated import Assumptions, Certainty, Run
+from towpath_server.domain.simulation import play
+from towpath_server.domain.standing import HostView, Phase, RolloutView, standing
+
+HOUR = 3_600_000
+GOOD = reported()
+
+
+def fleet(count: int, waves: str = "", **fields: object) -> RolloutView:
+    hosts = [
+        HostView(f"id{n}", f"h{n}", True, state=OLD, labels={"wave": "canary"} if n % 5 == 0 else {})
+        for n in range(count)
+    ]
+    fields = {"progress_deadline_ms": 600_000, "waves": parse_waves(waves) if waves else (), **fields}
+    return view(*hosts, **fields)
+
+
+def run(begin: RolloutView, **assumed: object) -> Run:
+    return play(begin, Assumptions(**assumed), Random(7), NOW)
+
+
+def outcome(begin: RolloutView) -> tuple[list[str], dict[str, int], RolloutState]:
+    """Live a healthy rollout second by second, without the simulation: order, wave by host, end."""
+    now, order, view_now, taking = NOW, [], begin, {}
+    hosts = {host.host_id: host for host in begin.hosts}
+    rng = Random(3)
+    for _ in range(100_000):
+        for name in [name for name, at in taking.items() if at <= now]:
+            del taking[name]
+            hosts[name] = replace(hosts[name], state=GOOD)
+        view_now = replace(view_now, hosts=tuple(hosts.values()))
+        decision = decide(view_now, now)
+        order += decision.admit
+        for name in decision.admit:
+            hosts[name] = replace(hosts[name], admitted_unix_ms=now, progress_unix_ms=now)
+            taking[name] = now + rng.randint(5_000, 50_000)
+        view_now = replace(
+            view_now, state=decision.state, wave=decision.wave, wave_done_unix_ms=decision.wave_done_unix_ms
+        )
+        if decision.state is RolloutState.DONE:
+            break
+        seen = replace(view_now, hosts=tuple(hosts.values()))
+        standings = [(host, standing(seen, host, now)) for host in seen.hosts]
+        if gate(seen, standings, members(seen), now).waits == "a person has to advance it":
+            view_now = replace(view_now, wave=view_now.wave + 1, wave_done_unix_ms=0)
+        now += 1_000
+    return order, members(begin), view_now.state
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 25),
+    st.sampled_from(["", "canary,100%", "canary:1m,50%,100%", "2,50%:manual,100%", "10%:30s,100%"]),
+    st.integers(0, 4),
+)
+def test_a_plan_and_what_then_happens_agree_on_a_healthy_fleet(count: int, waves: str, unavailable: int) -> None:
+    """Who is in which wave, in which order hosts move within it, and how many: as an independent life of it shows."""
+    begin = fleet(count, waves, max_unavailable=unavailable)
+    order, numbers, end = outcome(begin)
+    planned = plan(begin, NOW)
+    assert end is RolloutState.DONE
+    assert [one.host.host_id for one in planned.hosts] == order
+    assert [one.turn for one in planned.hosts] == list(range(1, count + 1))
+    assert {one.host.host_id: one.wave for one in planned.hosts} == numbers
+    assert [wave.hosts for wave in planned.waves] == [
+        list(numbers.values()).count(number) for number in range(len(planned.waves))
+    ]
+    assert (planned.waits, planned.cut) == ("", False)
+
+
+def test_a_plan_names_who_does_not_move_and_why() -> None:
+    """Offline, held, blocked and done hosts with their reasons; a first deployment goes from nothing."""
+    hosts = (
+        HostView("a", "a", True),
+        HostView("b", "b", False, state=OLD),
+        HostView("c", "c", True, state=OLD, held="held for 2h by ann"),
+        HostView("d", "d", True, state=OLD, blocked="the release is for linux/arm64"),
+        HostView("e", "e", True, state=GOOD, admitted_unix_ms=NOW),
+    )
+    planned = plan(view(*hosts, max_unavailable=5), NOW)
+    stays = {one.host.host_id: one.stays for one in planned.hosts}
+    assert stays == {
+        "a": "",
+        "b": "offline; it catches up when it comes back",
+        "c": "held for 2h by ann",
+        "d": "the release is for linux/arm64",
+        "e": "runs it already",
+    }
+    assert [one.host.host_id for one in moving(planned)] == ["a"]
+    assert {one.host.host_id: one.before for one in planned.hosts}["a"] == ""
+    assert planned.waits == "d to finish: the release is for linux/arm64"
+
+
+def test_a_plan_says_what_the_gates_ask_and_how_long_they_delay() -> None:
+    """A soak with its length, a person, and nothing at all."""
+    planned = plan(fleet(10, "canary:10m,50%:manual,100%", max_unavailable=10), NOW)
+    assert [(one.wave, one.after_ms, one.lasts_ms) for one in planned.delays] == [(0, 60_000, 600_000), (1, 720_000, 0)]
+    assert planned.delays[1].waits == "a person has to advance it"
+    assert [wave.opens_ms for wave in planned.waves] == [0, 660_000, 720_000]
+    assert "after a soak of 10m" in planned.waves[0].asks
+    assert "when a person says" in planned.waves[1].asks
+    assert asks(parse_waves("100%")[0], last=True) == "it is done when its hosts have finished"
+    assert planned.took_ms == 780_000
+
+
+def test_a_plan_that_would_cost_too_much_is_cut_and_still_has_its_waves() -> None:
+    """Turns end, waves do not; who would move later is not called unable."""
+    planned = plan(fleet(40, "50%,100%", max_unavailable=1), NOW, max_work=400)
+    assert planned.cut
+    assert [wave.hosts for wave in planned.waves] == [20, 20]
+    assert planned.waves[1].opens_ms == -1
+    assert {one.stays for one in planned.hosts} == {""}
+    assert 0 < max(one.turn for one in planned.hosts) < 20
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_does_not() -> None:
+    """A rehearsal can be had again."""
+    begin = fleet(60, "20%,100%", max_failure_share=5000)
+    first, again = (play(begin, Assumptions(0.3, 0.2, spread=0.5), Random(7), NOW) for _ in range(2))
+    other = play(begin, Assumptions(0.3, 0.2, spread=0.5), Random(8), NOW)
+    assert first == again
+    assert first.samples != other.samples
+
+
+def test_a_bad_release_is_stopped_in_its_first_wave_and_hosts_in_flight_end() -> None:
+    """Nobody of the next wave moves; who had switched fails too, who had not stays."""
+    begin = fleet(100, "canary,100%", max_unavailable=4)
+    ended = run(begin, failures=1.0, spread=0.5)
+    assert ended.state is RolloutState.HALTED
+    assert ended.harmed_at_stop == 1
+    assert {move.wave for move in ended.moves} == {0}
+    assert 1 <= ended.samples[-1].harmed <= 4
+    assert ended.samples[-1].in_flight == 0
+    assert ended.stopped_after_ms == ended.took_ms
+
+
+def test_a_revert_brings_everybody_back_who_took_it() -> None:
+    """Hosts in flight and hosts that had proven it go back; the run ends when all are."""
+    begin = fleet(40, "25%,100%", max_unavailable=3, on_breach=OnBreach.REVERT, max_failures=1)
+    ended = run(begin, failures=0.2, spread=0.5)
+    assert ended.state is RolloutState.REVERTED
+    assert {where.phase for _, where in ended.standings} == {Phase.BACK}
+    assert not [host for host, _ in ended.standings if host.state and host.state.current_sha256 == DIGEST]
+    assert ended.stopped_after_ms < ended.took_ms
+
+
+def test_hosts_that_had_nothing_before_have_nothing_after_a_revert() -> None:
+    """On a first deployment going back is taking it off."""
+    begin = fleet(10, on_breach=OnBreach.REVERT, max_unavailable=10)
+    begin = replace(begin, hosts=tuple(replace(host, state=None) for host in begin.hosts))
+    ended = run(begin, failures=0.3, spread=0.5)
+    assert ended.state is RolloutState.REVERTED
+    assert not [host for host, _ in ended.standings if host.state and host.state.current_sha256]
+
+
+def test_soaks_are_passed_over_and_who_comes_back_to_an_open_wave_catches_up() -> None:
+    """An hour costs no thousand ticks; a host that was away at first has the release in the end."""
+    begin = fleet(200, "canary:12h,100%:12h", max_unavailable=200)
+    ended = run(begin, offline=0.4, away_ms=HOUR)
+    assert ended.state is RolloutState.DONE
+    assert ended.took_ms > 24 * HOUR
+    assert len([one for one in ended.samples if one.wave == 0]) < 80, "who comes back to a closed wave costs no tick"
+    assert {where.phase for _, where in ended.standings} == {Phase.HEALTHY}
+    assert ended.delays[0].waits.startswith("soaks until")
+
+
+def test_a_manual_gate_waits_for_its_person_also_in_the_last_wave() -> None:
+    """Half an hour each; the last one ends the rollout."""
+    ended = run(fleet(10, "canary:manual,100%:manual"), person_ms=HOUR // 2)
+    assert ended.state is RolloutState.DONE
+    assert [delay.lasts_ms for delay in ended.delays] == [HOUR // 2, HOUR // 2]
+    assert ended.took_ms > HOUR
+
+
+def test_where_everybody_is_away_for_good_the_run_says_what_it_waits_for() -> None:
+    """Nobody is no proof: it does not end, and does not go on for ever."""
+    ended = run(fleet(5), offline=1.0)
+    assert (ended.state, ended.waits) == (RolloutState.ROLLING, "nobody has proven the release yet")
+    late = run(fleet(5), offline=1.0, away_ms=HOUR)
+    assert late.state is RolloutState.DONE
+
+
+def test_a_host_that_runs_it_already_takes_no_time_and_one_in_flight_goes_on() -> None:
+    """The simulation may begin in the middle of a rollout."""
+    identical = reported(generation=0)
+    moving_now = reported(State.WATCHING)
+    hosts = (
+        HostView("a", "a", True, state=identical),
+        HostView("b", "b", True, state=moving_now, admitted_unix_ms=NOW),
+        HostView("c", "c", True, state=REVERTED, admitted_unix_ms=NOW),
+    )
+    ended = play(
+        view(*hosts, max_unavailable=3, max_failures=2, progress_deadline_ms=HOUR), Assumptions(), Certainty(), NOW
+    )
+    assert ended.state is RolloutState.DONE
+    assert ended.took_ms == 60_000
+    assert [move.host_id for move in ended.moves] == ["a"]
+
+
+def test_a_long_run_ends_at_its_horizon() -> None:
+    """Months of waiting are cut, and it says so."""
+    ended = run(fleet(2, ",".join([f"{n}:30d" for n in (1,)]) + ",100%:30d"), offline=0.0)
+    assert not ended.cut
+    waits = run(fleet(4, "1:30d,2:30d,3:30d,100%:30d"), offline=0.0)
+    assert waits.cut
+
+
+# --- rehearsals
+
+
+def tried(hosts: int = 200, labels: tuple[dict[str, str], ...] = (), **fields: object) -> Numbers:
+    assumed = {key: fields.pop(key) for key in ("failures", "offline", "away_ms") if key in fields}
+    policy = Policy(
+        **{
+            "waves": parse_waves("5%,100%"),
+            "max_unavailable": 0,
+            "max_failures": 0,
+            "max_failure_share": 0,
+            "on_breach": OnBreach.HALT,
+            "progress_deadline_ms": 600_000,
+            **fields,
+        }
+    )
+    return rehearse(policy, labels, hosts, Assumptions(spread=0.5, **assumed), Random(7))
+
+
+def test_a_rehearsal_counts_who_is_harmed_before_the_halt() -> None:
+    """Ten hosts of the first wave move, the release fails everywhere: no host of the second is touched."""
+    numbers = tried(failures=1.0)
+    assert numbers.state == "halted"
+    assert numbers.moved == 10
+    assert 1 <= numbers.harmed_at_stop <= numbers.harmed <= 10
+    assert [wave.hosts for wave in numbers.waves] == [10, 190]
+    assert numbers.waves[1].opened_ms == -1
+    assert (numbers.waves[1].healthy, numbers.waves[1].harmed) == (0, 0)
+
+
+def test_a_rehearsal_of_a_revert_counts_who_was_taken_back() -> None:
+    """Harmed hosts are no hosts taken back; hosts that never moved are neither."""
+    numbers = tried(failures=0.1, on_breach=OnBreach.REVERT)
+    assert numbers.state == "reverted"
+    assert numbers.harmed + sum(wave.back for wave in numbers.waves) <= numbers.moved
+    assert sum(wave.back for wave in numbers.waves) > 0
+
+
+def test_a_rehearsal_gives_out_the_labels_of_real_hosts_and_refuses_waves_that_nobody_is_in() -> None:
+    """A tenth of the real hosts are canaries, so a tenth of the simulated ones are."""
+    labels = ({"wave": "canary"}, *({} for _ in range(9)))
+    numbers = tried(100, labels, waves=parse_waves("canary,100%"), offline=0.1)
+    assert [wave.hosts for wave in numbers.waves] == [10, 90]
+    assert sum(wave.offline for wave in numbers.waves) > 0
+    with pytest.raises(InputError, match="wave canary: none of these hosts has the label wave=canary"):
+        tried(100, (), waves=parse_waves("canary,100%"))
+    with pytest.raises(InputError, match="1 to 100000"):
+        tried(0)
+
+
+def test_a_rehearsal_keeps_few_samples_and_the_last_one() -> None:
+    """What is drawn fits a picture."""
+    numbers = tried(600, max_unavailable=1)
+    assert len(numbers.samples) <= MAX_SAMPLES + 1
+    assert numbers.samples[-1].healthy == 600
+
+
+def test_a_fleet_that_runs_it_already_is_done_without_a_move_in_flight() -> None:
+    """Everybody is let in and nobody takes a slot: the next tick finds the wave finished."""
+    hosts = tuple(HostView(f"id{n}", f"h{n}", True, state=reported(generation=0)) for n in range(3))
+    planned = plan(view(*hosts, waves=parse_waves("1,100%")), NOW)
+    assert {one.stays for one in planned.hosts} == {"runs it already"}
+    assert moving(planned) == []
+    assert planned.took_ms < 10_000
+
+
+def test_a_plan_is_sorted_by_turn_who_is_down_anyway_goes_first() -> None:
+    """A host between two releases moves before its place in the order, and stands there in the plan."""
+    begin = fleet(6, max_unavailable=1)
+    last = plan(begin, NOW).hosts[-1].host.host_id
+    down = reported(State.WATCHING, generation=0, current_sha256=b"x" * 32)
+    hosts = tuple(replace(host, state=down) if host.host_id == last else host for host in begin.hosts)
+    planned = plan(replace(begin, hosts=hosts), NOW)
+    assert (planned.hosts[0].host.host_id, planned.hosts[0].turn) == (last, 1)
+
+
+def test_a_host_that_runs_it_already_beside_one_that_cannot_is_let_in_and_the_run_ends() -> None:
+    """What changed without a move is looked at again, and then the run says what it waits for."""
+    hosts = (
+        HostView("a", "a", True, state=reported(generation=0)),
+        HostView("b", "b", True, state=OLD, blocked="the release is for linux/arm64"),
+    )
+    ended = run(view(*hosts, max_unavailable=2))
+    assert [move.host_id for move in ended.moves] == ["a"]
+    assert ended.waits == "b to finish: the release is for linux/arm64"
+    assert ended.took_ms == 1_000
