@@ -5,8 +5,9 @@ when `identity.renewal_is_due`, and builds a new client from the new identity wh
 
 Rules: a server stops accepting the old certificate when the new one is first used. So the new identity is durable
 (identity.next.pem) before it is first used, used once (a Sync) to prove that it works, and only then becomes
-identity.pem. A crash at any point leaves one that works: at the next run a pending one is proven first, and dropped
-where the server refuses it. An expired certificate is recovered on the enrolment port, signed with the old key.
+identity.pem; whether that file can be replaced at all is tried before anything is asked for. A crash at any point
+leaves one that works: at the next run a pending one is proven first, and dropped where the server refuses it. An
+expired certificate is recovered on the enrolment port, signed with the old key.
 Exit codes: 0 renewed or nothing to do, 1 an error (one line on stderr), 3 try later.
 Not handled here: when to renew (`identity.renew_at_unix_ms`), the grace window and revocation (the server).
 """
@@ -50,6 +51,7 @@ class Renewal:
         now_ms = self.clock.now_unix_ms()
         if not force and now_ms < identity.renew_at_unix_ms(current.host):
             return False
+        self._require_replaceable(current)
         key = pki.new_key()
         csr = pki.make_csr(key)
         expired = now_ms >= current.host.not_after_unix_ms
@@ -101,6 +103,10 @@ class Renewal:
         """Use the new identity once; Refusal or Unavailable where that fails. What it answers does not matter here."""
         with self._client(current, pem) as server:
             server.sync(nonce=os.urandom(NONCE_BYTES), state_revision=0, boot_id="")
+
+    def _require_replaceable(self, current: Identity) -> None:
+        """Write identity.pem as it is: where that fails, a new one must not be used, as the old one is refused then."""
+        self.files.write_atomic(self.folder / identity.IDENTITY, current.pem, 0o600)
 
     def _promote(self, record: HostRecord, pem: bytes) -> None:
         identity.save(self.folder, self.files, record, pem)

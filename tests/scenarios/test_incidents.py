@@ -3,6 +3,7 @@
 import errno
 import random
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from fakes.host import Killed, SimulatedHost
 from torture.faults import settle
 from torture.matrix import Case, Stage
 from torture.situations import situations
+from towpath.release import Hook
+from towpath.reports import MAX_EVIDENCE_CHARS
 from towpath.status import State, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +58,26 @@ def test_a_disk_that_fills_in_mid_transaction_and_is_freed_again_recovers_unaide
     host.run(120)
     host.settle()
     assert (host.serving(), host.live()) == ("2.0.0", "2.0.0")
+
+
+@pytest.mark.timeout(600)
+def test_a_hook_that_writes_a_gigabyte_fills_neither_memory_nor_disk_nor_the_report(tmp_path: Path) -> None:
+    """Incident 8, hook that writes 1 GB: its last words are kept and reported; it may even succeed."""
+    host = _running(tmp_path)
+    flood = "yes all work and no play | head -c 1000000000; echo; echo last words; exit 1"
+    hook = Hook("prepare", ("/bin/sh", "-c", flood), 500_000)
+    before = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    host.assign(host.publish("2.0.0", hooks=(hook,)), generation=2)
+    host.settle()
+    assert (host.serving(), host.state().state) == ("1.0.0", State.REVERTED)
+    (event,) = [it for it in host.transitions(version="2.0.0") if it.state == "Reverting"]
+    assert event.evidence.rstrip().endswith("last words")
+    assert len(event.evidence) <= MAX_EVIDENCE_CHARS
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    assert grown_kib < 50 * 1024
+    after = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert after - before < 2**20
 
 
 @pytest.mark.parametrize("seed", range(5))

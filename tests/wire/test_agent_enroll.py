@@ -423,7 +423,7 @@ def test_a_crash_at_any_write_of_a_renewal_leaves_a_working_identity(renewing: R
         done = False
         with contextlib.suppress(DiskError):
             done = renewing.renewal(Files(before=crash)).run(force=True)
-        renewing.api.refused_serials = set(renewing.api.serials) - {renewing.api.serials[-1]}
+        renewing.api.refused_serials = set(renewing.api.serials[:-1]) - set(renewing.api.serials[-1:])
         if not done:
             record = identity.load(renewing.folder, FILES).host
             pending = (renewing.folder / identity.NEXT_IDENTITY).exists()
