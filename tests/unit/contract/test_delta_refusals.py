@@ -186,7 +186,7 @@ def test_numbers_come_back(values: list[int]) -> None:
     "body",
     [
         difference([Extent(0, 4)], steps((5, 0, 0))),  # copies more than its window has
-        difference([Extent(0, 9)], steps((3, 0, -4), (2, 0, 0))),  # begins before its window
+        difference([Extent(0, 9)], steps((3, 0, -8), (2, 0, 0))),  # begins before its window
         difference([Extent(0, 9)], steps((6, 0, 0))),  # makes more than the frame
         difference([Extent(0, 9)], steps((4, 0, 0))),  # makes less
         difference([Extent(0, 9)], steps((4, 1, 0)), extra=b"ab"),  # own bytes that nobody uses
@@ -263,6 +263,21 @@ def test_frames_of_all_three_kinds_are_parsed() -> None:
         parsed = parse(kind, 7, body)
         assert parsed.extents == [Extent(0, 10)]
         assert parsed.make(window) == b"01234xy"
+
+
+@pytest.mark.parametrize(
+    "extents",
+    [
+        [Extent(0, WINDOW_BYTES), Extent(0, 1)],
+        [Extent(0, 1)] * (MAX_EXTENTS + 1),
+        [Extent(-1, 2)],
+        [Extent(0, 0)],
+    ],
+)
+def test_a_window_is_bounded_before_anything_is_read(extents: list[Extent]) -> None:
+    """Too large, too many, before the first byte, empty."""
+    with pytest.raises(Refusal, match="out of bounds"):
+        parse(Kind.DIFF, 5, difference(extents, steps((5, 0, 0))))
 
 
 def test_a_long_way_to_a_correction_is_walked() -> None:
