@@ -254,6 +254,11 @@ class Files:
         if src.parent != dst.parent:
             self.sync_dir(src.parent)
 
+    def replace(self, src: Path, dst: Path) -> None:
+        """Give `src` the name `dst`, replacing a file there. Not durable: for what is proven again when it is used."""
+        with self._change("rename", dst):
+            src.rename(dst)
+
     def exchange(self, first: Path, second: Path) -> None:
         """Swap two paths of one filesystem, durable: in one step where the system can, else by three renames."""
         with self._change("rename", second):
