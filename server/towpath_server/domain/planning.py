@@ -9,9 +9,10 @@ Pure. Not handled here: the checks of a deploy and the bytes that travel (`servi
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from towpath.quantity import format_duration
 from towpath.waves import Wave, effective
 from towpath_server.domain.gates import members
-from towpath_server.domain.simulated import Assumptions, Certainty, Delay, Run
+from towpath_server.domain.simulated import Assumptions, Certainty, Delay, Run, Times
 from towpath_server.domain.simulation import play
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, in_order, limit
 
@@ -61,9 +62,9 @@ class Plan:
     cut: bool
 
 
-def plan(view: RolloutView, now_unix_ms: int, *, max_work: int = MAX_WORK) -> Plan:
+def plan(view: RolloutView, now_unix_ms: int, *, max_work: int = MAX_WORK, times: Times | None = None) -> Plan:
     """Return what the rollout `view` would do from `now_unix_ms` on, hosts sorted by wave and turn."""
-    run = play(view, ASSUMED, Certainty(), now_unix_ms, max_work=max_work)
+    run = play(view, ASSUMED, Certainty(), now_unix_ms, max_work=max_work, times=times)
     numbers = members(view)
     turns = {move.host_id: turn for turn, move in enumerate(run.moves, 1)}
     ends = {host.host_id: where for host, where in run.standings}
@@ -112,8 +113,12 @@ def asks(wave: Wave, *, last: bool) -> str:
     then = "it is done" if last else "the next one opens"
     if wave.manual:
         return f"{then} when a person says 'towpath rollout advance'"
-    soak = wave.text.partition(":")[2]
-    return f"{then} after a soak of {soak}" if soak else f"{then} when its hosts have finished"
+    when = f"after a soak of {format_duration(wave.soak_ms)}" if wave.soak_ms else "when its hosts have finished"
+    also = [f"metric {name} is good" for name in wave.metrics]
+    also += (
+        [f"{wave.approve} operators approved" if wave.approve > 1 else "an operator approved"] if wave.approve else []
+    )
+    return ", and ".join((f"{then} {when}", *also))
 
 
 def moving(plan: Plan) -> list[PlannedHost]:

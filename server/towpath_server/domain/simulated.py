@@ -3,12 +3,14 @@
 Values only; `domain.simulation` plays them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from towpath_server.domain.model import RolloutState
+from towpath_server.domain import timing
+from towpath_server.domain.model import Assignment, CalendarEntry, RolloutState
 from towpath_server.domain.standing import HostView, Standing
+from towpath_server.domain.timing import Bar
 
 
 class Chance(Protocol):
@@ -40,6 +42,59 @@ class Assumptions:
     spread: float = 0.0
     away_ms: int = 0
     person_ms: int = 0
+
+
+class Times(Protocol):
+    """What bars hosts at a moment: all of them, some of them, one with these labels."""
+
+    def bars(self, now_unix_ms: int) -> tuple[Bar, ...]:
+        """See `timing.bars`."""
+        ...
+
+    def some_bars(self, now_unix_ms: int) -> tuple[Bar, ...]:
+        """See `timing.some_bars`."""
+        ...
+
+    def host_bars(self, labels: Mapping[str, str], now_unix_ms: int) -> tuple[Bar, ...]:
+        """See `timing.host_bars`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnyTime:
+    """Nothing ever bars anybody."""
+
+    def bars(self, now_unix_ms: int) -> tuple[Bar, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
+
+    def some_bars(self, now_unix_ms: int) -> tuple[Bar, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
+
+    def host_bars(self, labels: Mapping[str, str], now_unix_ms: int) -> tuple[Bar, ...]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """The times of one assignment, and the calendar of its environment."""
+
+    one: Assignment
+    entries: Sequence[CalendarEntry]
+
+    def bars(self, now_unix_ms: int) -> tuple[Bar, ...]:
+        """See `timing.bars`."""
+        return timing.bars(self.one, self.entries, now_unix_ms)
+
+    def some_bars(self, now_unix_ms: int) -> tuple[Bar, ...]:
+        """See `timing.some_bars`."""
+        return timing.some_bars(self.one, self.entries, now_unix_ms)
+
+    def host_bars(self, labels: Mapping[str, str], now_unix_ms: int) -> tuple[Bar, ...]:
+        """See `timing.host_bars`."""
+        return timing.host_bars(self.one, self.entries, labels, now_unix_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ seed gives the same run.
 Rules, each a named test:
 - the clock goes from event to event. Events of one pace are seen by one tick, as the reports of one second are in the
   server: 1 s at first, in large fleets and long runs up to an eighth of what a host takes.
-- nobody waits for nothing: where no host moves, the clock goes to the end of the soak, to the person who advances, or
-  to the next host that comes back. Where none of these comes, the run ends as it stands, and says what it waits for.
+- nobody waits for nothing: where no host moves, the clock goes to what ends the wait (`domain.awaiting`), or to the
+  next host that comes back. Where none of these comes, the run ends as it stands, and says what it waits for.
+- metrics are good whenever they are asked.
 - a run ends when the rollout is done, halted (hosts in flight end as they would), or taken back.
 - `max_work` (hosts looked at) bounds it: a run that is cut says so.
 
@@ -25,12 +26,12 @@ from enum import StrEnum
 
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
-from towpath.waves import effective
-from towpath_server.domain.gates import gate, members
+from towpath_server.domain.awaiting import awaited
+from towpath_server.domain.gates import asked_since, gate, members
+from towpath_server.domain.metric import Finding, Trail
 from towpath_server.domain.model import Retreat, RolloutState
 from towpath_server.domain.rolling import decide
-from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.simulated import Assumptions, Chance, Delay, Move, Run, Sample
+from towpath_server.domain.simulated import AnyTime, Assumptions, Chance, Delay, Move, Run, Sample, Times
 from towpath_server.domain.standing import Decision, HostView, Phase, RolloutView, Standings, standing
 
 FIRST_PACE_MS = 1_000
@@ -90,6 +91,7 @@ class _Play:
     harmed_at_stop: int = 0
     stopped_after_ms: int = -1
     waits: str = ""
+    times: Times = field(default_factory=AnyTime)
 
     @property
     def after_ms(self) -> int:
@@ -156,8 +158,7 @@ class _Play:
     def tick(self) -> bool:
         """Decide once and do it, as `services.rollouts` does to rows; return whether anything changed."""
         self.ticks += 1
-        self.view = replace(self.view, hosts=tuple(host.view for host in self.hosts.values()))
-        before = self.view
+        before = self.look()
         decision = decide(before, self.now)
         self.do(decision)
         self.view = replace(
@@ -166,6 +167,7 @@ class _Play:
             reason=decision.reason,
             wave=decision.wave,
             wave_done_unix_ms=decision.wave_done_unix_ms,
+            roster=frozenset(decision.roster) if decision.roster is not None else before.roster,
         )
         for number in range(decision.wave + 1):
             self.opened.setdefault(number, self.after_ms)
@@ -175,6 +177,22 @@ class _Play:
         self.sample()
         moved = decision.admit or decision.withdraw or decision.retreat or decision.arrived
         return bool(moved) or (decision.state, decision.wave) != (before.state, before.wave)
+
+    def look(self) -> RolloutView:
+        """Take the hosts, what bars them now, and metrics that are good whenever they are asked."""
+        some = self.times.some_bars(self.now)
+        if some or self.view.some_bars:
+            for host in self.hosts.values():
+                host.view = replace(host.view, bars=self.times.host_bars(host.view.labels, self.now))
+        since = asked_since(self.view, self.view.wave_done_unix_ms)
+        self.view = replace(
+            self.view,
+            hosts=tuple(host.view for host in self.hosts.values()),
+            bars=self.times.bars(self.now),
+            some_bars=some,
+            trails={one.name: Trail(since, self.now, Finding.GOOD, "assumed") for one in self.view.metrics},
+        )
+        return self.view
 
     def sample(self) -> None:
         """Remember how many hosts stand where."""
@@ -237,8 +255,8 @@ class _Play:
         return int(min(most, FIRST_PACE_MS << min(self.ticks * len(self.hosts) // WORK_PER_PACE, 20)))
 
     def standings(self) -> Standings:
-        self.view = replace(self.view, hosts=tuple(host.view for host in self.hosts.values()))
-        return [(host, standing(self.view, host, self.now)) for host in self.view.hosts]
+        view = self.look()
+        return [(host, standing(view, host, self.now)) for host in view.hosts]
 
     def go_on(self, changed: bool) -> bool:
         """Let time pass up to the next tick; False where nothing more would come."""
@@ -255,23 +273,24 @@ class _Play:
 
     def wait(self) -> bool:
         """Pass over a time in which no host moves: THE place where a run learns what delays it."""
-        seen = gate(self.view, self.standings(), self.numbers, self.now)
-        wave = effective(self.view.waves)[seen.wave]
+        standings = self.standings()
+        seen = gate(self.view, standings, self.numbers, self.now)
+        if seen.wave > self.view.wave or seen.passed:  # a metric was asked, and is good
+            self.happen(self.now + FIRST_PACE_MS)
+            return True
+        found = awaited(self.view, seen, standings, self.now, self.assumptions.person_ms)
+        until = found.until_unix_ms
         # Who comes back to a wave that is closed changes nothing yet.
         comes = min((at for at, _, name, _, _ in self.queue if self.numbers[name] <= seen.wave), default=None)
-        if seen.soak_until_unix_ms:
-            until = seen.soak_until_unix_ms if comes is None else min(comes, seen.soak_until_unix_ms)
-        elif wave.manual and seen.done_unix_ms:
-            until = self.now + self.assumptions.person_ms
-        elif comes is not None:
-            until = comes
-        else:
+        if comes is not None and found.then is None:
+            until = comes if until is None else min(until, comes)
+        if until is None:
             self.waits = seen.waits
             return False
-        self.delay(seen.wave, seen.waits, until - self.now)
+        self.delay(seen.wave, found.waits, until - self.now)
         self.happen(until)
-        if wave.manual and seen.done_unix_ms:
-            self.advance(seen.wave)
+        if found.then is not None:
+            self.view = found.then(self.view, seen.wave, self.now)
         return True
 
     def delay(self, wave: int, waits: str, lasts_ms: int) -> None:
@@ -282,16 +301,9 @@ class _Play:
         else:
             self.delays.append(Delay(wave, waits, self.after_ms, lasts_ms))
 
-    def advance(self, wave: int) -> None:
-        """Do what `towpath rollout advance` does to a wave that waits for a person."""
-        if wave < len(effective(self.view.waves)) - 1:
-            self.view = replace(self.view, wave=wave + 1, wave_done_unix_ms=0)
-        else:
-            self.view = replace(self.view, state=next_state(self.view.state, Act.FINISH))
-
 
 _STOPPED = (RolloutState.HALTED, RolloutState.REVERTING)
-_OVER = (RolloutState.DONE, RolloutState.HALTED, RolloutState.REVERTED)
+_OVER = (RolloutState.DONE, RolloutState.HALTED, RolloutState.REVERTED, RolloutState.CANCELLED)
 _VERDICTS = {
     State.WATCHING: Verdict.NONE,
     State.CONFIRMED: Verdict.SUCCEEDED,
@@ -300,10 +312,17 @@ _VERDICTS = {
 
 
 def play(
-    view: RolloutView, assumptions: Assumptions, chance: Chance, now_unix_ms: int, *, max_work: int = 1 << 62
+    view: RolloutView,
+    assumptions: Assumptions,
+    chance: Chance,
+    now_unix_ms: int,
+    *,
+    max_work: int = 1 << 62,
+    times: Times | None = None,
 ) -> Run:
     """Return what becomes of the rollout `view`, which begins (or goes on) at `now_unix_ms`."""
     play = _begin(view, assumptions, chance, now_unix_ms)
+    play.times = times or AnyTime()
     cut = False
     while True:
         changed = play.tick()

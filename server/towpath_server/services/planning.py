@@ -15,6 +15,7 @@ from towpath_server.domain import planning
 from towpath_server.domain.manifests import KnownRelease
 from towpath_server.domain.model import Assignment
 from towpath_server.domain.planning import Plan
+from towpath_server.domain.simulated import Dated, Times
 from towpath_server.domain.standing import RolloutView
 from towpath_server.ports import Transaction
 from towpath_server.services import deploying, rollouts
@@ -30,6 +31,7 @@ class Draft:
     unchanged: bool
     view: RolloutView
     now_unix_ms: int
+    times: Times
     release: KnownRelease
     has: Mapping[str, tuple[KnownRelease, ...]]
 
@@ -69,12 +71,13 @@ def _drawn(context: Context, tx: Transaction, deployed: Deployed) -> Draft:
         known = context.release(tx, app, reported.state.current_version)
         if known is not None and host_id in has:
             has[host_id] += (known,)
-    return Draft(one, deployed.unchanged, seen, place.now_unix_ms, release, has)
+    times = Dated(one, place.calendar)
+    return Draft(one, deployed.unchanged, seen, place.now_unix_ms, times, release, has)
 
 
 def measure(context: Context, drawn: Draft) -> Measured:
     """Return the plan, and what travels to each host that would move. On no particular thread."""
-    plan = planning.plan(drawn.view, drawn.now_unix_ms)
+    plan = planning.plan(drawn.view, drawn.now_unix_ms, times=drawn.times)
     wanted = _carried(context, drawn.release)
     sizes: dict[tuple[bytes, ...], int] = {}
     contents: dict[bytes, frozenset[bytes]] = {}

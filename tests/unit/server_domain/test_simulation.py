@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.rows import DIGEST, NOW, OLD, REVERTED, reported, view
+from fakes.rows import DIGEST, NOW, OLD, REVERTED, assignment, reported, view
 from towpath.errors import InputError
+from towpath.metrics import Metric
 from towpath.status import State
 from towpath.waves import parse_waves
 from towpath_server.domain.gates import gate, members
-from towpath_server.domain.model import OnBreach, RolloutState
+from towpath_server.domain.model import CalendarEntry, EntryKind, Newcomers, OnBreach, RolloutState, Timing
 from towpath_server.domain.planning import asks, moving, plan
 from towpath_server.domain.rehearsal import MAX_SAMPLES, Numbers, Policy, rehearse
 from towpath_server.domain.rolling import decide
-from towpath_server.domain.simulated import Assumptions, Certainty, Run
+from towpath_server.domain.simulated import Assumptions, Certainty, Dated, Run
 from towpath_server.domain.simulation import play
 from towpath_server.domain.standing import HostView, Phase, RolloutView, standing
 
@@ -84,6 +85,68 @@ def test_a_plan_and_what_then_happens_agree_on_a_healthy_fleet(count: int, waves
         list(numbers.values()).count(number) for number in range(len(planned.waves))
     ]
     assert (planned.waits, planned.cut) == ("", False)
+
+
+def dated(**timing: object) -> Dated:
+    return Dated(assignment(timing=Timing(**timing)), ())
+
+
+def test_a_plan_says_what_the_clock_and_the_calendar_delay() -> None:
+    """It begins at its time; a freeze of some hosts keeps only them, for as long as it lasts; both are named."""
+    begun = plan(fleet(3), NOW, times=dated(at_unix_ms=NOW + 2 * HOUR))
+    assert [(one.wave, one.after_ms, one.lasts_ms) for one in begun.delays] == [(0, 0, 2 * HOUR)]
+    assert begun.delays[0].waits.startswith("does not begin before")
+    assert 2 * HOUR < begun.took_ms < 3 * HOUR
+    labels = {"wave": "canary"}
+    freeze = CalendarEntry("f1", EntryKind.FREEZE, "dev", "why", NOW, "ann", labels, None, NOW - 1, NOW + HOUR)
+    some = plan(fleet(6, max_unavailable=6), NOW, times=Dated(assignment(), (freeze,)))
+    assert [one.waits.partition(" until")[0] for one in some.delays] == ["frozen"]
+    assert {one.host.name for one in some.hosts if one.turn > 4} == {"h0", "h5"}
+    assert HOUR < some.took_ms < 2 * HOUR
+
+
+def test_a_plan_of_a_rollout_whose_time_ends_before_it_could_begin_says_so() -> None:
+    """Barred until its end: nobody moves, and that is the outcome, not an endless wait."""
+    never = Timing(at_unix_ms=NOW + HOUR, expires_unix_ms=NOW + HOUR)
+    planned = plan(fleet(2, timing=never), NOW, times=Dated(assignment(timing=never), ()))
+    assert [one.turn for one in planned.hosts] == [0, 0]
+
+
+def test_people_metrics_and_the_environment_before_are_in_the_plan() -> None:
+    """As many operators approve as have to, metrics are good, and the environment before takes no time: all are named."""
+    metric = Metric("errors", "up", below=True, good=1.0, bad=2.0, patience_ms=60_000)
+    begin = fleet(
+        4,
+        "1:30m+metric=errors+approve=2,100%:approve",
+        metrics=(metric,),
+        entry="it has to be healthy in staging first",
+    )
+    planned = plan(begin, NOW)
+    assert [one.turn for one in planned.hosts] == [1, 2, 3, 4]
+    waits = [one.waits for one in planned.delays]
+    assert waits[0] == "it has to be healthy in staging first"
+    assert any("soaks until" in one for one in waits)
+    assert any(one.startswith("needs 2 of 2 approvals") for one in waits)
+    assert any(one.startswith("needs 1 of 1 approvals") for one in waits)
+    assert (planned.waits, planned.cut) == ("", False)
+    assert [wave.asks for wave in planned.waves] == [
+        "the next one opens after a soak of 30m, and metric errors is good, and 2 operators approved",
+        "it is done when its hosts have finished, and an operator approved",
+    ]
+
+
+def test_a_wave_that_asks_only_for_a_metric_goes_on_with_its_first_answer() -> None:
+    """It is good, and takes no time; the last wave too."""
+    metric = Metric("errors", "up", below=True, good=1.0, bad=2.0, patience_ms=60_000)
+    planned = plan(fleet(3, "1:metric=errors,100%:metric=errors", metrics=(metric,)), NOW)
+    assert [one.turn for one in planned.hosts] == [1, 2, 3]
+    assert (planned.delays, planned.waits, planned.cut) == ((), "", False)
+
+
+def test_who_came_after_a_closed_list_waits_in_the_plan_too() -> None:
+    """The list of a rollout that is done is part of what is played."""
+    begin = fleet(3, state=RolloutState.DONE, newcomers=Newcomers.WAIT, roster=frozenset({"id0"}))
+    assert [one.host.name for one in moving(plan(begin, NOW))] in ([], ["h0"])
 
 
 def test_a_plan_names_who_does_not_move_and_why() -> None:
