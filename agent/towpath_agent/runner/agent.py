@@ -71,7 +71,7 @@ class Agent:
         self._settled: set[str] = set()
         self._sync_failures = 0
         self._sync_at_s = clock.monotonic()
-        self._sync_said = ""
+        self._sync_said, self.synced = "", False
         self._sets = Sets(journal, self._transactions, actions.gone_back)
         actions.may_prove = self._sets.may_prove
         self._objections = self._sets.known_objections()
@@ -169,7 +169,7 @@ class Agent:
         else:
             if changed:
                 self._log("desired state changed")
-            self._sync_failures = 0
+            self._sync_failures, self._sync_said, self.synced = 0, "", True
             self._teller.no_trouble()
             self._reporter.server_knows(self._desired.known_state_revision)
         delay = pacing.sync_delay_s(self._sync_failures, self._chance.uniform(), self._sync_interval_s)
