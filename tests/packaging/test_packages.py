@@ -171,12 +171,14 @@ def test_the_man_page_has_every_command(unpacked: Path) -> None:
         assert re.search(rf"^   {name}\b", shown.stdout, re.MULTILINE), name
 
 
-def test_bash_completes_commands(unpacked: Path) -> None:
+def test_bash_completes_commands(unpacked: Path, tmp_path: Path) -> None:
     """The script that bash loads completes a command's name by asking the agent's own command."""
+    command = tmp_path / "towpath-agent"
+    command.write_text(f'#!/bin/sh\nexec {unpacked / PREFIX}/bin/python3.11 -I {unpacked}/usr/bin/towpath-agent "$@"\n')
+    command.chmod(0o755)
     script = (
-        f'towpath-agent() {{ {unpacked / PREFIX}/bin/python3.11 -I {unpacked}/usr/bin/towpath-agent "$@"; }}\n'
         f"source {unpacked}/usr/share/bash-completion/completions/towpath-agent\n"
-        "COMP_WORDS=(towpath-agent hist); COMP_CWORD=1; _towpath_agent_completion towpath-agent hist towpath-agent\n"
+        f"COMP_WORDS=(towpath-agent hist); COMP_CWORD=1; _towpath_agent_completion {command} hist towpath-agent\n"
         'echo "${COMPREPLY[@]}"'
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60)
