@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check format test torture demo protos protos-check wheel agent-wheel clean
+.PHONY: help venv check format test torture demo protos protos-check wheel agent-wheel deb rpm rig-test clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,8 +36,10 @@ format: $(STAMP)  ## rewrite the sources as the formatter wants them
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
+# What boots whole hosts is `make rig-test`: it takes as long as all of this.
 test: $(STAMP)  ## all tests; engine, journal, domain and contract must have every branch covered
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=100
+	$(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/rig/test_package_host.py \
+	  --cov --cov-report=term --cov-fail-under=100
 
 # SAMPLE=40 SEED=7 LAYERS=steps,disk,syscalls,power,walk WALKS=1 RELEASES=30: a part, or a run again. See docs/torture.md.
 torture: $(STAMP)  ## break the agent at every step: kills, full disks, power cuts; most of it as root
@@ -67,6 +69,19 @@ wheel: $(STAMP)  ## dist/towpath-*.whl: everything
 
 agent-wheel: $(STAMP)  ## dist/towpath_agent-*.whl: what a host needs and no more
 	cd packaging/agent && ../../$(BIN)/python -m hatchling build --target wheel --directory ../../dist
+
+deb: $(STAMP)  ## dist/towpath-agent_*.deb: the agent with its own Python; needs Debian's python3.11, binutils, dpkg-dev
+	nice $(BIN)/python packaging/make deb --out dist
+
+rpm: $(STAMP)  ## dist/towpath-agent-*.rpm, from the same files; needs rpm (rpmbuild) too
+	nice $(BIN)/python packaging/make rpm --out dist
+
+RIG_PACKAGES := python3.11 systemd-container mmdebstrap zstd e2fsprogs iproute2 nftables conntrack binutils dpkg-dev rpm
+
+rig-test: $(STAMP)  ## the tests that boot hosts of their own; needs root, and installs the Debian packages it lacks
+	@test "$$(id -u)" = 0 || { echo "rig-test boots hosts: run it as root, on Debian 12 or a machine like it" >&2; exit 1; }
+	@dpkg -s $(RIG_PACKAGES) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(RIG_PACKAGES); }
+	$(BIN)/python -m pytest tests/rig -m rig -ra
 
 clean:  ## remove what the other targets made, the virtual environment too
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*

@@ -53,16 +53,46 @@ def enroll(folder: Path, server: str, token: str | None, token_file: Path | None
     from towpath_agent.enroll import Request  # noqa: PLC0415  (X.509 code: only this command needs it)
     from towpath_agent.enroll import enroll as enroll_host  # noqa: PLC0415
 
-    files = Files()
-    if token is None and token_file is not None:
-        try:
-            token = files.read(token_file, MAX_TOKEN_BYTES).decode("ascii", "replace")
-        except FileNotFoundError as error:
-            raise InputError(f"cannot read the token: there is no file {token_file}") from error
+    token = _token(token, token_file)
     if not token:
         raise click.UsageError("a token is missing: give --token, --token-file or TOWPATH_TOKEN")
-    record = enroll_host(folder, files, Request(server, token, name))
+    record = enroll_host(folder, Files(), Request(server, token, name))
     click.echo(f"enrolled {record.name} in {record.environment}; start it: towpath-agent run --dir {folder}")
+
+
+@group.command()
+@folder_option
+@click.option("--server", envvar="TOWPATH_AGENT_SERVER", default="", help="The server's enrolment port, HOST:PORT.")
+@click.option("--token", envvar="TOWPATH_TOKEN", help="What `towpath token create` printed; others may see it in `ps`.")
+@click.option(
+    "--token-file",
+    envvar="TOWPATH_TOKEN_FILE",
+    type=click.Path(path_type=Path),
+    help="A file that holds the token.",
+)
+@click.option("--name", envvar="TOWPATH_AGENT_NAME", help="This host's name in the fleet. Default: its hostname.")
+@click.option("--new-identity", is_flag=True, help="Enrol anew as another host: for a clone of a host's disk.")
+def setup(
+    folder: Path, server: str, token: str | None, token_file: Path | None, name: str | None, *, new_identity: bool
+) -> None:
+    """Enrol this host, have systemd run its agent, and wait until the server has answered it. Safe to repeat.
+
+    A host that is enrolled already needs no options: its agent is enabled and started again.
+    """
+    from towpath_agent.setup import Setup, Wish  # noqa: PLC0415  (X.509 code: only this command needs it)
+
+    wish = Wish(server, lambda: _token(token, token_file) or "", name or os.uname().nodename.lower(), new_identity)
+    record = Setup(folder, click.echo).run(wish)
+    click.echo(f"{record.name} in {record.environment} is set up; look: towpath-agent status")
+
+
+def _token(token: str | None, token_file: Path | None) -> str | None:
+    if token is not None or token_file is None:
+        return token
+    try:
+        return Files().read(token_file, MAX_TOKEN_BYTES).decode("ascii", "replace")
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read the token: there is no file {token_file}") from error
 
 
 @group.command()
@@ -79,8 +109,8 @@ def enroll(folder: Path, server: str, token: str | None, token_file: Path | None
 def run(folder: Path, sync_interval: str | None, control_group: str | None, max_release_bytes: str | None) -> None:
     """Run the agent until it is stopped. Apps go on running without it."""
     identity.read_record(folder, Files())
-    # -P: a folder that happens to be the current one must not offer modules to the agent.
-    arguments = [sys.executable, "-P", "-m", "towpath_agent.daemon", "--dir", str(folder)]
+    # -P, -s: neither the current folder nor what a user installed for herself offers modules to the agent.
+    arguments = [sys.executable, "-P", "-s", "-m", "towpath_agent.daemon", "--dir", str(folder)]
     if sync_interval is not None:
         arguments += ["--sync-interval-ms", str(parse_duration_ms(sync_interval))]
     if control_group:

@@ -38,8 +38,11 @@ from towpath_agent.store import Store
 from towpath_agent.system import local_socket
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files, absolute
+from towpath_agent.system.host import machine_mark
 from towpath_agent.system.memory import drop_pages, give_back
+from towpath_agent.system.notify import Manager
 from towpath_agent.system.process import boot_id, run_hook
+from towpath_agent.system.progress import on_progress
 from towpath_agent.transport.client import GrpcServer
 from towpath_agent.trust.client import TrustClient
 
@@ -48,6 +51,8 @@ RENEW_RETRY_S = 300.0
 # What syncs and probes touch comes back at each of them; what is left over from other work need not stay.
 REST_S = 120.0
 MAX_ROOT_BYTES = 1 * 2**20
+# What a restart cannot mend (EX_CONFIG); the unit does not restart after it.
+EXIT_CLONED = 78
 
 
 class Daemon:
@@ -64,6 +69,7 @@ class Daemon:
         self._folder = folder
         self._files, self._clock = Files(), SystemClock()
         self._identity = identity.load(folder, self._files)
+        identity.check_machine(folder, self._files, machine_mark())
         self._lock = self._files.lock(folder / identity.LOCK)
         site = Site(folder, self._files, Store(folder / "store", self._files))
         self._journal, mended = recover(site, self._clock.now_unix_ms())
@@ -146,13 +152,15 @@ class Daemon:
             clock=self._clock,
         )
 
-    def run(self) -> None:
+    def run(self, manager: Manager) -> None:
         """Work until stopped. Apps are left running: they do not depend on the agent."""
-        _say(f"host {self._identity.host.name} in {self._identity.host.environment}: agent {__version__} runs")
+        line = f"host {self._identity.host.name} in {self._identity.host.environment}: agent {__version__} runs"
+        _say(line)
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._watcher.start()
         if self._control is not None:
             self._control.start()
+        manager.ready(line)
         agent = self.agent
         try:
             rest, rest_at_s = give_back, 0.0  # wholly after the start, and by the agent itself where a change is over
@@ -165,6 +173,7 @@ class Daemon:
                 self._clock.wait(agent.wake, delay)
                 agent.wake.clear()
         finally:
+            manager.stopping()
             agent.desk.close()
             if self._control is not None:
                 self._control.close()
@@ -202,7 +211,7 @@ class Daemon:
         if not identity.renewal_is_due(self._folder, self._files, record, self._clock.now_unix_ms()):
             return
         result = run_hook(
-            [sys.executable, "-P", "-m", "towpath_agent.renew", "--dir", str(self._folder)],
+            [sys.executable, "-P", "-s", "-m", "towpath_agent.renew", "--dir", str(self._folder)],
             cwd=self._folder,
             env=dict(os.environ),
             timeout_s=RENEW_TIMEOUT_S,
@@ -244,6 +253,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--max-release-bytes", type=int, default=0, help="what one app's releases may take; 0: no limit"
     )
     options = parser.parse_args(arguments)
+    manager = Manager()
+    on_progress(manager.progress)
     try:
         daemon = Daemon(
             absolute(options.dir),
@@ -254,10 +265,10 @@ def main(arguments: list[str] | None = None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             # In a thread: setting an Event from inside a handler can deadlock with the wait that it interrupts.
             signal.signal(number, lambda _number, _frame: threading.Thread(target=daemon.agent.stop).start())
-        daemon.run()
+        daemon.run(manager)
     except TowpathError as error:
         sys.stderr.write(f"towpath-agent: {error}\n")
-        return 1
+        return EXIT_CLONED if error.code == "cloned" else 1
     return 0
 
 

@@ -17,6 +17,7 @@ from towpath.token import Token, parse_token
 from towpath_agent import identity
 from towpath_agent.identity import HostRecord
 from towpath_agent.system.files import Files
+from towpath_agent.system.host import machine_mark
 from towpath_agent.transport import enrolment
 from towpath_agent.transport.channel import Limits, parse_address
 
@@ -73,12 +74,19 @@ def _check(answer: enrolment.Enrolled, ca_point: bytes, key_sha256: bytes, name:
         raise Refusal("cannot enrol: the server's TUF root is garbled", code="garbled")
 
 
-def enroll(folder: Path, files: Files, request: Request, *, limits: Limits | None = None) -> HostRecord:
-    """Enrol this host and return its record. Where that fails, nothing but the pending key is left in the folder."""
+def enroll(
+    folder: Path, files: Files, request: Request, *, limits: Limits | None = None, new_identity: bool = False
+) -> HostRecord:
+    """Enrol this host and return its record. Where that fails, nothing but the pending key is left in the folder.
+
+    With `new_identity`, a host that is enrolled in the same fleet already becomes another one; what it runs stays.
+    """
     check_host(request.name)
     token = parse_token(request.token)
     parse_address(request.server)
-    if identity.is_enrolled(folder, files):
+    if identity.is_enrolled(folder, files) and new_identity:
+        _check_same_fleet(folder, files, token)
+    elif identity.is_enrolled(folder, files):
         record = identity.read_record(folder, files)
         raise InputError(
             f"cannot enrol: {folder} is enrolled already, as {record.name} in {record.environment}; use another --dir, "
@@ -88,6 +96,17 @@ def enroll(folder: Path, files: Files, request: Request, *, limits: Limits | Non
     files.make_dirs(folder, 0o700)
     with files.lock(folder / identity.LOCK):
         return _enroll(folder, files, request, token, limits or Limits())
+
+
+def _check_same_fleet(folder: Path, files: Files, token: Token) -> None:
+    """Floors and releases below the folder are vouched for by this fleet's keys and mean nothing to another one."""
+    try:
+        pki.check_ca(files.read(folder / identity.CA, identity.MAX_FILE_BYTES), token.ca_point)
+    except Refusal as error:
+        raise InputError(
+            f"cannot give {folder} a new identity: the token is of another fleet; empty the folder to move there",
+            code="wrong-fleet",
+        ) from error
 
 
 def _enroll(folder: Path, files: Files, request: Request, token: Token, limits: Limits) -> HostRecord:
@@ -103,6 +122,9 @@ def _enroll(folder: Path, files: Files, request: Request, token: Token, limits: 
         limits=limits,
     )
     _check(answer, token.ca_point, pki.csr_key_sha256(csr), request.name)
+    # Until host.json is there again the host is not enrolled, so a crash from here on is mended by the same command.
+    files.remove(folder / identity.HOST)
+    identity.note_machine(folder, files, machine_mark())
     files.make_dirs((folder / identity.ROOT).parent, 0o700)
     files.write_atomic(folder / identity.CA, answer.ca_pem, 0o600)
     files.write_atomic(folder / identity.ROOT, answer.root_json, 0o600)

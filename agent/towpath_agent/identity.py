@@ -4,6 +4,7 @@
     ca.pem           the private CA that vouches for servers
     host.json        what the host must never take from a server again: id, name, pinned environment, addresses
     trust/root.json  the first TUF root, vouched for by the token's pin at enrolment
+    machine          a digest of the machine-id where the host was enrolled, so that a clone of its disk is told apart
 
 Rules: host.json is written last, so "is there" means "is enrolled". It repeats facts of the certificate so that the
 resident agent needs no X.509 code (5 MB); `identity_sha256` says of which identity.pem. Where a crash came between the
@@ -26,6 +27,7 @@ PENDING_KEY = "enroll.key"
 CA = "ca.pem"
 HOST = "host.json"
 ROOT = "trust/root.json"
+MACHINE = "machine"
 LOCK = "agent.lock"
 MAX_FILE_BYTES = 2**20
 
@@ -69,6 +71,34 @@ def local_platform() -> str:
 def is_enrolled(folder: Path, files: Files) -> bool:
     """Return True where the folder belongs to an enrolled host."""
     return files.exists(folder / HOST)
+
+
+def note_machine(folder: Path, files: Files, mark: str) -> None:
+    """Note on which machine this folder belongs; nothing where the machine has no id."""
+    if mark:
+        files.write_atomic(folder / MACHINE, f"{mark}\n".encode(), 0o600)
+
+
+def is_clone(folder: Path, files: Files, mark: str) -> bool:
+    """Return True where the folder was noted on another machine. Where nothing can be compared, it is no clone."""
+    path = folder / MACHINE
+    if not mark or not files.exists(path):
+        return False
+    return files.read(path, MAX_FILE_BYTES).decode("ascii", "replace").strip() != mark
+
+
+def check_machine(folder: Path, files: Files, mark: str) -> None:
+    """InputError `cloned` where the folder was enrolled on another machine; notes this one where none is noted yet."""
+    if is_clone(folder, files, mark):
+        name = read_record(folder, files).name
+        raise InputError(
+            f"cannot run as {name}: {folder} was enrolled on another machine (this disk is a clone, or its machine-id "
+            "was made anew); for an identity of its own: towpath-agent setup --new-identity --server HOST:PORT --token "
+            f"TOKEN; where this is still {name} and no other machine runs as it: rm {folder / MACHINE}",
+            code="cloned",
+        )
+    if mark and not files.exists(folder / MACHINE):
+        note_machine(folder, files, mark)
 
 
 def read_record(folder: Path, files: Files) -> HostRecord:

@@ -146,6 +146,7 @@ class FakeEnrolment(rpc.EnrollmentServicer):
 
     authority: Authority
     tokens: dict[str, int] = field(default_factory=lambda: {f"{1:016x}": 1})
+    host_id: str = "host-id-1"
     answer: pb.EnrollResponse = field(
         default_factory=lambda: pb.EnrollResponse(
             environment="dev", root_json=b'{"signed": {}, "signatures": []}', agent_address=":7443"
@@ -164,13 +165,13 @@ class FakeEnrolment(rpc.EnrollmentServicer):
             if not self.tokens.get(request.token_id):
                 return _abort(context, Refusal("cannot enrol: the token is used up", code="bad-token"))
             self.tokens[request.token_id] -= 1
-            self.issued[key] = self.authority.issue(request.csr_der, "host-id-1")
+            self.issued[key] = self.authority.issue(request.csr_der, self.host_id)
         if self.lost_replies:
             self.lost_replies -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "the reply is lost")
         answer = pb.EnrollResponse()
         answer.CopyFrom(self.answer)
-        answer.host_id = answer.host_id or "host-id-1"
+        answer.host_id = answer.host_id or self.host_id
         answer.name = answer.name or request.name
         answer.certificate_pem = answer.certificate_pem or self.issued[key]
         answer.ca_pem = answer.ca_pem or self.authority.ca_pem

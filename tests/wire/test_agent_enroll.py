@@ -24,6 +24,7 @@ from towpath_agent.identity import HostRecord
 from towpath_agent.renew import Renewal
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
+from towpath_agent.system.host import machine_mark
 from towpath_agent.transport.channel import Limits
 from towpath_agent.transport.client import GrpcServer
 
@@ -76,7 +77,8 @@ def test_enrolment_leaves_a_usable_identity(enrolling: Enrolling) -> None:
     assert (record.host_id, record.name, record.environment) == ("host-id-1", "h1", "dev")
     assert record.agent_address == "127.0.0.1:7443"
     assert record.enroll_address == enrolling.listener.address
-    assert enrolling.left() == {"identity.pem", "ca.pem", "host.json", "trust/root.json", "agent.lock"}
+    noted = {"machine"} if machine_mark() else set()
+    assert enrolling.left() == {"identity.pem", "ca.pem", "host.json", "trust/root.json", "agent.lock", *noted}
     loaded = identity.load(enrolling.folder, FILES)
     assert loaded.host == record
     facts = pki.identity(loaded.pem)
@@ -85,6 +87,33 @@ def test_enrolment_leaves_a_usable_identity(enrolling: Enrolling) -> None:
     assert (facts.not_before_ms, facts.not_after_ms) == (record.not_before_unix_ms, record.not_after_unix_ms)
     assert (enrolling.folder / "trust/root.json").read_bytes() == b'{"signed": {}, "signatures": []}'
     assert all(path.stat().st_mode & 0o077 == 0 for path in (enrolling.folder, *enrolling.folder.rglob("*")))
+
+
+def test_a_clone_becomes_another_host_of_the_same_fleet(enrolling: Enrolling) -> None:
+    """With new_identity an enrolled folder gets another key, name and id, and keeps all else that is in it."""
+    enrolling.enroll()
+    before = identity.load(enrolling.folder, FILES)
+    (enrolling.folder / "state.db").write_bytes(b"journal")
+    enrolling.service.tokens[f"{2:016x}"] = 1
+    enrolling.service.host_id = "host-id-2"
+    request = Request(enrolling.listener.address, enrolling.authority.token(2), "h2")
+    record = enroll(enrolling.folder, FILES, request, limits=LIMITS, new_identity=True)
+    assert (record.host_id, record.name) == ("host-id-2", "h2")
+    assert identity.load(enrolling.folder, FILES).host == record
+    assert record.key_sha256 != before.host.key_sha256
+    assert (enrolling.folder / "state.db").read_bytes() == b"journal"
+
+
+def test_a_new_identity_that_is_refused_leaves_the_old_one(enrolling: Enrolling) -> None:
+    """A token of another fleet is refused before the server is called; one that is used up changes nothing either."""
+    record = enrolling.enroll()
+    calls = len(enrolling.service.requests)
+    for token in (Authority().token(), enrolling.authority.token()):
+        request = Request(enrolling.listener.address, token, "h2")
+        with pytest.raises((InputError, Refusal)):
+            enroll(enrolling.folder, FILES, request, limits=LIMITS, new_identity=True)
+        assert identity.load(enrolling.folder, FILES).host == record
+    assert len(enrolling.service.requests) == calls + 1
 
 
 def test_a_given_agent_address_is_taken(enrolling: Enrolling) -> None:

@@ -19,7 +19,8 @@ MAX_ANSWER_BYTES = 4 * 2**20
 MAX_LOGIN_CHARS = 32
 
 PING = "ping"  # answered by the thread that listens: does an agent run?
-LOOKS = frozenset({PING, "explain"})
+SYNC = "sync"  # has this agent heard its server since it started, and if not, what is in the way?
+LOOKS = frozenset({PING, SYNC, "explain"})
 CHANGES = frozenset({"hold", "release", "revert", "retry"})
 
 

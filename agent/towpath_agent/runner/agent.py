@@ -217,6 +217,11 @@ class Agent:
         self._told = True
 
     @property
+    def synced(self) -> bool:
+        """Return whether the server has answered since this agent began."""
+        return self._pull.synced
+
+    @property
     def _sync_failures(self) -> int:
         return self._pull.failures
 

@@ -44,6 +44,8 @@ class Local:
         """Carry out one request; an error is an answer too."""
         try:
             match request.command:
+                case "sync":
+                    return self._sync()
                 case "explain":
                     return self._explain(request.app)
                 case "hold":
@@ -67,6 +69,10 @@ class Local:
         agent = self._agent
         facts = gather(self._journal, app, self._holding.now(), agent.live(app))
         return Answer(data={"app": app, "reasons": [asdict(reason) for reason in chain(facts)]})
+
+    def _sync(self) -> Answer:
+        live = self._agent.live("")
+        return Answer(data={"synced": self._agent.synced, "trouble": live.sync_trouble})
 
     # -- holds
 

@@ -15,7 +15,10 @@ from towpath_agent.system.clock import Clock
 
 
 class Pull:
-    """The syncs of one agent. `due_s` is the monotonic time of the next one, `trouble` what the last failure said."""
+    """The syncs of one agent. `due_s` is the monotonic time of the next one, `trouble` what the newest failed with.
+
+    `synced`: one has succeeded since the agent began.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Pull:
         self.due_s = clock.monotonic()
         self.failures = 0
         self.trouble = ""
+        self.synced = False
 
     def hint(self) -> None:
         """Be due now: something changed. Safe from any thread."""
@@ -57,7 +61,7 @@ class Pull:
         else:
             if changed:
                 self._teller.log("desired state changed")
-            self.failures = 0
+            self.failures, self.trouble, self.synced = 0, "", True
             self._teller.no_trouble()
             self._reporter.server_knows(self._desired.known_state_revision)
         delay = pacing.sync_delay_s(self.failures, self._uniform(), self._interval_s)

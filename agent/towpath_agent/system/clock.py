@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Protocol
 
+from towpath_agent.system.progress import progressed
+
 
 class Clock(Protocol):
     """Wall time, monotonic time and waiting."""
@@ -35,10 +37,12 @@ class SystemClock:
 
     def monotonic(self) -> float:
         """Return monotonic seconds."""
+        progressed()
         return time.monotonic()
 
     def wait(self, event: threading.Event | None, seconds: float) -> bool:
         """Wait for `event`, at most `seconds`."""
+        progressed()
         if event is not None:
             return event.wait(max(0.0, seconds))
         time.sleep(max(0.0, seconds))
@@ -57,6 +61,7 @@ class Deadline:
 
     def remaining(self) -> float:
         """Return the seconds that are left, 0.0 where none are."""
+        progressed()
         left = min(self._end - self._clock.monotonic(), self._real_end - time.monotonic())
         return max(0.0, left)
 
@@ -72,4 +77,5 @@ class Deadline:
 
 def pause(seconds: float) -> None:
     """Give real processes a moment; for poll loops of the system layer that end by a `Deadline`."""
+    progressed()
     time.sleep(seconds)

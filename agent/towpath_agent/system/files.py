@@ -21,6 +21,7 @@ from towpath.errors import Broken, InputError
 from towpath_agent.errors import DiskError, disk_error
 from towpath_agent.system import disk
 from towpath_agent.system.handles import Before, Lock, OpenFile
+from towpath_agent.system.progress import progressed
 
 __all__ = ["TEMP_PREFIX", "Before", "Files", "Lock", "OpenFile", "absolute", "mark", "temporary"]
 
@@ -242,6 +243,7 @@ class Files:
             if disk.reflink(source.fileno(), out.fileno()):
                 return
             while part := os.read(source.fileno(), _BUFFER_BYTES):
+                progressed()
                 view = memoryview(part)
                 while view:
                     view = view[os.write(out.fileno(), view) :]

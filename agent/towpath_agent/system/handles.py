@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from towpath_agent.errors import disk_error
+from towpath_agent.system.progress import progressed
 
 Before = Callable[[str, Path], None]
 
@@ -26,12 +27,14 @@ class OpenFile:
             self._before("write", self.path)
             view = memoryview(data)
             while view:
+                progressed()
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             raise disk_error("write", self.path, error) from error
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, none at the end."""
+        progressed()
         try:
             return os.read(self._descriptor, size)
         except OSError as error:

@@ -1,5 +1,6 @@
 """Facts about the machine that a person is told (`towpath-agent doctor`): filesystems, inodes, programs, owners."""
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from pathlib import Path
 
 # As services and hooks see it, wherever a person's own PATH points.
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+_ID_CHARS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,15 @@ def filesystem_of(path: Path) -> str:
 def has_program(name: str) -> bool:
     """Return whether services and hooks would find the program `name`."""
     return shutil.which(name, path=_SEARCH_PATH) is not None
+
+
+def machine_mark(path: Path = Path("/etc/machine-id")) -> str:
+    """Return what tells this machine from a clone of it, empty where it has no id (yet). The id itself is a secret."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return hashlib.sha256(f"towpath:{text}".encode()).hexdigest() if len(text) == _ID_CHARS else ""
 
 
 def who_am_i() -> int:

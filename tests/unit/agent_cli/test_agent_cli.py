@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from fakes.authority import Authority
+from towpath.errors import InputError
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath_agent import identity
 from towpath_agent.cli import JOURNAL
 from towpath_agent.journal import open_journal
+from towpath_agent.options import read_settings, settings_files
 from towpath_agent.system.files import Files
+from towpath_agent.system.host import machine_mark
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -226,3 +229,66 @@ def test_a_limit_of_bytes_that_is_no_size_stops_the_agent_from_starting(run: Run
     assert "cannot read 'much' as a size" in one_line(err)
     (folder / "agent.toml").write_text('max_release_bytes = "plenty"')
     assert "cannot read 'plenty' as a size" in run("run", "--dir", folder)[2]
+
+
+def test_the_folders_settings_beat_the_hosts(tmp_path: Path) -> None:
+    """What stands in DIR/agent.toml beats /etc/towpath/agent.toml key by key; the latter is for the default folder alone."""
+    weak, strong = tmp_path / "weak.toml", tmp_path / "strong.toml"
+    weak.write_text('name = "a"\nserver = "weak:1"\n')
+    strong.write_text('server = "strong:1"\n')
+    assert read_settings([weak, strong], Files()) == {"name": "a", "server": "strong:1"}
+    assert settings_files(tmp_path) == [tmp_path / "agent.toml"]
+    assert settings_files(Path("/var/lib/towpath")) == [
+        Path("/etc/towpath/agent.toml"),
+        Path("/var/lib/towpath/agent.toml"),
+    ]
+
+
+def test_setup_is_for_the_units_folder(run: Run, tmp_path: Path) -> None:
+    """Another folder than the unit's is refused with the commands that are for it, and nothing is made."""
+    code, _, err = run("setup", "--server", "127.0.0.1:1", "--token", "x", "--dir", tmp_path / "h")
+    assert code == 1
+    assert f"towpath-agent run --dir {tmp_path / 'h'}" in one_line(err)
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_folder_belongs_to_the_machine_it_was_first_run_on(folder: Path) -> None:
+    """The first machine is noted; another one is told apart, with the way out; without machine-ids nothing is."""
+    files, one, two = Files(), "1" * 64, "2" * 64
+    identity.check_machine(folder, files, "")
+    assert not files.exists(folder / identity.MACHINE)
+    identity.check_machine(folder, files, one)
+    identity.check_machine(folder, files, one)
+    identity.check_machine(folder, files, "")
+    with pytest.raises(InputError, match="setup --new-identity") as caught:
+        identity.check_machine(folder, files, two)
+    assert caught.value.code == "cloned"
+    assert identity.is_clone(folder, files, two)
+
+
+def test_the_agent_of_a_clone_ends_with_a_status_of_its_own(folder: Path) -> None:
+    """The daemon in a folder of another machine ends with 78, which the unit does not restart after."""
+    if not machine_mark():
+        pytest.skip("this machine has no machine-id to be told apart by")
+    identity.note_machine(folder, Files(), "2" * 64)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "towpath_agent.daemon", "--dir", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 78
+    assert "was enrolled on another machine" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"), [("0123456789abcdef" * 2 + "\n", True), ("uninitialized\n", False), ("", False)]
+)
+def test_the_mark_of_a_machine_is_a_digest(tmp_path: Path, text: str, marked: bool) -> None:
+    """The machine-id itself is not written anywhere; an image that has none yet has no mark."""
+    (tmp_path / "machine-id").write_text(text)
+    mark = machine_mark(tmp_path / "machine-id")
+    assert bool(mark) is marked
+    assert not mark or mark != text.strip()
+    assert machine_mark(tmp_path / "missing") == ""
