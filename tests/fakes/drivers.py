@@ -45,6 +45,7 @@ class World:
     log: list[tuple[str, str]] = field(default_factory=list)
     next_pid: int = 100
     unit_flaws: dict[str, str] = field(default_factory=dict)  # app -> what somebody did to its unit
+    proxy: dict[str, str] = field(default_factory=dict)  # app -> where its requests go, a key of `apps`
 
     def running(self, app: str) -> str | None:
         """Return the ids of the releases that run of an app, or None; mostly there is one."""
@@ -53,6 +54,11 @@ class World:
     def copies(self, app: str) -> list[Running]:
         """Return all that runs of an app."""
         return [it for name, it in self.apps.items() if name.partition(" ")[0] == app and it.alive]
+
+    def behind(self, app: str) -> list[str]:
+        """Return the id of the release to which the proxy sends the requests of an app; [] where none answers."""
+        copy = self.apps.get(self.proxy.get(app, ""))
+        return [copy.release_id] if copy is not None and copy.alive else []
 
     def crash(self, app: str, slot: int | None = None) -> None:
         """Let the app end by itself."""

@@ -123,11 +123,11 @@ class _Actions(Actions):
     host: "SimulatedHost"
 
     def perform(self, action: Any, tx: Transaction, **others: Any) -> Any:
-        with self.host.working(tx.app, tx.state.value):
+        with self.host.working(tx, tx.state.value):
             return super().perform(action, tx, **others)
 
     def settle(self, tx: Transaction) -> None:
-        with self.host.working(tx.app, "settle"):
+        with self.host.working(tx, "settle"):
             super().settle(tx)
 
 
@@ -165,6 +165,7 @@ class SimulatedHost:
         self.wrap: Callable[[str, str, Any], Any] = _as_it_is
         self.files: Callable[[Callable[[str, Path], None]], Files] = Files
         self.phase = ("", "")  # the app and the state whose action is under way; empty between actions
+        self.moving: Transaction | None = None  # whose action is under way
         self.steps: list[str] = []
         self.log: list[str] = []
         self.boots = 0
@@ -251,7 +252,7 @@ class SimulatedHost:
             boot_id="boot",
         )
         ids = iter(range(10**9))
-        self.phase = ("", "")
+        self.phase, self.moving = ("", ""), None
         actions = _Actions(
             site=site,
             drivers=drivers,
@@ -280,13 +281,13 @@ class SimulatedHost:
         return {kind: FakeProbe(self._judge) for kind in PROBES}
 
     @contextmanager
-    def working(self, app: str, state: str) -> Iterator[None]:
+    def working(self, tx: Transaction, state: str) -> Iterator[None]:
         """Say while it lasts that the action of this state is under way."""
-        self.phase = (app, state)
+        self.phase, self.moving = (tx.app, state), tx
         try:
             yield
         finally:
-            self.phase = ("", "")
+            self.phase, self.moving = ("", ""), None
 
     def _change(self, verb: str, path: Path) -> None:
         self.changes += 1

@@ -26,7 +26,9 @@ from torture.images import KINDS, Image, ImageError, Kind, check_cut
 from torture.matrix import Stage
 from torture.real import RealHost
 from torture.results import Results
-from torture.situations import situations, unsampled
+from torture.situations import situations, unplayed
+from torture.thinning import drawn as _draw
+from torture.thinning import one_of_each, sort_of_case, sort_of_crash
 from torture.walk import walk
 
 LAYERS = ("steps", "disk", "syscalls", "power", "walk")
@@ -45,27 +47,27 @@ def _folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def _draw(cases: list, salt: str, *, seed: int, sample: int) -> list:
-    if not sample or len(cases) <= sample:
-        return cases
-    return random.Random(f"{seed} {salt}").sample(cases, sample)
-
-
-def _steps(name: str, drawn: Drawn) -> Results:
+def _steps(name: str, part: slice, drawn: Drawn, seed: int) -> Results:
     results = Results()
     with _folder() as folder:
         stage = Stage(situations()[name], folder)
-        for case in drawn(list(stage.cases()), f"steps {name}"):
+        cases = list(stage.cases())
+        if stage.situation.slow:
+            cases = results.thinned("steps", name, cases, one_of_each(cases, sort_of_case, name, seed=seed), part)
+        for case in drawn(cases, f"steps {name}")[part]:
             results.take("steps", case.point.step, case.name, _safely(lambda case=case: stage.play(case)))
     return results
 
 
-def _disk(name: str, drawn: Drawn, seed: int) -> Results:
+def _disk(name: str, part: slice, drawn: Drawn, seed: int) -> Results:
     results = Results()
     with _folder() as folder:
         crashes = Crashes(Stage(situations()[name], folder))
         dice = random.Random(f"{seed} draws {name}")
-        for crash in drawn(list(crashes.cases(dice, 1)), f"disk {name}"):
+        cases = list(crashes.cases(dice, 1))
+        if crashes.stage.situation.slow:
+            cases = results.thinned("disk", name, cases, one_of_each(cases, sort_of_crash, name, seed=seed), part)
+        for crash in drawn(cases, f"disk {name}")[part]:
             step = crash.step.state or "between actions"
             results.take("disk", step, crashes.name(crash), _safely(lambda crash=crash: crashes.play(crash)))
     return results
@@ -168,8 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unknown layers {', '.join(sorted(unknown))}; known are {', '.join(LAYERS)}")
     print(f"seed {options.seed} (repeat: make torture SEED={options.seed} SAMPLE={options.sample})", flush=True)
     results = Results()
-    for kind in unsampled():
-        results.skip("steps", f"installer {kind} has no sample in tests/torture/situations.py")
+    for kind, why in unplayed().items() if {"steps", "disk"} & set(layers) else ():
+        results.skip("steps, disk", f"installer {kind}: {why}")
     drawn = partial(_draw, seed=options.seed, sample=options.sample)
     with ProcessPoolExecutor(options.jobs) as pool:
         waiting = [pool.submit(*job) for job in _jobs(layers, drawn, options, results)]
@@ -184,10 +186,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _jobs(layers: list[str], drawn: Drawn, options: argparse.Namespace, results: Results) -> Iterator[tuple]:
     if "walk" in layers:
         yield from ((_walk, options.seed + number, options.releases) for number in range(options.walks))
-    if "steps" in layers:
-        yield from ((_steps, name, drawn) for name in situations())
-    if "disk" in layers:
-        yield from ((_disk, name, drawn, options.seed) for name in situations())
+    # A situation is cut into parts, so that no processor waits for the longest one; the slow ones begin.
+    parts = [slice(number, None, options.jobs) for number in range(options.jobs)]
+    for name in sorted(situations(), key=lambda it: not situations()[it].slow):
+        if "steps" in layers:
+            yield from ((_steps, name, part, drawn, options.seed) for part in parts)
+        if "disk" in layers:
+            yield from ((_disk, name, part, drawn, options.seed) for part in parts)
     most = options.sample or (0 if options.all else REAL_CASES)
     real = partial(_draw, seed=options.seed, sample=most)
     if most and {"syscalls", "power"} & set(layers):

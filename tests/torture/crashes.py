@@ -46,7 +46,7 @@ class Crashes:
         hits = _lost(host) if crash.power else []
         Harness(host)
         settle(host)
-        return [*self.stage.judge(host, hits), *oracle.twice(host)]
+        return [*self.stage.judge(host, hits), *oracle.twice(host, self.stage.situation)]
 
 
 def _lost(host: SimulatedHost) -> list[Hit]:

@@ -10,6 +10,7 @@ from torture import oracle
 from torture.faults import CALL_FAULTS, CHANGE_FAULTS, Harness, Point, struck, watched
 from torture.model import Hit, expect
 from torture.rewind import Moment, capture
+from torture.samples import MACHINE
 from torture.situations import Situation
 from towpath_agent.system.files import Files
 
@@ -34,7 +35,7 @@ class Stage:
     def __init__(self, situation: Situation, folder: Path, files: Callable[..., Files] = Files) -> None:
         """Bring a host below `folder` to rest, and let the server want something new; `files` are the agent's."""
         self.situation = situation
-        for name in ("host", "outside"):
+        for name in ("host", "outside", MACHINE):
             (folder / name).mkdir(parents=True)
         (folder / "outside" / "bystander").write_text("not ours")
         host = SimulatedHost(folder / "host")
@@ -67,10 +68,10 @@ class Stage:
         host, strike = struck(self.moment, case.point, case.fault)
         if not strike.struck:
             return [f"the fault never happened: {case.name}"]
-        return [*self.judge(host, strike.hits), *oracle.twice(host)]
+        return [*strike.gaps, *self.judge(host, strike.hits), *oracle.twice(host, self.situation)]
 
     def judge(self, host: SimulatedHost, hits: list[Hit]) -> list[str]:
         """Return what is wrong with a host at rest whose apps were hit by `hits`."""
         goals = self.situation.goals
         expected = {app: expect(goal, [hit for hit in hits if hit.app == app]) for app, goal in goals.items()}
-        return oracle.check(host, self.moment, goals, expected)
+        return oracle.check(host, self.moment, self.situation, expected)

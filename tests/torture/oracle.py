@@ -14,9 +14,10 @@ from fakes.host import SimulatedHost
 from torture import trees
 from torture.model import Expected
 from torture.rewind import Moment
-from torture.situations import Goal
+from torture.samples import MACHINE, sample_of
+from torture.situations import Situation
 from towpath.status import Health, State, Verdict
-from towpath_agent.installers import INSTALLERS
+from towpath.wire import decode_release
 from towpath_agent.runner.site import Site, id_of
 from towpath_agent.store import Store
 from towpath_agent.system.files import TEMP_PREFIX, Files
@@ -24,14 +25,13 @@ from towpath_agent.system.files import TEMP_PREFIX, Files
 _VERDICT = {State.CONFIRMED: (Verdict.SUCCEEDED,), State.REVERTED: (Verdict.FAILED, Verdict.INCONCLUSIVE)}
 
 
-def check(
-    host: SimulatedHost, moment: Moment, goals: Mapping[str, Goal], expected: Mapping[str, Expected]
-) -> list[str]:
+def check(host: SimulatedHost, moment: Moment, situation: Situation, expected: Mapping[str, Expected]) -> list[str]:
     """Return everything that is wrong with a host that came to rest."""
     wrong: list[str] = []
     for app, wanted in expected.items():
         wrong += _chain(host, moment, app, wanted)
         wrong += _runs(host, app, wanted.version)
+        wrong += _in_place(host, situation, app, wanted.version)
     wrong += _agree(host)
     wrong += _clean(host, moment, expected)
     return wrong
@@ -74,8 +74,26 @@ def _runs(host: SimulatedHost, app: str, version: str) -> list[str]:
     if host.live(app) and site.files.read_link(site.app_dir(app) / "current") != f"releases/{id_of(current)}":
         wrong.append(f"{app}: current names another release than the journal")
     plan = site.plan(current, site.entries(current))
-    if not INSTALLERS[plan.release.install.kind](files).verify(plan):
-        wrong.append(f"{app}: the tree of {version} is not what was signed")
+    if not host.installers[plan.release.install.kind](files).verify(plan):
+        wrong.append(f"{app}: {version} is not in place as it was signed")
+    served = host.world.proxy.get(app)
+    if served is not None and version not in {it.rpartition("-")[0] for it in host.world.behind(app)}:
+        wrong.append(f"{app}: requests go to {served}, where {version} does not run")
+    return wrong
+
+
+def _in_place(host: SimulatedHost, situation: Situation, app: str, version: str) -> list[str]:
+    """Return where a tool has something else in place than what the host runs by it."""
+    current = host.journal.deployed("current").get(app)
+    live = decode_release(current.release).install.kind if current is not None and version else ""
+    wrong = []
+    for kind in situation.samples:
+        there = sample_of(kind).there
+        if there is None:
+            continue
+        found, wanted = there(host, app), version if kind == live else ""
+        if found != wanted:
+            wrong.append(f"{app}: {kind} has {found!r} in place, must have {wanted!r}")
     return wrong
 
 
@@ -101,32 +119,30 @@ def _clean(host: SimulatedHost, moment: Moment, expected: Mapping[str, Expected]
     here = trees.take(host.folder.parent)
     wrong = [f"left over: {path}" for path in here if path.startswith("host/staging/")]
     wrong += [f"it was damaged: {path}" for path in here if ".damaged" in path.rpartition("/")[2]]
-    own = {f"outside/{app}.conf" for app in expected}
-    for path in own & set(here):
-        if not expected[path.removeprefix("outside/").removesuffix(".conf")].version:
-            wrong.append(f"left over: {path}")
+    own = {f"outside/{app}.conf" for app in expected} | {"host"}
     before, after = trees.facts(moment.tree), trees.facts(here)
     strange = [
         path
         for path in before.keys() | after.keys()
-        if not path.startswith("host/") and path not in own | {"host"} and before.get(path) != after.get(path)
+        if not path.startswith(("host/", MACHINE)) and path not in own and before.get(path) != after.get(path)
     ]
     return wrong + [f"changed outside of the app's own: {path}" for path in sorted(strange)]
 
 
-def twice(host: SimulatedHost) -> list[str]:
+def twice(host: SimulatedHost, situation: Situation) -> list[str]:
     """Return what a second recovery changed on a host that came to rest."""
-    before, journal, log = _rest(host), _rows(host), list(host.world.log)
+    before, journal, log = _rest(host, situation), _rows(host), list(host.world.log)
     host.boot()
     host.agent.hint()
     host.settle()
-    changed = [path for path in _changes(before, _rest(host)) if f"/{TEMP_PREFIX}" not in path]
+    after = _rest(host, situation)
+    changed = [path for path in _changes(before, after) if f"/{TEMP_PREFIX}" not in path]
     wrong = [f"recovering twice changed {path}" for path in changed]
     if _rows(host) != journal:
         wrong.append("recovering twice changed the journal")
     if host.world.log != log:
         wrong.append(f"recovering twice touched what runs: {host.world.log[len(log) :]}")
-    temporary = [path for path in _rest(host) if f"/{TEMP_PREFIX}" in path]
+    temporary = [path for path in after if f"/{TEMP_PREFIX}" in path]
     return wrong + [f"left over after two starts: {path}" for path in temporary]
 
 
@@ -134,9 +150,10 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
 
 
-def _rest(host: SimulatedHost) -> dict[str, Any]:
-    """Return every file but those that each start or sync may write: SQLite's bytes, floors, what a start sweeps."""
-    own = ("host/state.db", "host/trust/floors.json", "host/trust/metadata")
+def _rest(host: SimulatedHost, situation: Situation) -> dict[str, Any]:
+    """Return every file but those that each start, sync or look of a tool may write: SQLite's bytes, floors, locks."""
+    tools = [f"{MACHINE}/{path}" for kind in situation.samples for path in sample_of(kind).restless]
+    own = ("host/state.db", "host/trust/floors.json", "host/trust/metadata", *tools)
     return {path: it for path, it in trees.facts(trees.take(host.folder.parent)).items() if not path.startswith(own)}
 
 

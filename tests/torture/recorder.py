@@ -6,9 +6,12 @@ the TUF library. Effects are names (a folder's entry set or gone; a rename is on
 (of an inode, its mode too); a sync is an effect that makes others durable.
 
 SQLite's own files are recorded as what SQLite promises (https://sqlite.org/atomiccommit.html): a commit is one effect
-and durable when it returns. Its real calls are cut apart by the layers that kill real processes and real disks.
+and durable when it returns. Its real calls are cut apart by the layers that kill real processes and real disks. So is
+what dpkg, rpm, podman and a driver do: each is killed half-way by tests of its own (tests/scenarios/test_packages.py,
+tests/unit/agent_drivers, `towpath-agent driver test`).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +20,14 @@ from typing import TYPE_CHECKING
 from torture import trees
 from torture.faults import Harness, settle
 from torture.rewind import Moment, quick, resume
+from torture.samples import MACHINE
+from towpath_agent.installers.exec import STATE
 
 if TYPE_CHECKING:
     from fakes.host import SimulatedHost
 
 JOURNAL = "state.db"
+_OF_OTHERS = re.compile(rf"{MACHINE}/|host/{JOURNAL}|host/apps/[^/]+/{STATE}/")
 ROOT_INODE = 0
 
 
@@ -118,12 +124,15 @@ class _Disk:
         self.nodes: dict[int, trees.Node] = {}
         self.depth: dict[int, int] = {ROOT_INODE: 0}
         self.inodes = {"": ROOT_INODE}
+        self.of_others: set[int] = set()
         for path, node in trees.take(folder).items():
             above, _, name = path.rpartition("/")
             self.inodes[path] = node.inode
             self.entries[self.inodes[above], name] = node.inode
             self.nodes[node.inode] = node
             self.depth[node.inode] = path.count("/") + 1
+            if _OF_OTHERS.match(path):
+                self.of_others.add(node.inode)
 
     def inode(self, path: Path) -> frozenset[int]:
         inside = path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else None
@@ -134,12 +143,7 @@ class _Disk:
 def _changes(before: _Disk, after: _Disk) -> list[tuple[Effect, ...]]:
     """Return what leads from one to the other: new inodes, names (what moved as one), contents, what is gone."""
     effects: list[Effect] = []
-    by_sqlite = {
-        inode
-        for disk in (before, after)
-        for (_, name), inode in disk.entries.items()
-        if name.startswith(JOURNAL) and disk.nodes[inode].kind == "file"
-    }
+    by_others = before.of_others | after.of_others
     new = [inode for inode in after.nodes if inode not in before.nodes]
     effects += [Content(inode, after.nodes[inode], first=True) for inode in new]
     gone = {key: inode for key, inode in before.entries.items() if after.entries.get(key) != inode}
@@ -161,15 +165,20 @@ def _changes(before: _Disk, after: _Disk) -> list[tuple[Effect, ...]]:
         then = before.nodes.get(inode)
         if then is not None and (then.mode, then.data) != (node.mode, node.data):
             effects.append(Content(inode, node))
-    ours = [effect for effect in effects if any(_touches(effect, inode) for inode in by_sqlite)]
-    groups: list[tuple[Effect, ...]] = [(effect,) for effect in effects if effect not in ours]
-    if ours:  # one commit, durable when the call returned, its folder's names too
-        folders = {key[0] for disk in (before, after) for key, inode in disk.entries.items() if inode in by_sqlite}
-        groups.append((*ours, Sync(frozenset(by_sqlite | folders))))
+    groups: list[tuple[Effect, ...]] = []
+    theirs: list[Effect] = []
+    for effect in effects:
+        if _touches(effect, by_others):
+            theirs.append(effect)
+        else:
+            groups.append((effect,))
+    if theirs:  # one commit, durable when the call returned, its folder's names too
+        folders = {key[0] for disk in (before, after) for key, inode in disk.entries.items() if inode in by_others}
+        groups.append((*theirs, Sync(frozenset(by_others | folders))))
     return groups
 
 
-def _touches(effect: Effect, inode: int) -> bool:
+def _touches(effect: Effect, inodes: set[int]) -> bool:
     if isinstance(effect, Names):
-        return inode in effect.entries.values()
-    return isinstance(effect, Content) and effect.inode == inode
+        return any(inode in inodes or folder in inodes for (folder, _), inode in effect.entries.items())
+    return isinstance(effect, Content) and effect.inode in inodes

@@ -6,8 +6,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 SHOWN_FAILURES = 40
+T = TypeVar("T")
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Results:
     failures: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     stuck_by_design: Counter[tuple[str, str]] = field(default_factory=Counter)
+    thin: list[tuple[str, str, int, int]] = field(default_factory=list)  # (layer, situation, generated, played)
     began: float = field(default_factory=time.monotonic)
 
     def take(self, layer: str, step: str, name: str, wrong: list[str]) -> None:
@@ -33,12 +36,19 @@ class Results:
         self.skipped.append((layer, reason))
         print(f"skip  {layer}: {reason}", flush=True)
 
+    def thinned(self, layer: str, name: str, cases: list[T], chosen: list[T], part: slice) -> list[T]:
+        """Say, once for all parts, that of the generated cases only some are played; return those."""
+        if not part.start:
+            self.thin.append((layer, name, len(cases), len(chosen)))
+        return chosen
+
     def merge(self, other: "Results") -> None:
         """Take over what another process counted."""
         self.survived += other.survived
         self.failures += other.failures
         self.skipped += other.skipped
         self.stuck_by_design += other.stuck_by_design
+        self.thin += other.thin
 
     @property
     def cases(self) -> int:
@@ -66,6 +76,10 @@ class Results:
             "stuck_by_design": self.stuck_by_design.total(),
             "failed": len(self.failures),
             "skipped": [{"layer": layer, "reason": reason} for layer, reason in self.skipped],
+            "thinned": [
+                {"layer": layer, "situation": name, "generated": generated, "drawn": drawn}
+                for layer, name, generated, drawn in self.thin
+            ],
             "by_layer": by_layer,
             "by_step": [
                 {"layer": layer, "step": step, "cases": cases, "survived": survived}
@@ -88,6 +102,10 @@ class Results:
         print(f"{'all':<12} {'':<18} {self.cases:>6} {self.survived.total():>9}")
         for layer, _, name, wrong in self.failures[:SHOWN_FAILURES]:
             print(f"lost: {layer}: {name}: {wrong[0]}")
+        for layer in sorted({row[0] for row in self.thin}):
+            rows = [row for row in self.thin if row[0] == layer]
+            generated, drawn = (sum(row[at] for row in rows) for at in (2, 3))
+            print(f"drawn: {layer}: {drawn} of {generated} cases of the {len(rows)} situations with real tools")
         for layer, reason in self.skipped:
             print(f"skipped: {layer}: {reason}")
         print(f"{time.monotonic() - self.began:.0f} s", file=sys.stdout, flush=True)

@@ -25,6 +25,7 @@ class Moment:
     world: World
     clock: tuple[int, float]
     boots: int
+    started: dict[str, float]  # when each app was started last: its age is what its probes go by
     server: dict[str, Any] = field(default_factory=dict)
 
 
@@ -36,6 +37,7 @@ def capture(host: SimulatedHost) -> Moment:
 def _around(host: SimulatedHost) -> dict[str, Any]:
     return {
         "boots": host.boots,
+        "started": dict(host._started),
         "clock": (host.clock.now_unix_ms(), host.clock.monotonic()),
         "server": {
             "events": dict(host.server.events),
@@ -54,6 +56,7 @@ def resume(moment: Moment, *, tree: trees.Tree | None = None, rebooted: bool = F
     host.clock = FakeClock(moment.clock[0])
     host.clock._monotonic = moment.clock[1]
     host.boots = moment.boots  # ids of events are counted by it
+    host._started = dict(moment.started)
     host.world = copy.deepcopy(moment.world)
     if rebooted:
         host.world.reboot()

@@ -1,8 +1,8 @@
 """What a host is in the middle of when a fault strikes: a settled base, and one wish that is new to it.
 
-Situations are generated: each installer of the agent's registry that has a sample here times each story, and each older
-journal in tests/golden. A kind without a sample is not passed over in silence: `unsampled` names it, and the table of
-`make torture` shows it as skipped.
+Situations are generated: each installer of the agent's registry that has a sample (`samples`) times each story, a
+handover, pairs of kinds, sets, and each older journal in tests/golden. A kind that cannot be played is not passed over
+in silence: `unplayed` names it and says why, and the table of `make torture` shows it as skipped.
 """
 
 import sqlite3
@@ -12,22 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from fakes.host import SimulatedHost
-from towpath import handover
-from towpath.release import HOOK_POINTS, Hook, Install, Release
+from torture.samples import HANDOVER, HEALTH, HOOKS, SAMPLES, sample_of
+from towpath.release import Release
 from towpath_agent.installers import INSTALLERS
 from towpath_agent.journal import SCHEMA_VERSION
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-# Handovers have scenarios of their own (tests/scenarios/test_handover.py): two copies run, which the oracle here forbids.
-POINTS = tuple(point for point in HOOK_POINTS if point != handover.HOOK_POINT)
-HOOKS = tuple(Hook(point, ("bin/serve", point), timeout_ms=5_000) for point in POINTS)
-
-# How a release of one file is installed by each kind, with so few kept that each confirm has something to clean up;
-# `outside` is a folder beside the agent's own.
-SAMPLES: Mapping[str, Callable[[Path, str], Install]] = {
-    "tree": lambda _outside, _app: Install("tree", {"shared": ("data/", "bin/serve.conf")}, keep=2),
-    "file": lambda outside, app: Install("file", {"path": str(outside / f"{app}.conf")}, keep=2),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +31,25 @@ class Goal:
 
 @dataclass(frozen=True)
 class Situation:
-    """`base` brings a new host to rest, `act` lets the server want something else."""
+    """`base` brings a new host to rest, `act` lets the server want something else; `samples` are what it installs."""
 
     name: str
     goals: Mapping[str, Goal]
     base: Callable[[SimulatedHost], None]
     act: Callable[[SimulatedHost], None]
+    samples: tuple[str, ...]
+
+    @property
+    def slow(self) -> bool:
+        """Return whether real tools are at work, so that of its cases only a part can be played."""
+        return any(sample_of(kind).slow for kind in self.samples)
 
 
-def unsampled() -> list[str]:
-    """Return the installers of the registry for which nobody wrote a sample."""
-    return sorted(set(INSTALLERS) - set(SAMPLES))
+def unplayed() -> dict[str, str]:
+    """Return the installers of the registry that cannot be played here, and why."""
+    missing = {kind: sample.missing() for kind, sample in SAMPLES.items()}
+    nobody = dict.fromkeys(sorted(set(INSTALLERS) - set(SAMPLES)), "has no sample in tests/torture/samples.py")
+    return {kind: why for kind, why in missing.items() if why} | nobody
 
 
 def situations() -> dict[str, Situation]:
@@ -60,10 +58,10 @@ def situations() -> dict[str, Situation]:
 
 
 def _all() -> Iterator[Situation]:
-    for kind in INSTALLERS:
-        if kind in SAMPLES:
-            yield from _stories(kind)
-    kinds = [kind for kind in INSTALLERS if kind in SAMPLES]
+    absent = unplayed()
+    kinds = [kind for kind in INSTALLERS if kind not in absent]
+    for kind in [*kinds, HANDOVER]:
+        yield from _stories(kind)
     for old, new in pairwise(kinds):
         yield _story(f"from {old} to {new}", {"hello": Goal("1.0.0", "2.0.0")}, old, new)
         yield _story(f"from {new} to {old}, bad", {"hello": Goal("1.0.0", "2.0.0", ill=True)}, new, old)
@@ -84,21 +82,38 @@ def _stories(kind: str) -> Iterator[Situation]:
         "removal": Goal("1.0.0", ""),
     }.items():
         yield _story(f"{name} of a {kind}", {"hello": goal}, kind, kind)
+
+    def base(host: SimulatedHost) -> None:
+        _equip(host, (kind,))
+        _rest(host, {"hello": Goal("1.0.0", "")}, kind)
+
     yield Situation(
         f"new parameter of a {kind}",
         {"hello": Goal("1.0.0", "1.0.0")},
-        lambda host: _rest(host, {"hello": Goal("1.0.0", "")}, kind),
+        base,
         lambda host: host.assign(host.wishes[0][0], generation=2, parameters={"port": 9001}),
+        (kind,),
     )
 
 
 def _story(name: str, goals: Mapping[str, Goal], old: str, new: str) -> Situation:
+    samples = (old,) if old == new else (old, new)
+
+    def base(host: SimulatedHost) -> None:
+        _equip(host, samples)
+        _rest(host, goals, old)
+
     def act(host: SimulatedHost) -> None:
         releases = [publish(host, app, goal.new, new) for app, goal in goals.items() if goal.new]
         host.ill |= {goal.new for goal in goals.values() if goal.ill}
         host.assign(*releases, generation=2)
 
-    return Situation(name, goals, lambda host: _rest(host, goals, old), act)
+    return Situation(name, goals, base, act, samples)
+
+
+def _equip(host: SimulatedHost, samples: tuple[str, ...]) -> None:
+    for name in samples:
+        sample_of(name).equip(host)
 
 
 def _rest(host: SimulatedHost, goals: Mapping[str, Goal], kind: str) -> None:
@@ -114,10 +129,10 @@ def _rest(host: SimulatedHost, goals: Mapping[str, Goal], kind: str) -> None:
         host.settle()
 
 
-def publish(host: SimulatedHost, app: str, version: str, kind: str) -> Release:
-    """Publish a release of that kind, with a hook at every point."""
-    outside = host.folder.parent / "outside"
-    return host.publish(version, app=app, install=SAMPLES[kind](outside, app), hooks=HOOKS)
+def publish(host: SimulatedHost, app: str, version: str, sample: str) -> Release:
+    """Publish a release of that sample, with a hook at every point."""
+    fields = {"hooks": HOOKS, "health": HEALTH, **sample_of(sample).fields(host, app, version)}
+    return host.publish(version, app=app, **fields)
 
 
 def _old_journal(golden: Path) -> Situation:
@@ -132,7 +147,7 @@ def _old_journal(golden: Path) -> Situation:
 
     version = _schema_version(golden)
     age = "of today's schema" if version == SCHEMA_VERSION else "of an older schema"
-    return Situation(f"upgrade on a journal {age}, {version}", goals, base, plain.act)
+    return Situation(f"upgrade on a journal {age}, {version}", goals, base, plain.act, plain.samples)
 
 
 def _schema_version(path: Path) -> int:

@@ -42,7 +42,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Node]]:
                 yield path, Node("dir", mode, b"", facts.st_ino, facts.st_mtime_ns)
                 yield from _walk(Path(entry.path), f"{path}/")
             else:
-                yield path, Node("file", mode, Path(entry.path).read_bytes(), facts.st_ino)
+                yield path, Node("file", mode, Path(entry.path).read_bytes(), facts.st_ino, facts.st_mtime_ns)
 
 
 def put(folder: Path, tree: Tree) -> None:
@@ -57,6 +57,8 @@ def put(folder: Path, tree: Tree) -> None:
         else:
             here.write_bytes(node.data)
             here.chmod(node.mode)
+            if node.mtime_ns:  # rpm counts another time as a change
+                os.utime(here, ns=(node.mtime_ns, node.mtime_ns))
     # The newest release is kept by its time; written last, for each file that is made sets it anew.
     for path, node in reversed(tree.items()):
         if node.kind == "dir":

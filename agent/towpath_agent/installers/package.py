@@ -168,7 +168,7 @@ class PackageInstaller:
             for name, adopted in sorted(record.packages.items()):
                 self._take_away(name, call, adopted=adopted)
         self._tree.unswitch(plan)
-        if self._files.exists(plan.app_dir / RECORD):
+        if self._files.exists(plan.app_dir / RECORD) and self._is_ours(plan.app_dir):
             self._files.remove(plan.app_dir / RECORD)
             self._files.sync_dir(plan.app_dir)
 
@@ -269,9 +269,11 @@ class PackageInstaller:
             return record
 
     def _read(self, app_dir: Path) -> _Record:
-        """Return the record as it stands; a garbled one owns nothing."""
+        """Return the record as it stands; a garbled one owns nothing, and neither does that of another tool."""
         try:
             raw = json.loads(self._files.read(app_dir / RECORD, _MAX_RECORD_BYTES))
+            if raw.get("tool", self._tool.kind) != self._tool.kind:
+                return _Record()
             half_way = raw["half_way"]
             return _Record(
                 {str(name): bool(adopted) for name, adopted in raw["packages"].items()},
@@ -282,8 +284,21 @@ class PackageInstaller:
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return _Record()
 
+    def _is_ours(self, app_dir: Path) -> bool:
+        """Return whether the record is of this tool, or of none that can be told: older ones do not name it.
+
+        A move from one kind to the other that is done again takes the old kind away once more, when the new one's
+        package is on record already.
+        """
+        try:
+            raw = json.loads(self._files.read(app_dir / RECORD, _MAX_RECORD_BYTES))
+            return bool(raw.get("tool", self._tool.kind) == self._tool.kind)
+        except (ValueError, AttributeError):
+            return True
+
     def _write(self, app_dir: Path, record: _Record) -> None:
         raw = {
+            "tool": self._tool.kind,
             "packages": record.packages,
             "release_id": record.release_id,
             "half_way": record.half_way,
