@@ -69,7 +69,14 @@ def rule_options(function: F) -> F:
 
 def policy_options(function: F) -> F:
     """Give a command the options of a policy; they arrive as the keywords of `policy`."""
-    for option in reversed((*_OPTIONS, *TIMING_OPTIONS)):
+    for option in reversed(TIMING_OPTIONS):
+        function = option(function)
+    return limit_options(function)
+
+
+def limit_options(function: F) -> F:
+    """Give a command the options of a policy but those that say when; they arrive as keywords of `policy`."""
+    for option in reversed(_OPTIONS):
         function = option(function)
     return function
 

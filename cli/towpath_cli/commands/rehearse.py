@@ -14,13 +14,13 @@ from typing import Any
 import click
 
 from towpath.errors import Broken, InputError
-from towpath.waves import ALL, effective, parse_share, words
+from towpath.waves import ALL, parse_share
 from towpath_cli.client import Client
 from towpath_cli.commands.deploy import order_of
 from towpath_cli.options import DURATION, Operator, operator_command
 from towpath_cli.output import clean, count, echo_json, echo_table
 from towpath_cli.plot import HOUR_MS, svg
-from towpath_cli.policy import policy_options, rule_options
+from towpath_cli.policy import limit_options, rule_options
 
 MODULE = "towpath_server.services.rehearsing"
 LIMIT_SECONDS = 1800.0
@@ -36,7 +36,7 @@ def _share(text: str) -> float:
 @click.argument("names", nargs=-1, required=True, metavar="ROLLOUT | APP VERSION")
 @click.option("--environment", metavar="E", default="", help="Where; with APP VERSION.")
 @rule_options
-@policy_options
+@limit_options
 @click.option("--hosts", type=click.IntRange(1), default=None, help="How many hosts [as many as there are].")
 @click.option("--failures", metavar="P%", default="0%", show_default=True, help="Hosts on which the release fails.")
 @click.option("--offline", metavar="P%", default="0%", show_default=True, help="Hosts that are away when it begins.")
@@ -110,7 +110,7 @@ def _check_alone(environment: str, selector: tuple[str, ...], *, all_hosts: bool
 def _planned(client: Client, order: Any) -> tuple[dict[str, Any], list[Mapping[str, str]]]:
     plan = client.plan(order)
     policy = {
-        "waves": words(effective(order.waves)),
+        "waves": ",".join(wave.text for wave in plan.waves),  # the server's default too
         "max_unavailable": order.max_unavailable,
         "max_failures": order.max_failures,
         "max_failure_share": order.max_failure_share,

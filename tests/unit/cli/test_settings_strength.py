@@ -1,5 +1,6 @@
 """Where a setting comes from: flag, then variable, then file, then default."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -114,14 +115,24 @@ def test_a_fault_of_our_own_is_one_line_too() -> None:
     assert "RuntimeError: first second" in done.stderr
 
 
-def test_every_command_has_help() -> None:
-    """Each command, and each below it, explains itself."""
-
-    def visit(command: click.Command, path: list[str]) -> None:
-        assert command.help or command.short_help, path
-        for name in command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []:
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command and all below it, each with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
             below = command.get_command(click.Context(command), name)
             assert below is not None
-            visit(below, [*path, name])
+            yield from commands(below, f"{path} {name}")
 
-    visit(cli, [])
+
+def test_every_command_has_help() -> None:
+    """Each command, and each below it, explains itself."""
+    for path, command in commands(cli, "towpath"):
+        assert command.help or command.short_help, path
+
+
+def test_no_command_has_an_option_twice() -> None:
+    """Options that commands share must not hide one of their own."""
+    for path, command in commands(cli, "towpath"):
+        words = [word for one in command.params for word in one.opts]
+        assert len(words) == len(set(words)), f"{path} has {sorted(word for word in words if words.count(word) > 1)}"
