@@ -197,6 +197,7 @@ def test_undo_goes_back_within_the_budget_and_refuses_where_nothing_was_before(
         assert len(wanted(hosts, "1.0.0")) == turn + 1, "and no second one meanwhile"
         next(host for host in hosts if host.desired() == "1.0.0" and host.revision == 2).obey()
     until(shell, rollout, "reverted")
+    eventually(lambda: "3 of 3 hosts healthy" in shell.type("rollout", "list").out, "the one before counts them again")
     assert [entry.outcome for entry in server.audit("undo")] == ["refused", "done"]
     assert "no other release was done there before" in shell.type(*undo).line
 

@@ -51,7 +51,7 @@ class Cache:
     rosters: dict[str, "Roster"] = field(default_factory=dict)
     stamp: int = 0
     followed: int = 0
-    waiting: set[str] = field(default_factory=set)  # environments where a host waits for nothing but the clock
+    waiting: set[str] = field(default_factory=set)  # environments to be decided again soon: nobody may report anything
 
     def set_metadata(self, files: dict[str, bytes]) -> None:
         """Keep the newest files; see `newest`."""

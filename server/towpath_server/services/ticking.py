@@ -190,9 +190,10 @@ def tick(context: Context, environments: Collection[str]) -> bool:
                 for one in kept.place.assignments:
                     if one.state.active or one.state.returning:
                         decision = _decide(context, tx, kept, one, changed)
-                        if decision.waits_for_time:
+                        # Who arrived belongs to another rollout now, which was perhaps decided before it did.
+                        if decision.waits_for_time or decision.arrived:
                             context.cache.waiting.add(name)
-                        again = again or decision.state in TICKED or decision.waits_for_time
+                        again = again or decision.state in TICKED or name in context.cache.waiting
     except BaseException:
         rosters.clear()  # half of it may be of rows that were never committed
         context.claim = before
