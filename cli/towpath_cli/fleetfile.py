@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from towpath.errors import InputError
+from towpath.metrics import DEFAULT_PATIENCE_MS
 from towpath_cli.fleetmodels import AssignmentSection, FleetSection
 from towpath_cli.model import DeployOrder
 from towpath_cli.policy import policy
@@ -35,6 +36,9 @@ _DEFAULTS: Mapping[str, Any] = {
     "max_failure_share": "",
     "on_breach": "halt",
     "progress_deadline": None,
+    "approvers": "",
+    "metrics": (),
+    "metric_patience": DEFAULT_PATIENCE_MS,
 }
 
 

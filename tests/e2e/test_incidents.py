@@ -84,9 +84,12 @@ def test_kills_on_a_slow_and_lossy_line_end_in_clean_success(fleet: Fleet, tmp_p
         fleet.start_agent("h1")
         converge(fleet, port, "2.0.0")
         assert line.accepted >= 2
-        ended = [event["state"] for event in fleet.history("h1") if event["version"] == "2.0.0"]
-        assert "Confirmed" in ended
-        assert "Reverted" not in ended
+
+        def ended() -> list[str]:
+            return [event["state"] for event in fleet.history("h1") if event["version"] == "2.0.0"]
+
+        wait_for("it is confirmed", lambda: "Confirmed" in ended(), CONVERGE_S, fleet.logs)
+        assert "Reverted" not in ended()
 
 
 @pytest.mark.parametrize(

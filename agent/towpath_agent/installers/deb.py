@@ -129,7 +129,7 @@ class DebTool:
         paths = [self._root / line[1:] for line in listed if line.startswith("/") and line != "/."]
         plain = name.partition(":")[0]
         own = [self._admin / "info" / f"{it}.list" for it in (plain, f"{plain}:{self._architectures()[0]}")]
-        return [path for path in (*paths, *own) if not self._files.is_dir(path)]
+        return [*paths, *own]
 
     def quiet(self, name: str) -> bool:
         """Ask for the lock, and whether dpkg-query answers: 1 is its word for what is not there, 2 for trouble."""

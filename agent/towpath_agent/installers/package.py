@@ -89,7 +89,7 @@ class PackageTool(Protocol):
         ...
 
     def witnesses(self, name: str) -> list[Path]:
-        """Return the files of the installed package, and those of the tool's own that change with it."""
+        """Return the files and folders of the installed package, and the tool's own files that change with it."""
         ...
 
     def quiet(self, name: str) -> bool:
@@ -184,7 +184,8 @@ class PackageInstaller:
 
     def witnesses(self, plan: InstallPlan) -> Sequence[Path]:
         """Return the files that the package brought, and those of the tool that change with it."""
-        return self._tool.witnesses(self._package(plan).name)
+        named = self._tool.witnesses(self._package(plan).name)
+        return [path for path in named if not self._files.is_dir(path)]
 
     def in_place(self, plan: InstallPlan) -> bool | None:
         """Ask the tool; while another program works on packages, or the database is unreadable, nothing is known."""

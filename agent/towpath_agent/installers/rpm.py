@@ -124,8 +124,7 @@ class RpmTool:
         listed = self._ask("--query", "--list", name).output.splitlines()
         paths = [self._root / line[1:] for line in listed if line.startswith("/")]
         folder = self._root / self._ask("--eval", "%{_dbpath}").output.strip().rpartition("\n")[2].lstrip("/")
-        paths += [folder / name for name in _DATABASES]
-        return [path for path in paths if path.is_symlink() or not path.is_dir()]
+        return [*paths, *(folder / name for name in _DATABASES)]
 
     def quiet(self, name: str) -> bool:
         """Ask for the lock, and whether rpm answers: it says the same status for what is not there and for trouble."""

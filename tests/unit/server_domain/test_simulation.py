@@ -17,7 +17,7 @@ from towpath_server.domain.model import CalendarEntry, EntryKind, Newcomers, OnB
 from towpath_server.domain.planning import asks, moving, plan
 from towpath_server.domain.rehearsal import MAX_SAMPLES, Numbers, Policy, rehearse
 from towpath_server.domain.rolling import decide
-from towpath_server.domain.simulated import Assumptions, Certainty, Dated, Run
+from towpath_server.domain.simulated import AnyTime, Assumptions, Certainty, Dated, Run
 from towpath_server.domain.simulation import play
 from towpath_server.domain.standing import HostView, Phase, RolloutView, standing
 
@@ -103,6 +103,11 @@ def test_a_plan_says_what_the_clock_and_the_calendar_delay() -> None:
     assert [one.waits.partition(" until")[0] for one in some.delays] == ["frozen"]
     assert {one.host.name for one in some.hosts if one.turn > 4} == {"h0", "h5"}
     assert HOUR < some.took_ms < 2 * HOUR
+
+
+def test_without_a_calendar_nothing_bars_anybody() -> None:
+    """Whatever the moment and the labels."""
+    assert (AnyTime().bars(NOW), AnyTime().some_bars(NOW), AnyTime().host_bars({"rack": "7"}, NOW)) == ((), (), ())
 
 
 def test_a_plan_of_a_rollout_whose_time_ends_before_it_could_begin_says_so() -> None:

@@ -41,6 +41,14 @@ def test_an_old_deadline_of_a_host_that_moved_on_means_nothing() -> None:
         tally.follow(quiet, at)
         assert decided(tally, quiet) == decide(quiet, at)
     assert tally.count(Phase.IN_FLIGHT) == 1
+    for _ in range(200):  # faster than deadlines pass
+        at += 100
+        quiet = replace(quiet, hosts=(replace(quiet.hosts[0], progress_unix_ms=at),))
+        tally.update(quiet.hosts[0], at)
+        tally.follow(quiet, at)
+    assert decided(tally, quiet) == decide(quiet, at)
+    tally.follow(quiet, at + 60_001)
+    assert decided(tally, quiet).state is RolloutState.HALTED
 
 
 def test_a_tally_does_not_fit_another_rule_nor_a_clock_that_was_set_back() -> None:
@@ -76,7 +84,7 @@ def test_a_breach_by_a_followed_tally_stops_and_takes_back_in_the_same_tick() ->
 @pytest.mark.parametrize("seed", range(3))
 def test_a_ranking_is_a_sorted_list_whatever_comes_and_goes(seed: int) -> None:
     """Buckets split, empty and end; the order is that of a sorted list after every change."""
-    rng, size = Random(seed), 4 * BUCKET
+    rng, size = Random(seed), 6 * BUCKET
     everything = [(number,) for number in range(size)]
     rng.shuffle(everything)
     inside = set(everything[: size // 2])
