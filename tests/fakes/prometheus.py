@@ -1,5 +1,6 @@
 """A real Prometheus server as a process of its own, and something for it to scrape whose value a test sets."""
 
+import contextlib
 import http.server
 import json
 import shutil
@@ -30,10 +31,11 @@ class Exporter:
         class Page(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 page = "" if exporter.value is None else f"errors {exporter.value}\n"
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.end_headers()
-                self.wfile.write(page.encode())
+                with contextlib.suppress(ConnectionError):  # who asked may have ended
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/plain; version=0.0.4")
+                    self.end_headers()
+                    self.wfile.write(page.encode())
 
             def log_message(self, *_: Any) -> None:
                 pass
