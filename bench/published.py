@@ -57,6 +57,7 @@ class Missing(Exception):
 
 def take(pair: Pair, folder: Path) -> tuple[Path, Path]:
     """Return the unpacked trees of both versions, kept below `folder`."""
+    folder = folder.resolve()  # the tools run in a folder of their own
     old, new = (_tree(pair, version, folder / pair.name / version) for version in pair.versions)
     return old, new
 

@@ -194,9 +194,9 @@ class Fleet:
             self.addresses[kind] = self.server.wait_for_line(rf"^{said} on (\S+:\d+)\s*$")[1]
 
     @staticmethod
-    def fixed_addresses() -> dict[str, str]:
+    def fixed_addresses(host: str = "127.0.0.1") -> dict[str, str]:
         """Return free addresses outside the range of outgoing connections: a killed server surely gets them back."""
-        return {kind: f"127.0.0.1:{port}" for kind, port in zip(_LISTENERS, free_ports(3), strict=True)}
+        return {kind: f"{host}:{port}" for kind, port in zip(_LISTENERS, free_ports(3), strict=True)}
 
     # The agents
 

@@ -17,13 +17,16 @@ import click
 
 from towpath import __version__
 from towpath.errors import InputError, TowpathError
-from towpath.quantity import parse_duration_ms, parse_size
-from towpath.reports import AppState, Event
+from towpath.quantity import parse_duration_ms, parse_rate, parse_size
+from towpath.reports import AppState, Event, Prefetch, Transfer
+from towpath.weburl import parse_origins
 from towpath_agent import control_cli, identity
+from towpath_agent.bundle_cli import bundle
 from towpath_agent.drivertest.cli import driver
 from towpath_agent.options import folder_option, output_option
 from towpath_agent.output import echo_json, echo_table, printable, time_text
 from towpath_agent.system.files import Files
+from towpath_agent.system.launch import is_launched, launch
 
 JOURNAL = "state.db"
 MAX_TOKEN_BYTES = 4096
@@ -106,7 +109,46 @@ def _token(token: str | None, token_file: Path | None) -> str | None:
     envvar="TOWPATH_AGENT_MAX_RELEASE_BYTES",
     help="What the releases of one app may take on disk, such as 2GiB; the running one and its previous always stay.",
 )
-def run(folder: Path, sync_interval: str | None, control_group: str | None, max_release_bytes: str | None) -> None:
+@click.option(
+    "--max-prefetch-bytes",
+    envvar="TOWPATH_AGENT_MAX_PREFETCH_BYTES",
+    help="What may be fetched ahead of a change in a day, such as 2GiB; 0: nothing.",
+)
+@click.option(
+    "--relay",
+    envvar="TOWPATH_AGENT_RELAY",
+    help="The relay of this site, HOST:PORT, or auto: the one that the name towpath-relay leads to. "
+    "The server itself is asked where the relay does not answer.",
+)
+@click.option(
+    "--direct-from",
+    envvar="TOWPATH_AGENT_DIRECT_FROM",
+    help="Where large objects may be fetched without the server, such as https://bucket.s3.eu-central-1.amazonaws.com; "
+    "several with spaces between. They are asked for nothing else, and what comes is checked as ever.",
+)
+@click.option(
+    "--max-rate",
+    envvar="TOWPATH_AGENT_MAX_RATE",
+    help="What is fetched in a second at most, such as 256KiB/s, and in windows: "
+    "'256KiB/s; daily 22:00-06:00 local full'.",
+)
+@click.option(
+    "--min-rate",
+    envvar="TOWPATH_AGENT_MIN_RATE",
+    help="What a server must send in a second while the agent waits for it, such as 1KiB/s; less is tried anew.",
+)
+def run(
+    folder: Path,
+    *,
+    sync_interval: str | None,
+    control_group: str | None,
+    max_release_bytes: str | None,
+    max_prefetch_bytes: str | None,
+    relay: str | None,
+    direct_from: str | None,
+    max_rate: str | None,
+    min_rate: str | None,
+) -> None:
     """Run the agent until it is stopped. Apps go on running without it."""
     identity.read_record(folder, Files())
     # -P, -s: neither the current folder nor what a user installed for herself offers modules to the agent.
@@ -117,6 +159,23 @@ def run(folder: Path, sync_interval: str | None, control_group: str | None, max_
         arguments += ["--control-group", control_group]
     if max_release_bytes is not None:
         arguments += ["--max-release-bytes", str(parse_size(max_release_bytes))]
+    if max_prefetch_bytes is not None:
+        arguments += ["--max-prefetch-bytes", str(parse_size(max_prefetch_bytes))]
+    if relay:
+        from towpath_agent.transport.dialling import check_relay  # noqa: PLC0415  (grpc: for this setting alone)
+
+        arguments += ["--relay", check_relay(relay)]
+    if direct_from:
+        arguments += ["--direct-from", " ".join(parse_origins(direct_from))]
+    if max_rate:
+        from towpath_agent.engine.maxrate import parse_max_rate  # noqa: PLC0415  (zones: for this setting alone)
+
+        parse_max_rate(max_rate)
+        arguments += ["--max-rate", max_rate]
+    if min_rate is not None:
+        arguments += ["--min-rate", str(parse_rate(min_rate))]
+    if not is_launched(os.environ):  # from a virtual environment; a package's command is the launcher
+        launch(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     # One arena for all threads: what a change took goes back to the system, and the idle agent stays small.
@@ -129,13 +188,15 @@ def run(folder: Path, sync_interval: str | None, control_group: str | None, max_
 def status(folder: Path, output: str) -> None:
     """Show this host and its apps, as its own journal has them."""
     record = identity.read_record(folder, Files())
-    apps, _ = _from_journal(folder, 0)
+    apps, _, ahead, transfers = _from_journal(folder, 0)
     running, holds = control_cli.whether_it_runs(folder), control_cli.holds_here(folder)
     if output == "json":
         echo_json(
             {
                 "host": asdict(record),
                 "apps": [asdict(app) for app in apps],
+                "prefetch": {app: asdict(it) for app, it in ahead.items()},
+                "transfers": {app: {**asdict(it), "text": it.text} for app, it in transfers.items()},
                 "holds": [asdict(hold) for hold in holds],
                 "agent_runs": running,
             }
@@ -147,6 +208,10 @@ def status(folder: Path, output: str) -> None:
     click.echo(control_cli.running_line(folder, running))
     for hold in holds:
         click.echo(f"{hold.app or 'all apps'} {printable(hold.text)}")
+    for app, it in ahead.items():
+        click.echo(f"{app} {printable(it.text)}")
+    for app, transfer in transfers.items():
+        click.echo(f"{app} {printable(transfer.version)} comes: {transfer.text}")
     if not apps:
         click.echo("no app yet")
         return
@@ -174,7 +239,7 @@ def status(folder: Path, output: str) -> None:
 def history(folder: Path, output: str, limit: int, app: str | None) -> None:
     """Show what happened on this host, the newest last; with APP, of that app alone."""
     identity.read_record(folder, Files())
-    _, events = _from_journal(folder, limit)
+    _, events, _, _ = _from_journal(folder, limit)
     chosen = [event for event in events if app is None or event.app == app]
     if output == "json":
         echo_json([asdict(event) for event in chosen])
@@ -187,6 +252,7 @@ def history(folder: Path, output: str, limit: int, app: str | None) -> None:
 
 
 control_cli.add_to(group)
+group.add_command(bundle)
 
 
 @group.command()
@@ -195,16 +261,20 @@ def version() -> None:
     click.echo(f"towpath-agent {__version__}")
 
 
-def _from_journal(folder: Path, limit: int) -> tuple[list[AppState], list[Event]]:
-    """Return apps and the newest events; none where the agent has never run."""
+def _from_journal(
+    folder: Path, limit: int
+) -> tuple[list[AppState], list[Event], dict[str, Prefetch], dict[str, Transfer]]:
+    """Return apps, newest events, what is fetched ahead and what travels by app; none where the agent has never run."""
     from towpath_agent.journal import open_readonly  # noqa: PLC0415  (SQLite: only these commands need it)
+    from towpath_agent.runner import announced, transferring  # noqa: PLC0415
 
     path = folder / JOURNAL
     if not Files().exists(path):
-        return [], []
+        return [], [], {}, {}
     journal = open_readonly(path)
     try:
-        return journal.app_states(), journal.events(limit) if limit else []
+        events = journal.events(limit) if limit else []
+        return journal.app_states(), events, announced.states(journal), transferring.told(journal)
     finally:
         journal.close()
 

@@ -110,7 +110,7 @@ def doctor(context: click.Context, folder: Path, output: str) -> None:
     """
     from towpath_agent.doctor import Level, examine  # noqa: PLC0415  (SQLite, gRPC: only here)
 
-    findings = examine(folder, Files(), SystemClock())
+    findings = examine(folder, Files(), SystemClock(), context.default_map or {})
     failed = sum(finding.level is Level.FAIL for finding in findings)
     if output == "json":
         echo_json({"findings": [asdict(finding) for finding in findings], "failed": failed})

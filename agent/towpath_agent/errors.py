@@ -36,9 +36,10 @@ class DiskFull(DiskError):
 
 
 class StartError(Broken):
-    """A program could not be started at all."""
+    """A program could not be started at all; `evidence` is the last that it said, where it said anything."""
 
     code = "cannot-start"
+    evidence = ""
 
 
 class ServiceError(Broken):

@@ -37,6 +37,7 @@ class HookRunner:
                 env=environment,
                 timeout_s=hook.timeout_ms / _MS_PER_S,
                 clock=self._clock,
+                name=instance.app,
             )
         except StartError as error:
             raise StartError(f"cannot run hook {hook.point}: {error}", code="hook-not-runnable") from error

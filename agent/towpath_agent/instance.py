@@ -31,6 +31,7 @@ class Instance:
     run: Run
     log: Path
     slot: int | None = None
+    health_deadline_ms: int = 0
 
     def __post_init__(self) -> None:
         """Refuse relative folders: the marker of two agents could be the same, and each would end the other's apps."""

@@ -14,7 +14,19 @@ DEFAULT_DIR = "/var/lib/towpath"
 SETTINGS = "agent.toml"
 # Where a package puts the settings of the agent in the default folder. What stands in the folder itself is stronger.
 HOST_SETTINGS = Path("/etc/towpath") / SETTINGS
-KNOWN_SETTINGS = ("control_group", "max_release_bytes", "name", "server", "sync_interval", "token_file")
+KNOWN_SETTINGS = (
+    "control_group",
+    "direct_from",
+    "max_prefetch_bytes",
+    "max_rate",
+    "max_release_bytes",
+    "min_rate",
+    "name",
+    "relay",
+    "server",
+    "sync_interval",
+    "token_file",
+)
 MAX_SETTINGS_BYTES = 64 * 1024
 
 

@@ -27,23 +27,31 @@ MAX_CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class SyncAnswer:
-    """A serialized DSSE envelope, unverified, and the state revision that the server knows of this host."""
+    """A serialized DSSE envelope, unverified, and the state revision that the server knows of this host.
+
+    `keep` not empty: there is no envelope; the host is to keep what it has, for this reason.
+    """
 
     envelope: bytes
     known_state_revision: int
+    keep: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
     """One thing to fetch: `name` of a metadata file or target, or the `digest` of an object.
 
+    A delta is named by the `digest` of the new release's index and the `base`, that of the old one's.
+    `opened`: one that sees into archives is welcome too.
     `offset` skips that many bytes of the carried form: objects travel as one zstandard frame, the others as they are.
     """
 
-    kind: Literal["metadata", "target", "object"]
+    kind: Literal["metadata", "target", "object", "delta"]
     name: str = ""
     digest: bytes = b""
     offset: int = 0
+    base: bytes = b""
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +64,60 @@ class Chunk:
     missing: bool = False
     carried_size: int = 0
 
+    @property
+    def is_pause(self) -> bool:
+        """Return whether it says nothing but that nothing came yet: the reader may look up."""
+        return not (self.data or self.last or self.missing)
 
-class Server(Protocol):
-    """The server as this host sees it."""
 
-    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str, holds: Sequence[Hold] = ()) -> SyncAnswer:
-        """Return the manifest that answers `nonce` (16 random bytes). `holds` are all that are in force here now."""
-        ...
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A server's other answer to a want, between parts of the transport: the carried form is at `url`."""
+
+    want: int
+    url: str
+    carried_size: int
+
+
+class Source(Protocol):
+    """Where things are fetched from."""
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
         """Yield chunks of at most MAX_CHUNK_BYTES, wants in order, each ended by `last`; a missing one is one chunk.
 
+        Pauses (`Chunk.is_pause`) may come at any place and count for none.
         Lazy: nothing is asked before the first chunk is taken. Closing the iterator ends the call.
         At most MAX_WANTS wants. A stream that ends early or breaks the order raises Unavailable (code "cut-off").
-        An `offset` at or behind the end of the carried form is answered by one empty chunk.
+        An `offset` at or behind the end of the carried form is answered by one empty chunk. A server that is too old
+        for a kind of want raises Refusal (code "garbled"); a delta that is not ready is a missing one.
+        """
+        ...
+
+    def distrust(self, digest: bytes) -> bool:
+        """Take note that what `fetch` brought for this object, or delta to this index, was not it.
+
+        Whoever carried it is not asked next; return whether that leaves another way.
+        """
+        ...
+
+
+class Server(Source, Protocol):
+    """The server as this host sees it."""
+
+    def sync(
+        self,
+        *,
+        nonce: bytes,
+        state_revision: int,
+        boot_id: str,
+        holds: Sequence[Hold] = (),
+        accepted_sequence: int = 0,
+        features: Sequence[str] = (),
+    ) -> SyncAnswer:
+        """Return the manifest that answers `nonce` (16 random bytes). `holds` are all that are in force here now.
+
+        `accepted_sequence` is that of the newest manifest that was accepted here, 0 for none.
+        `features`: the critical features of manifests that the asker knows; no others may be in the answer.
         """
         ...
 

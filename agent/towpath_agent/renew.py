@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from towpath import __version__, pki
+from towpath import pki
 from towpath.errors import Refusal, TowpathError, Unavailable
 from towpath.manifest import NONCE_BYTES
 from towpath_agent import identity
@@ -28,6 +28,8 @@ from towpath_agent.system.files import Files
 from towpath_agent.transport import enrolment
 from towpath_agent.transport.channel import Limits, split_identity
 from towpath_agent.transport.client import Certificates, GrpcServer
+from towpath_agent.transport.dialling import server_of
+from towpath_agent.transport.relayed import RelayedServer
 
 EXIT_ERROR = 1
 EXIT_LATER = 3
@@ -41,6 +43,7 @@ class Renewal:
     files: Files
     clock: Clock
     limits: Limits
+    relay: str = ""
 
     def run(self, *, force: bool = False) -> bool:
         """Renew where it is due (or `force`); return True where identity.pem is a new one now."""
@@ -63,16 +66,8 @@ class Renewal:
         self._promote(current.host, pem)
         return True
 
-    def _client(self, current: Identity, pem: bytes) -> GrpcServer:
-        return GrpcServer(
-            current.host.agent_address,
-            identity_pem=pem,
-            ca_pem=current.ca_pem,
-            platform=identity.local_platform(),
-            agent_version=__version__,
-            clock=self.clock,
-            limits=self.limits,
-        )
+    def _client(self, current: Identity, pem: bytes) -> GrpcServer | RelayedServer:
+        return server_of(current, relay=self.relay, pem=pem, clock=self.clock, log=_note, limits=self.limits)
 
     def _renew(self, current: Identity, csr: bytes) -> Certificates:
         with self._client(current, current.pem) as server:
@@ -138,14 +133,19 @@ class Renewal:
         return not expired
 
 
+def _note(line: str) -> None:
+    sys.stderr.write(f"towpath-agent: {line}\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one renewal; return the process's exit code."""
     parser = argparse.ArgumentParser(prog="towpath_agent.renew", description="Renew this host's certificate once.")
     parser.add_argument("--dir", type=Path, required=True, help="the agent's folder")
     parser.add_argument("--force", action="store_true", help="renew although it is not due yet")
+    parser.add_argument("--relay", default="", help="the relay of this site, HOST:PORT")
     options = parser.parse_args(arguments)
     try:
-        renewed = Renewal(options.dir, Files(), SystemClock(), Limits()).run(force=options.force)
+        renewed = Renewal(options.dir, Files(), SystemClock(), Limits(), options.relay).run(force=options.force)
     except Unavailable as error:
         sys.stderr.write(f"towpath-agent: {error}\n")
         return EXIT_LATER

@@ -1,155 +1,105 @@
-"""What a fleet file asks for against what the server has: which rules are new, which differ, which are not in the file.
+"""What a fleet file asks for against what the server has: what is new, what differs, what is not in the file.
 
 A rule is app, environment and selector. What was halted, reverted or cancelled and stands in the file as it was is no
-difference: to apply a file again must never try a failed release again. It is told, and a person decides.
+difference: to apply a file again must never try a failed release again. It is told, and a person decides. What the file
+says nothing of is left alone: a section, an environment, a host that is not in it.
 
-Pure. Not handled here: reading the file (`towpath_cli.fleetfile`), doing it (`towpath_cli.commands.apply`).
+Pure. Not handled here: reading the file (`towpath_cli.fleetfile`), what surrounds the rules
+(`towpath_cli.surroundings`), doing it (`towpath_cli.commands.apply`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
-from towpath.quantity import format_duration
-from towpath.waves import effective, format_share, words
-from towpath_cli.fleetfile import FleetFile
+from towpath_cli.changes import Act, Change, Kind
 from towpath_cli.model import DeployOrder, Rollout
+from towpath_cli.policy import POLICY_OPTIONS
+from towpath_cli.steps import Undeploy
+from towpath_cli.wishes import FleetFile, Place
 
-# What the server takes where nothing was asked for; tests/wire/test_server_apply.py sees that it is so.
-DEFAULT_PROGRESS_DEADLINE_MS = 600_000
+SECTION = "assignment"
 _ACTIVE = ("rolling", "paused", "done", "halted")
 _LEAVING = ("reverting", "reverted", "cancelled")
 _STOPPED = ("halted", *_LEAVING)
-_ABSENT = "-"
+_SAID = {one.name: one.said for one in POLICY_OPTIONS if one.said is not None}
 
 
-class Kind(StrEnum):
-    """What there is to do about one rule."""
-
-    ADD = "add"
-    CHANGE = "change"
-    REMOVE = "remove"
-    LEFT = "left alone"
-    STOPPED = "stopped"
-    SAME = "same"
-
-    @property
-    def differs(self) -> bool:
-        """Return True where applying the file does something."""
-        return self in (Kind.ADD, Kind.CHANGE, Kind.REMOVE)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One rule. `was` and `will` hold what differs, by name; `note` is for people."""
-
-    kind: Kind
-    app: str
-    environment: str
-    selector: Mapping[str, str]
-    version: str
-    was: Mapping[str, str]
-    will: Mapping[str, str]
-    note: str = ""
-
-
-def compare(file: FleetFile, rollouts: Sequence[Rollout], *, prune: bool) -> list[tuple[Change, DeployOrder | None]]:
-    """Return a change for each rule, in the order of the file, each with the deploy that does it (None for others)."""
+def compare(file: FleetFile, rollouts: Sequence[Rollout], *, prune: bool) -> list[Act]:
+    """Return what there is to do about each rule, in the order of the file; those that are not in it come last."""
     newest: dict[object, Rollout] = {}
     for one in sorted(rollouts, key=lambda it: it.generation):
         if one.state in _ACTIVE + _LEAVING:
             newest[_rule(one.app, one.environment, one.selector)] = one
-    result: list[tuple[Change, DeployOrder | None]] = []
-    for order in file.orders:
+    acts = []
+    for order, place in zip(file.orders, file.places, strict=True):
         there = newest.pop(_rule(order.app, order.environment, order.selector), None)
-        change = _change(order, there)
-        result.append((change, order if change.kind.differs else None))
-    for one in newest.values():
-        if one.environment in file.names and one.state in _ACTIVE:
-            kind = Kind.REMOVE if prune else Kind.LEFT
-            facts = (one.app, one.environment, one.selector, one.version)
-            result.append((Change(kind, *facts, _of_rollout(one), {}, "not in the file"), None))
-    return result
+        acts.append(_of_order(order, place, there))
+    strangers = [one for one in newest.values() if one.environment in file.names and one.state in _ACTIVE]
+    return [*acts, *(_of_stranger(one, prune=prune) for one in strangers)]
 
 
 def _rule(app: str, environment: str, selector: Mapping[str, str]) -> object:
     return app, environment, tuple(sorted(selector.items()))
 
 
-def _change(order: DeployOrder, there: Rollout | None) -> Change:
-    facts = (order.app, order.environment, order.selector, order.version)
-    wanted = _of_order(order)
+def _name(app: str, environment: str, selector: Mapping[str, str]) -> str:
+    words = ",".join(f"{key}={selector[key]}" for key in sorted(selector)) or "(every host)"
+    return f"{app} in {environment} {words}"
+
+
+def _of_order(order: DeployOrder, place: Place, there: Rollout | None) -> Act:
+    name = _name(order.app, order.environment, order.selector)
+    wanted = {"version": order.version} | {key: said.order(order) for key, said in _SAID.items()}
     if there is None:
-        return Change(Kind.ADD, *facts, {}, wanted)
-    has = _of_rollout(there)
-    differing = [name for name in wanted if wanted[name] != has[name]]
-    if differing:
-        was, will = ({name: side[name] for name in differing} for side in (has, wanted))
-        return Change(Kind.CHANGE, *facts, was, will)
+        told = {key: text for key, text in wanted.items() if key not in _SAID or text not in _SAID[key].usual}
+        return Act(Change(Kind.ADD, SECTION, name, {}, told), order, place)
+    differing = [key for key, said in _SAID.items() if not said.equal(order, there)]
+    was, will = (
+        {key: getattr(said, side)(one) for key, said in _SAID.items() if key in differing}
+        for side, one in (("rollout", there), ("order", order))
+    )
+    if order.version != there.version:
+        was, will = {"version": there.version} | was, {"version": order.version} | will
+    if will:
+        return Act(Change(Kind.CHANGE, SECTION, name, was, will), order, place)
+    about = f"{order.version} is {there.state}"
     if there.state in _STOPPED:
-        note = f"it is {there.state} ({there.reason}): not tried again; see towpath rollout show {there.assignment}"
-        return Change(Kind.STOPPED, *facts, {}, {}, note)
-    return Change(Kind.SAME, *facts, {}, {}, f"it is {there.state}")
+        note = f"{about} ({there.reason}): not tried again; see towpath rollout show {there.assignment}"
+        return Act(Change(Kind.STOPPED, SECTION, name, {}, {}, note))
+    return Act(Change(Kind.SAME, SECTION, name, {}, {}, about))
 
 
-def _of_order(order: DeployOrder) -> dict[str, str]:
-    return _facts(
-        order.version,
-        words(effective(order.waves)),
-        (order.max_unavailable, order.max_failures, order.max_failure_share),
-        order.on_breach,
-        order.progress_deadline_ms or DEFAULT_PROGRESS_DEADLINE_MS,
-    )
+def _of_stranger(one: Rollout, *, prune: bool) -> Act:
+    name, was = _name(one.app, one.environment, one.selector), {"version": one.version}
+    if prune:
+        return Act(Change(Kind.REMOVE, SECTION, name, was, {}), Undeploy(one.app, one.environment, one.selector))
+    return Act(Change(Kind.LEFT, SECTION, name, was, {}))
 
 
-def _of_rollout(one: Rollout) -> dict[str, str]:
-    return _facts(
-        one.version,
-        ",".join(wave.text for wave in one.waves),
-        (one.max_unavailable, one.max_failures, one.max_failure_share),
-        one.on_breach,
-        one.progress_deadline_ms,
-    )
+# Which key of an assignment the server means: the words of its refusal, and the key.
+_MEANT = (
+    ("there is no such release", "version"),
+    ("no release of", "version"),
+    ("its publisher allows only", "environment"),
+    ("cannot use environment", "environment"),
+    ("no host is in", "environment"),
+    ("no host of", "select"),
+    (" by wave ", "waves"),
+    ("failures allowed", "max_failures"),
+    ("progress deadline", "progress_deadline"),
+    ("--expires", "expires"),
+    ("--at", "at"),
+    ("time zone", "windows"),
+    ("approv", "approvers"),
+    ("metric", "metrics"),
+    ("limit above", "max_unavailable"),
+)
 
 
-def _facts(version: str, waves: str, limits: tuple[int, int, int], on_breach: str, deadline_ms: int) -> dict[str, str]:
-    unavailable, failures, share = limits
-    return {
-        "version": version,
-        "waves": waves,
-        "max_unavailable": str(unavailable or _ABSENT),
-        "max_failures": str(failures),
-        "max_failure_share": format_share(share) if share else _ABSENT,
-        "on_breach": on_breach,
-        "progress_deadline": format_duration(deadline_ms),
-    }
+def key_of(reason: str) -> str:
+    """Return the key of an assignment that a refusal of the server is about, an empty text where it does not say."""
+    return next((key for words, key in _MEANT if words in reason), "")
 
 
 def lines(changes: Iterable[Change]) -> list[str]:
-    """Return a line for each rule that a person wants to know of."""
-    return [line for change in changes if (line := _line(change))]
-
-
-def _line(change: Change) -> str:
-    selector = ",".join(f"{key}={change.selector[key]}" for key in sorted(change.selector)) or "(every host)"
-    where = f"{change.environment} {selector}"
-    match change.kind:
-        case Kind.ADD:
-            return f"+ {change.app} {change.version} to {where}, {_said(change.will)}"
-        case Kind.CHANGE:
-            steps = ", ".join(f"{name} {change.was[name]} -> {change.will[name]}" for name in change.will)
-            return f"~ {change.app} in {where}: {steps}"
-        case Kind.REMOVE:
-            return f"- {change.app} {change.version} in {where}: {change.note}"
-        case Kind.LEFT:
-            return f"  {change.app} {change.version} in {where}: {change.note}, left alone; --prune would remove it"
-        case Kind.STOPPED:
-            return f"! {change.app} {change.version} in {where}: {change.note}"
-        case Kind.SAME:
-            return ""
-
-
-def _said(facts: Mapping[str, str]) -> str:
-    return ", ".join(
-        f"{name} {facts[name]}" for name in facts if name != "version" and facts[name] not in (_ABSENT, "0")
-    )
+    """Return a line for each change that a person wants to know of."""
+    return [line for change in changes if (line := change.line())]

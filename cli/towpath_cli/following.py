@@ -17,7 +17,11 @@ from towpath_cli.watch import ChangeLines, Outcome, Result, verdict, wait
 COLUMNS = ("host", "phase", "current", "state", "health", "reason")
 FINISHED = ("healthy", "failed", "inconclusive", "back")
 _TOLD = ("failed", "inconclusive", "in_flight", "going_back")
+# Who neither blocks a wave nor counts in it.
+_LEFT_OUT = ("offline", "held")
 MAX_TOLD = 8
+_WAVE_PHASES = ("healthy", "in_flight", "waiting", "failed", "offline")
+_BACK_PHASES = ("going_back", "back")
 
 
 def follow(
@@ -81,21 +85,30 @@ class RolloutLines:
         self._bars: tuple[Bar, ...] = ()
 
     def changes(self, rollout: Rollout) -> Iterator[str]:
-        """Yield a line for everything that is not as it was: hosts first, they are why the rest changed."""
-        yield from self._hosts.changes(rollout)
+        """Yield a line for everything that is not as it was, causes before what follows from them.
+
+        Hosts that finished let a wave pass, a wave that opened moves hosts, and all of it may stop the rollout. Where
+        it is taken back, the rollout is why hosts change.
+        """
+        turned = rollout.state not in (self._state, "done")
+        self._state = rollout.state
+        said = clean(f"rollout {rollout.state}: {rollout.reason}")
+        if turned and rollout.state == "reverting":
+            yield said
+        yield from self._hosts.changes(host for host in rollout.hosts if host.phase in FINISHED)
         if len(rollout.waves) > 1:
             for wave in rollout.waves:
                 now = (wave.state, wave.waits if wave.state == "soaking" else "")
                 if self._waves.get(wave.number, ("closed", "")) != now:
                     self._waves[wave.number] = now
                     yield wave_line(rollout, wave)
+        yield from self._hosts.changes(host for host in rollout.hosts if host.phase not in FINISHED)
         yield from (bar_line(bar) for bar in rollout.bars if bar not in self._bars)
         if self._bars and not rollout.bars:
             yield "hosts are let in again"
         self._bars = rollout.bars
-        if rollout.state not in (self._state, "done"):
-            yield clean(f"rollout {rollout.state}: {rollout.reason}")
-        self._state = rollout.state
+        if turned and rollout.state != "reverting":
+            yield said
 
 
 def bar_line(bar: Bar) -> str:
@@ -105,17 +118,30 @@ def bar_line(bar: Bar) -> str:
 
 def wave_line(rollout: Rollout, wave: WaveProgress) -> str:
     """Return one line about a wave."""
-    finished = sum(number for phase, number in wave.phases.items() if phase in FINISHED)
     waits = f": {wave.waits}" if wave.state == "soaking" else ""
     return clean(
-        f"wave {wave.number + 1} of {len(rollout.waves)} ({wave.text}): {wave.state}, {finished} of "
-        f"{count(wave.hosts, 'host')} finished{waits}"
+        f"wave {wave.number + 1} of {len(rollout.waves)} ({wave.text}): {wave.state}, {finished(wave)} of "
+        f"{count(wave.hosts, 'host')} finished{left_out(wave)}{waits}"
     )
 
 
+def finished(wave: WaveProgress) -> int:
+    """Return how many hosts of a wave have finished."""
+    return sum(number for phase, number in wave.phases.items() if phase in FINISHED)
+
+
+def left_out(wave: WaveProgress) -> str:
+    """Return how many hosts of a wave it does not wait for, empty where there are none."""
+    return "".join(f", {wave.phases[phase]} {phase}" for phase in _LEFT_OUT if wave.phases.get(phase))
+
+
 def told(hosts: Sequence[HostProgress]) -> list[HostProgress]:
-    """Return the hosts that a picture names: those that failed first, then those that move; a few of them."""
-    return sorted((h for h in hosts if h.phase in _TOLD), key=lambda h: (_TOLD.index(h.phase), h.host))[:MAX_TOLD]
+    """Return the hosts that a picture names: those that failed first, then those that move; a few of them.
+
+    Who failed is told for as long as the rollout is looked at, also when it is back on another release.
+    """
+    named = [host for host in hosts if host.phase in _TOLD or host.evidence]
+    return sorted(named, key=lambda host: (_TOLD.index(host.phase) if not host.evidence else 0, host.host))[:MAX_TOLD]
 
 
 def headline(rollout: Rollout) -> str:
@@ -123,35 +149,31 @@ def headline(rollout: Rollout) -> str:
     return clean(f"{rollout.app} {rollout.version} in {rollout.environment}: {rollout.state}, {rollout.reason}")
 
 
-def wave_rows(rollout: Rollout) -> list[tuple[object, ...]]:
-    """Return the table of waves."""
-    return [
+def wave_table(rollout: Rollout) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Return the columns and the rows of the table of waves; of a rollout that is taken back who is back, too."""
+    phases = _WAVE_PHASES + (_BACK_PHASES if rollout.state in ("reverting", "reverted") else ())
+    columns = (
+        "wave",
+        "what",
+        "state",
+        "hosts",
+        *(phase.replace("_", " ") for phase in phases),
+        "soaks until",
+        "waits for",
+    )
+    rows: list[tuple[object, ...]] = [
         (
             wave.number + 1,
             wave.text,
             wave.state,
             wave.hosts,
-            *(wave.phases.get(phase, 0) for phase in ("healthy", "in_flight", "waiting", "failed", "offline")),
+            *(wave.phases.get(phase, 0) for phase in phases),
             when(wave.soak_until_unix_ms),
             wave.waits,
         )
         for wave in rollout.waves
     ]
-
-
-WAVE_COLUMNS = (
-    "wave",
-    "what",
-    "state",
-    "hosts",
-    "healthy",
-    "in flight",
-    "waiting",
-    "failed",
-    "offline",
-    "soaks until",
-    "waits for",
-)
+    return columns, rows
 
 
 def host_rows(rollout: Rollout) -> list[tuple[object, ...]]:

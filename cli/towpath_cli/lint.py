@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from towpath.index import Entry, EntryType
 from towpath.release import HOOK_POINTS, Release
+from towpath.selfupdate import AGENT_COMMAND, AGENT_KIND
 from towpath_cli.packages import package_problem
 from towpath_cli.releasefile import ReleaseFile
 from towpath_cli.tree import Tree
@@ -45,6 +46,8 @@ def _programs(release: Release) -> Iterator[tuple[Where, str]]:
     """Yield (where, program) for all that a host would execute."""
     if release.run.command:
         yield ("run", "command"), release.run.command[0]
+    if release.run.kind == AGENT_KIND:
+        yield ("run",), f"./{AGENT_COMMAND}"
     for point in HOOK_POINTS:
         hook = release.hook(point)
         if hook is not None:

@@ -24,6 +24,7 @@ USAGE = 2
 INTERRUPTED = 130
 COMMANDS: Mapping[str, str] = {
     "init": "init:init",
+    "relay": "relay:relay",
     "server": "server:server",
     "operator": "operator:operator",
     "environment": "environment:environment",
@@ -34,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "plan:plan",
     "rehearse": "rehearse:rehearse",
     "deploy": "deploy:deploy",
+    "bundle": "bundle:bundle",
     "apply": "apply:apply",
     "diff": "apply:diff",
     "promote": "promote:promote",
@@ -46,6 +48,7 @@ COMMANDS: Mapping[str, str] = {
     "why": "host:why",
     "trust": "trust:trust",
     "audit": "audit:audit",
+    "restored": "restored:restored",
     "version": "version:version",
 }
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from towpath.budgets import Budget
 from towpath.holds import Hold
 from towpath.metrics import Metric
 from towpath.parameters import Value
-from towpath.reports import AppState, Event
+from towpath.reports import AppState, Event, Prefetch, Transfer
 from towpath.waves import Wave
 
 
@@ -35,6 +36,7 @@ class Host:
     parameters: Mapping[str, Value]
     holds: tuple[Hold, ...] = ()
     parameter_origins: Mapping[str, str] = field(default_factory=dict)
+    own_parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,26 @@ class Reason:
 
     fact: str
     command: str
+
+
+@dataclass(frozen=True, slots=True)
+class WayToRelease:
+    """From another release, that `hosts` run: carried bytes without a delta, and of the delta where one is made."""
+
+    version: str
+    hosts: int
+    objects: int
+    delta: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWeight:
+    """Bytes of a release: unpacked, and carried in `objects` objects."""
+
+    unpacked: int
+    carried: int
+    objects: int
+    ways: tuple[WayToRelease, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +122,10 @@ class DeployOrder:
     newcomers: str = ""
     approvers: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    prefetch: bool = False
+    budgets: tuple[Budget, ...] = ()
+    priority: int = 0
+    order_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +158,8 @@ class HostProgress:
     reason: str
     wave: int = 0
     evidence: tuple[str, ...] = ()
+    prefetch: Prefetch | None = None
+    transfer: Transfer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +254,10 @@ class Rollout:
     approvers: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     progress_deadline_ms: int = 0
+    prefetch: bool = False
+    budgets: tuple[Budget, ...] = ()
+    priority: int = 0
+    order_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +378,18 @@ class StatusRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoredRow:
+    """An app on a host of an environment in question. `ahead`: this host knows more than the server's database."""
+
+    host: str
+    environment: str
+    ahead: bool
+    app: str
+    current: str
+    desired: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One act, done or refused."""
 
@@ -369,3 +413,35 @@ class Piece:
     data: bytes
     first: bool
     last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BundleOrder:
+    """A bundle to make: for which hosts, of which releases, since which versions; texts as they were typed."""
+
+    hosts: tuple[str, ...]
+    releases: tuple[str, ...]
+    since: tuple[str, ...]
+    valid_ms: int
+    delta_wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePiece:
+    """A note for people, or some bytes of a bundle; `size` is the whole file's, on the first of them."""
+
+    note: str
+    size: int
+    data: bytes
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedReports:
+    """What a file of reports said; `state`: what it says of the apps was news."""
+
+    host: str
+    events: int
+    added: int
+    state: bool
+    made_unix_ms: int

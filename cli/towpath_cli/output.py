@@ -27,6 +27,12 @@ def say_error(message: str) -> None:
     click.echo(f"towpath: {clean(' '.join(message.split()))}", err=True)
 
 
+def say_notice(text: str) -> None:
+    """Print what concerns everything that is listed, beside it: one line on stderr, nothing for an empty text."""
+    if text:
+        click.echo(clean(f"notice: {text}"), err=True)
+
+
 def cell(value: object) -> str:
     """Return one cell of a table."""
     if value is None or value == "":

@@ -1,6 +1,7 @@
-"""The options that say when a rollout moves hosts and whom it waits for, shared by `deploy` and `promote`.
+"""The options that say when a rollout moves hosts and whom it waits for, rows of `towpath_cli.policyoption`.
 
-What a time or a zone means is the server's to say: here only the form is checked, so that no round trip is wasted.
+What a time or a zone means is the server's to say: here only the form is checked, so that no round trip is wasted. Only
+to compare a fleet file with what the server has is a time reckoned here.
 """
 
 from typing import Any
@@ -9,66 +10,167 @@ import click
 
 from towpath.errors import InputError
 from towpath.holds import check_line
-from towpath.windows import parse_moment, parse_windows
+from towpath.instants import moment_ms
+from towpath.quantity import format_duration
+from towpath.windows import parse_moment, parse_windows, parse_zone
 from towpath_cli.options import DURATION
+from towpath_cli.output import when
+from towpath_cli.policyoption import ABSENT, CHOICE, PolicyOption, Said, Values, or_absent
 
 OFFLINE_DEADLINE_MS = 3_600_000
+IGNORE, WAIT, JOIN = "ignore", "wait", "join"
+
+
+def zoned(text: str, zone: str, option: str) -> str:
+    """Return a time with the zone that it lacks."""
+    if not text:
+        return ""
+    try:
+        parse_moment(text)
+    except InputError:
+        if not zone:
+            raise
+        text = f"{text} {parse_zone(zone)}"
+        parse_moment(text)
+    else:
+        if zone:
+            raise InputError(f"cannot use --zone together with {option} {text[:40]!r}: it says its zone already")
+    return text
+
+
+def _moment(name: str) -> Any:
+    def fields(values: Values) -> dict[str, Any]:
+        if values[name]:
+            parse_moment(values[name])
+        return {name: values[name]}
+
+    return fields
+
+
+def _when(text: str) -> str:
+    return when(moment_ms(parse_moment(text), machine="this machine")) if text else ABSENT
+
+
+def _offline(values: Values) -> dict[str, Any]:
+    deadline, waits = values["offline_deadline"], values["offline"] == WAIT
+    if deadline is not None and not waits:
+        raise InputError("cannot use --offline-deadline without --offline wait: nothing would wait for it")
+    return {"offline_wait_ms": (deadline or OFFLINE_DEADLINE_MS) if waits else 0}
+
+
+def _override(values: Values) -> dict[str, Any]:
+    reason = values["override_freeze"]
+    return {"override_freeze": check_line(reason, "reason to override a freeze") if reason else ""}
+
+
+def _waits(milliseconds: int) -> str:
+    return f"{WAIT} {format_duration(milliseconds)}" if milliseconds else IGNORE
+
 
 TIMING_OPTIONS = (
-    click.option(
-        "--window",
+    PolicyOption(
         "windows",
-        multiple=True,
-        metavar="WHEN",
-        help="Move hosts only then, such as 'Mon-Fri 22:00-04:00 Europe/Berlin'; may be repeated.",
+        "--window",
+        yaml="Windows",
+        default=(),
+        fields=lambda values: {"windows": tuple(window.text for window in parse_windows(values["windows"]))},
+        said=Said(
+            order=lambda order: or_absent(", ".join(order.windows)),
+            rollout=lambda rollout: or_absent(", ".join(rollout.windows)),
+        ),
+        click={
+            "multiple": True,
+            "metavar": "WHEN",
+            "help": "Move hosts only then, such as 'Mon-Fri 22:00-04:00 Europe/Berlin'; may be repeated.",
+        },
     ),
-    click.option("--at", metavar="TIME", default="", help="Not before, such as '2026-12-20T22:00 Europe/Berlin'."),
-    click.option("--expires", metavar="TIME", default="", help="Let nobody in from then on; the rollout ends."),
-    click.option("--override-freeze", metavar="REASON", default="", help="Freezes do not stop it; audited."),
-    click.option(
+    PolicyOption(
+        "at",
+        "--at",
+        yaml="Moment",
+        default="",
+        fields=_moment("at"),
+        said=Said(
+            order=lambda order: _when(order.at),
+            rollout=lambda rollout: when(rollout.at_unix_ms),
+        ),
+        click={"metavar": "TIME", "help": "Not before, such as '2026-12-20T22:00 Europe/Berlin'."},
+    ),
+    PolicyOption(
+        "expires",
+        "--expires",
+        yaml="Moment",
+        default="",
+        fields=_moment("expires"),
+        said=Said(
+            order=lambda order: _when(order.expires),
+            rollout=lambda rollout: when(rollout.expires_unix_ms),
+        ),
+        click={"metavar": "TIME", "help": "Let nobody in from then on; the rollout ends."},
+    ),
+    PolicyOption(
+        "override_freeze",
+        "--override-freeze",
+        yaml="Line",
+        default="",
+        fields=_override,
+        said=Said(
+            order=lambda order: or_absent(order.override_freeze),
+            rollout=lambda rollout: or_absent(rollout.override_freeze),
+        ),
+        click={"metavar": "REASON", "help": "Freezes do not stop it; audited."},
+    ),
+    PolicyOption(
+        "offline",
         "--offline",
-        type=click.Choice(["ignore", "wait"]),
-        default="ignore",
-        show_default=True,
-        help="Whether a wave waits for hosts that are away.",
+        yaml=CHOICE,
+        default=IGNORE,
+        fields=_offline,
+        said=Said(
+            order=lambda order: _waits(order.offline_wait_ms),
+            rollout=lambda rollout: _waits(rollout.offline_wait_ms),
+            usual=(IGNORE,),
+        ),
+        click={
+            "type": click.Choice([IGNORE, WAIT]),
+            "show_default": True,
+            "help": "Whether a wave waits for hosts that are away.",
+        },
     ),
-    click.option(
+    PolicyOption(
+        "offline_deadline",
         "--offline-deadline",
-        type=DURATION,
+        yaml="Duration",
         default=None,
-        help="How long --offline wait waits, once the rest is done [1h].",
+        click={"type": DURATION, "help": "How long --offline wait waits, once the rest is done [1h]."},
     ),
-    click.option(
+    PolicyOption(
+        "newcomers",
         "--newcomers",
-        type=click.Choice(["join", "wait"]),
-        default="join",
-        show_default=True,
-        help="Whether hosts that come after it is done get the release, or stay on what they have.",
+        yaml=CHOICE,
+        default=JOIN,
+        fields=lambda values: {"newcomers": values["newcomers"]},
+        said=Said(
+            order=lambda order: order.newcomers,
+            rollout=lambda rollout: rollout.newcomers,
+            usual=(JOIN,),
+        ),
+        click={
+            "type": click.Choice([JOIN, WAIT]),
+            "show_default": True,
+            "help": "Whether hosts that come after it is done get the release, or stay on what they have.",
+        },
+    ),
+    PolicyOption(
+        "prefetch",
+        "--prefetch",
+        yaml="Flag",
+        default=False,
+        fields=lambda values: {"prefetch": values["prefetch"]},
+        said=Said(
+            order=lambda order: or_absent("yes" if order.prefetch else ""),
+            rollout=lambda rollout: or_absent("yes" if rollout.prefetch else ""),
+        ),
+        click={"is_flag": True, "help": "Hosts download the release before they are let in."},
     ),
 )
-
-
-def timing(
-    *,
-    windows: tuple[str, ...] = (),
-    at: str = "",
-    expires: str = "",
-    override_freeze: str = "",
-    offline: str = "ignore",
-    offline_deadline: int | None = None,
-    newcomers: str = "join",
-) -> dict[str, Any]:
-    """Return the options as fields of a `DeployOrder`; InputError where nobody could read them."""
-    if offline_deadline is not None and offline != "wait":
-        raise InputError("cannot use --offline-deadline without --offline wait: nothing would wait for it")
-    for text in (at, expires):
-        if text:
-            parse_moment(text)
-    return {
-        "windows": tuple(window.text for window in parse_windows(windows)),
-        "at": at,
-        "expires": expires,
-        "override_freeze": check_line(override_freeze, "reason to override a freeze") if override_freeze else "",
-        "offline_wait_ms": (offline_deadline or OFFLINE_DEADLINE_MS) if offline == "wait" else 0,
-        "newcomers": newcomers,
-    }

@@ -14,7 +14,9 @@ content: tools hard-link from their caches, and only the bytes count.
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +27,8 @@ from towpath.release import Artifact
 from towpath.wire import encode_index
 
 CHUNK_BYTES = 2**20
+# Of threads that hash or pack: more would not be faster than the disk, and each takes memory.
+WORKERS = min(4, os.cpu_count() or 1)
 FILE_MODE = 0o644
 PROGRAM_MODE = 0o755
 UNSUPPORTED = {
@@ -210,22 +214,36 @@ class FolderSource:
         self._path = path
 
     def scan(self, progress: Progress) -> list[Entry]:
-        """Return every entry below the folder."""
-        entries: list[Entry] = []
-        folders = [""]
+        """Return every entry below the folder; files are hashed side by side."""
+        lock = threading.Lock()
+
+        def told(size: int) -> None:
+            with lock:
+                progress(size)
+
+        found = list(self._walk())
+        with ThreadPoolExecutor(WORKERS, "hash") as pool:
+            try:
+                return list(pool.map(lambda it: self._entry(it[0], it[1], told), found))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _walk(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        folders, count = [""], 0
         while folders:
             folder = folders.pop()
             with os.scandir(self._path / folder) as found:
                 for item in found:
                     path = f"{folder}/{item.name}" if folder else item.name
-                    if len(entries) >= MAX_ENTRIES:
+                    count += 1
+                    if count > MAX_ENTRIES:
                         raise Refusal(
                             f"cannot use {self._path}: it has more than {MAX_ENTRIES} entries", code="endless-data"
                         )
-                    entries.append(self._entry(path, item, progress))
-                    if entries[-1].type is EntryType.DIRECTORY:
+                    if item.is_dir(follow_symlinks=False):
                         folders.append(path)
-        return entries
+                    yield path, item
 
     def _entry(self, path: str, item: os.DirEntry[str], progress: Progress) -> Entry:
         mode = item.stat(follow_symlinks=False).st_mode

@@ -3,7 +3,10 @@
 An upload that breaks off is taken up again: the server keeps every object that arrived whole, and is asked anew.
 """
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,9 +15,10 @@ import zstandard
 
 from towpath.errors import Unavailable
 from towpath_cli.model import Piece
-from towpath_cli.tree import Content, Progress, Tree
+from towpath_cli.tree import WORKERS, Content, Progress, Tree
 
 LEVEL = 3
+SMALL_BYTES = 2**20
 PIECE_BYTES = 256 * 1024
 ATTEMPTS = 4
 RETRY_SECONDS = 1.0
@@ -42,26 +46,59 @@ class Uploaded:
     carried: int
 
 
-def pieces(contents: Iterable[Content], progress: Progress) -> Iterator[Piece]:
-    """Yield the carried form of each content; `progress` is called with uncompressed bytes."""
-    packer = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
-    for content in contents:
-        frame = packer.compressobj(size=content.size)
-        ready = bytearray()
-        first = True
-        for chunk in content.chunks:
-            ready += frame.compress(chunk)
-            progress(len(chunk))
-            while len(ready) > PIECE_BYTES:
-                yield Piece(content.sha256, content.size, bytes(ready[:PIECE_BYTES]), first, last=False)
-                del ready[:PIECE_BYTES]
-                first = False
-        ready += frame.flush()
+def pieces(contents: Iterable[Content], progress: Progress, workers: int = WORKERS) -> Iterator[Piece]:
+    """Yield the carried form of each content, in order; `progress` is called with uncompressed bytes.
+
+    Small contents are packed side by side, a few of them ahead. A large one is streamed: zstandard's own threads would
+    take a hundred megabytes and save a fifth of the time.
+    """
+    mine = threading.local()
+
+    def packed(data: bytes) -> bytes:
+        if not hasattr(mine, "packer"):
+            mine.packer = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
+        frame: bytes = mine.packer.compress(data)
+        return frame
+
+    ahead: deque[tuple[Content, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(workers, "pack") as pool:
+        for content in contents:
+            if content.size <= SMALL_BYTES:
+                data = b"".join(content.chunks)
+                progress(len(data))
+                ahead.append((content, pool.submit(packed, data)))
+            while ahead and (len(ahead) > 2 * workers or content.size > SMALL_BYTES):
+                yield from _cut(*ahead.popleft())
+            if content.size > SMALL_BYTES:
+                yield from _streamed(content, progress)
+        while ahead:
+            yield from _cut(*ahead.popleft())
+
+
+def _cut(content: Content, frame: Future[bytes]) -> Iterator[Piece]:
+    data = frame.result()
+    for at in range(0, len(data), PIECE_BYTES):
+        piece = data[at : at + PIECE_BYTES]
+        yield Piece(content.sha256, content.size, piece, first=at == 0, last=at + len(piece) == len(data))
+
+
+def _streamed(content: Content, progress: Progress) -> Iterator[Piece]:
+    frame = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True).compressobj(size=content.size)
+    ready = bytearray()
+    first = True
+    for chunk in content.chunks:
+        ready += frame.compress(chunk)
+        progress(len(chunk))
         while len(ready) > PIECE_BYTES:
             yield Piece(content.sha256, content.size, bytes(ready[:PIECE_BYTES]), first, last=False)
             del ready[:PIECE_BYTES]
             first = False
-        yield Piece(content.sha256, content.size, bytes(ready), first, last=True)
+    ready += frame.flush()
+    while len(ready) > PIECE_BYTES:
+        yield Piece(content.sha256, content.size, bytes(ready[:PIECE_BYTES]), first, last=False)
+        del ready[:PIECE_BYTES]
+        first = False
+    yield Piece(content.sha256, content.size, bytes(ready), first, last=True)
 
 
 def upload_tree(

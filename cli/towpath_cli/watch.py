@@ -5,7 +5,7 @@ it (none matches yet, all are offline) is still waited for. A halt is waited out
 last line shows where every host ended. A server that does not answer is waited for: hosts go on without it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -92,6 +92,10 @@ def wait(
         pause = min(pause * GROWTH, MAX_PAUSE_SECONDS)
 
 
+# Who was never let in is not moved by a rollout that is taken back: no news, however many they are.
+_UNMOVED = ("waiting", "held", "offline", "newcomer")
+
+
 class ChangeLines:
     """Turns what is seen into one line per change per host."""
 
@@ -100,13 +104,15 @@ class ChangeLines:
         self._seen: dict[str, tuple[str, ...]] = {}
         self._said: dict[str, tuple[str, ...]] = {}
 
-    def changes(self, rollout: Rollout) -> Iterator[str]:
-        """Yield a line for each host that is not as it was."""
-        for host in rollout.hosts:
+    def changes(self, hosts: Iterable[HostProgress]) -> Iterator[str]:
+        """Yield a line for each of these hosts that is not as it was."""
+        for host in hosts:
             now = (host.phase, host.state, host.current, host.health)
-            if self._seen.get(host.host) != now:
+            before = self._seen.get(host.host)
+            if before != now:
                 self._seen[host.host] = now
-                yield describe(host)
+                if not (host.phase == "back" and before is not None and before[0] in (*_UNMOVED, "back")):
+                    yield describe(host)
             # What the host saw may arrive after its verdict, and is said once.
             if host.evidence and self._said.get(host.host) != host.evidence:
                 self._said[host.host] = host.evidence
@@ -118,16 +124,24 @@ def evidence_lines(host: HostProgress) -> list[str]:
     return [clean(f"{host.host} | {line}") for line in host.evidence]
 
 
+# The server's words where it has nothing to say beyond what is on the line already.
+_PLAIN = ("", "runs it and is healthy", "waits for its turn")
+_NOT_YET = "no report yet"
+
+
 def describe(host: HostProgress) -> str:
     """Return one line about a host."""
-    parts = [host.phase.replace("_", " ")]
-    if host.state:
+    phase = host.phase.replace("_", " ")
+    parts = [phase]
+    # Of a host that was not let in, or has not answered yet, it is the state of the release before.
+    if host.state and host.phase not in _UNMOVED and not host.reason.startswith(_NOT_YET):
         parts.append(host.state)
     if host.current:
         parts.append(f"runs {host.current}")
-    if host.health not in ("", "unknown"):
+    if host.health not in ("", "unknown", host.phase):
         parts.append(host.health)
-    # A server says "in Planned" where it has nothing more to say; the state is on the line already.
-    reason = host.reason.strip()
-    said = f": {reason}" if reason and reason != f"in {host.state}" else ""
+    reason = host.reason.strip().removeprefix(f"{phase}; ")
+    for known in (f"in {host.state}", f"goes back, in {host.state}", f"runs {host.current} again"):
+        reason = "" if reason == known else reason.removeprefix(f"{known}, ").removeprefix(f"{known}; ")
+    said = "" if reason in _PLAIN else f": {reason}"
     return clean(f"{host.host}: {', '.join(parts)}{said}")

@@ -27,6 +27,7 @@ SERVICES: Mapping[str, Mapping[str, OptionSpec]] = {
     "systemd": {"unit": "text!"},
     "process": {},
     "none": {},
+    "agent": {},
 }
 
 PROBES: Mapping[str, Mapping[str, OptionSpec]] = {
@@ -49,6 +50,7 @@ PROBES: Mapping[str, Mapping[str, OptionSpec]] = {
         "ca": "text",
         "verify": "bool",
     },
+    "agent": {},
 }
 
 # Services whose app writes to the log that the agent keeps of each release.

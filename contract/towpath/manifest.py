@@ -13,7 +13,12 @@ from towpath.names import check_app, check_version, target_path
 from towpath.parameters import Value
 from towpath.release import Release, fill_parameters
 
-KNOWN_CRITICAL: frozenset[str] = frozenset()
+# A manifest may announce releases that are to be fetched and not to be run. Whoever does not know that must refuse it.
+PREFETCH_FEATURE = "prefetch-1"
+# A manifest may be part of a bundle: it answers no sync, its nonce is the bundle's id. One that answers a sync does not
+# say so, so that neither can stand for the other.
+OFFLINE_FEATURE = "offline-1"
+KNOWN_CRITICAL = frozenset({PREFETCH_FEATURE, OFFLINE_FEATURE})
 MAX_APPS = 256
 NONCE_BYTES = 16
 # How far a server's clock may run ahead of a host's before a manifest looks as if from the future.
@@ -41,7 +46,11 @@ class DesiredApp:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The complete, short-lived desired state of one host."""
+    """The complete, short-lived desired state of one host.
+
+    `prefetch` is no part of that state: releases to be fetched and verified ahead, and to be run by no word of this
+    manifest.
+    """
 
     host_id: str
     host_key_sha256: bytes
@@ -53,6 +62,7 @@ class Manifest:
     environment: str
     apps: tuple[DesiredApp, ...] = ()
     critical: tuple[str, ...] = ()
+    prefetch: tuple[DesiredApp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +97,18 @@ def accept(
     floor: ManifestFloor,
     director_keys: frozenset[str],
     now_unix_ms: int,
+    offline: bool = False,
 ) -> None:
     """Return where this host may act on the verified `manifest` at `now_unix_ms`; Refusal otherwise.
 
-    `nonce` is None for a manifest that was accepted before and is read from the host's own disk.
+    `nonce` is None for a manifest that was accepted before and is read from the host's own disk. `offline`: it comes
+    out of a bundle, whose id is the `nonce`.
     """
     if manifest.host_id != facts.host_id or manifest.host_key_sha256 != facts.host_key_sha256:
         raise Refusal("cannot accept the manifest: it was signed for another host", code="wrong-host")
     if nonce is not None and manifest.nonce != nonce:
         raise Refusal("cannot accept the manifest: it answers another request", code="replay")
-    unknown = sorted(set(manifest.critical) - KNOWN_CRITICAL)
-    if unknown:
-        raise Refusal(
-            f"cannot accept the manifest: it needs {unknown[0][:60]!r}, which this agent does not know",
-            code="unknown-critical",
-        )
+    _check_kind(manifest, offline=offline if nonce is not None else None)
     if manifest.environment != facts.environment:
         raise Refusal(
             f"cannot accept the manifest: it is for environment {manifest.environment[:60]!r}, this host is pinned to "
@@ -120,14 +127,36 @@ def accept(
         raise Refusal("cannot accept the manifest: it has expired", code="freeze")
     if manifest.issued_unix_ms > now_unix_ms + MAX_SKEW_MS or manifest.expires_unix_ms <= manifest.issued_unix_ms:
         raise Refusal("cannot accept the manifest: it was issued in the future", code="fast-forward")
-    if len(manifest.apps) > MAX_APPS:
-        raise Refusal(f"cannot accept the manifest: {len(manifest.apps)} apps, at most {MAX_APPS}", code="endless-data")
-    names = [desired.app for desired in manifest.apps]
-    if len(set(names)) != len(names):
-        raise Refusal("cannot accept the manifest: it names an app twice", code="mix-and-match")
-    for desired in manifest.apps:
-        check_app(desired.app)
-        check_version(desired.version)
+    for named in (manifest.apps, manifest.prefetch):
+        if len(named) > MAX_APPS:
+            raise Refusal(f"cannot accept the manifest: {len(named)} apps, at most {MAX_APPS}", code="endless-data")
+        if len({desired.app for desired in named}) != len(named):
+            raise Refusal("cannot accept the manifest: it names an app twice", code="mix-and-match")
+        for desired in named:
+            check_app(desired.app)
+            check_version(desired.version)
+
+
+def _check_kind(manifest: Manifest, *, offline: bool | None) -> None:
+    """Refuse what needs a feature that is not known or not said, and a manifest that came another way than it was for.
+
+    `offline` None: it was accepted before.
+    """
+    if offline is not None and (OFFLINE_FEATURE in manifest.critical) is not offline:
+        what = "it answers a sync, and is out of no bundle" if offline else "it is out of a bundle, and answers no sync"
+        raise Refusal(f"cannot accept the manifest: {what}", code="replay")
+    unknown = sorted(set(manifest.critical) - KNOWN_CRITICAL)
+    if unknown:
+        raise Refusal(
+            f"cannot accept the manifest: it needs {unknown[0][:60]!r}, which this agent does not know",
+            code="unknown-critical",
+        )
+    if manifest.prefetch and PREFETCH_FEATURE not in manifest.critical:
+        raise Refusal(
+            f"cannot accept the manifest: it announces releases and does not name the critical feature "
+            f"{PREFETCH_FEATURE!r}",
+            code="unsaid-critical",
+        )
 
 
 def admit_release(release: Release, desired: DesiredApp, *, facts: HostFacts, floor: int) -> dict[str, Value]:

@@ -15,6 +15,8 @@ HOST_URI = "spiffe://towpath/host/"
 OPERATOR_URI = "spiffe://towpath/operator/"
 # Every server presents this name, whatever address it was dialled by: the private CA is what vouches for it.
 SERVER_NAME = "server.towpath.internal"
+# What a host asks for that wants objects of the relay of its site; proves nothing, and nothing depends on it.
+RELAY_NAME = "relay.towpath.internal"
 
 
 def _check(pattern: re.Pattern[str], what: str, value: str, allowed: str) -> str:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from towpath.errors import InputError, Refusal
-from towpath.names import HOST_URI, OPERATOR_URI, SERVER_NAME
+from towpath.names import HOST_URI, OPERATOR_URI, RELAY_NAME, SERVER_NAME
 
 Role = Literal["host", "operator", "server"]
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -215,6 +215,22 @@ def issue_server(
     )
 
 
+def relay_certificate(key: ec.EllipticCurvePrivateKey, *, not_before_ms: int, not_after_ms: int) -> bytes:
+    """Return a certificate (PEM) for `names.RELAY_NAME`, signed by a key that is thrown away: it encrypts, no more."""
+    nobody = new_key()
+    return _leaf(
+        new_ca(nobody, now_ms=not_before_ms),
+        nobody,
+        key.public_key(),
+        name=x509.DNSName(RELAY_NAME),
+        common_name=RELAY_NAME,
+        usage=ExtendedKeyUsageOID.SERVER_AUTH,
+        serial=None,
+        not_before_ms=not_before_ms,
+        not_after_ms=not_after_ms,
+    )
+
+
 def _leaf(
     ca_pem: bytes,
     ca_key: ec.EllipticCurvePrivateKey,
@@ -309,6 +325,11 @@ def identity(cert_pem: bytes) -> Identity:
         not_after_ms=int(certificate.not_valid_after_utc.timestamp()) * 1000,
         key_sha256=_key_sha256(_p256(certificate)),
     )
+
+
+def not_after_ms(cert_pem: bytes) -> int:
+    """Return when any certificate lapses, the CA's too."""
+    return int(_certificate(cert_pem).not_valid_after_utc.timestamp()) * 1000
 
 
 def public_key_sha256(cert_pem: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""Durations and sizes as people write them: `1.5s`, `2m`, `400MiB`. Inside, always milliseconds and bytes."""
+"""Durations, sizes and rates as people write them: `1.5s`, `2m`, `400MiB`, `256KiB/s`.
+
+Inside, always milliseconds, bytes and bytes a second.
+"""
 
 import re
 
@@ -18,6 +21,8 @@ _SIZE = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+# Lines are sold in bits a second; everything else is counted in bytes.
+_BIT_RATE = {"bit": 1, "kbit": 10**3, "Mbit": 10**6, "Gbit": 10**9}
 MAX_DURATION_MS = 366 * _DURATION_MS["d"]
 MAX_SIZE = 2**50
 
@@ -44,6 +49,21 @@ def parse_size(text: str) -> int:
     return value
 
 
+def parse_rate(text: str) -> int:
+    """Return bytes a second for text such as `256KiB/s`, `2MB/s`, `10Mbit/s`; InputError otherwise."""
+    amount, slash, per = text.strip().partition("/")
+    match = _NUMBER.fullmatch(amount.strip())
+    units = _SIZE | _BIT_RATE
+    if match is None or not match[2] or match[2] not in units or not slash or per.strip() != "s":
+        raise InputError(
+            f"cannot read {text[:40]!r} as a rate: write a number and KiB/s, MiB/s, KB/s, MB/s, kbit/s or Mbit/s"
+        )
+    value = round(float(match[1]) * units[match[2]]) // (8 if match[2] in _BIT_RATE else 1)
+    if not 1 <= value <= MAX_SIZE:
+        raise InputError(f"cannot use {text[:40]!r} as a rate: at least 1B/s, at most 1024TiB/s")
+    return value
+
+
 def format_duration(ms: int) -> str:
     """Return `ms` in the largest unit that keeps it short: `850ms`, `12s`, `4m`, `3h`, `6d`."""
     if ms < 1000:
@@ -64,3 +84,8 @@ def format_size(size: int) -> str:
         if round(value, 1) < 1024:
             return f"{value:.1f} {unit}"
     return f"{value / 1024:.1f} TiB"
+
+
+def format_rate(rate: int) -> str:
+    """Return bytes a second with a binary unit: `812 B/s`, `1.4 MiB/s`."""
+    return f"{format_size(rate)}/s"

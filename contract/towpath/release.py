@@ -13,6 +13,7 @@ from towpath.kinds import INSTALLERS, PROBES, SERVICES, OptionSpec, check_driver
 from towpath.names import check_app, check_environment, check_version
 from towpath.parameters import Parameter, Value, check_declarations, fill, placeholders
 from towpath.probes import clock_fault, probe_faults
+from towpath.selfupdate import check_agent
 
 HOOK_POINTS = ("prepare", "post_start", "post_confirm", "pre_stop", "post_revert", HOOK_POINT)
 MAX_HOOK_TIMEOUT_MS = 3_600_000
@@ -157,6 +158,7 @@ def check_release(release: Release) -> Release:
             raise InputError(f"cannot use {where}: probes {probe.kind}: {reason}")
     _check_placeholders(where, release)
     check_handover(where, release)
+    check_agent(where, release)
     return release
 
 

@@ -6,8 +6,10 @@ report never leaves a server believing something that is no longer so.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from towpath.parameters import Value
+from towpath.quantity import format_duration, format_rate, format_size
 from towpath.status import Health, State, Verdict
 
 MAX_EVIDENCE_CHARS = 4096
@@ -22,6 +24,69 @@ def shorten(text: str, limit: int) -> str:
         return text
     head = (limit - len(_GAP)) // 2
     return text[:head] + _GAP + text[len(text) - (limit - len(_GAP) - head) :]
+
+
+class PrefetchState(StrEnum):
+    """How far a host is with a release that it was told of and is not told to run."""
+
+    WAITING = "waiting"
+    FETCHING = "fetching"
+    COMPLETE = "complete"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """A release that was announced to a host. `reason`: why it waits or is refused; may be empty."""
+
+    version: str
+    sha256: bytes
+    state: PrefetchState
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return it as people read it, after the app's name."""
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.version} {_WORDS[self.state]}{why}"
+
+
+_WORDS = {
+    PrefetchState.WAITING: "is to be downloaded ahead, and that waits",
+    PrefetchState.FETCHING: "is being downloaded ahead",
+    PrefetchState.COMPLETE: "is downloaded, and waits until this host is let in to it",
+    PrefetchState.REFUSED: "was announced and is refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """How far what travels to a host for a release is. Bytes are carried ones; of a delta where one comes.
+
+    `total`: what will have travelled, `about`: that is an estimate; `rate`: bytes a second lately; `remaining_ms`: 0
+    where that cannot be told.
+    """
+
+    version: str
+    done: int
+    total: int
+    about: bool = False
+    rate: int = 0
+    remaining_ms: int = 0
+    delta: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return it as people read it."""
+        of = "about " if self.about else ""
+        what = f"{format_size(self.done)} of {of}{format_size(self.total)}"
+        left = f", {format_duration(max(self.remaining_ms, 1000))} left" if self.remaining_ms else ""
+        return f"{what}{' of a delta' if self.delta else ''}, {format_rate(self.rate)}{left}"
+
+
+def more_came(before: Transfer | None, now: Transfer | None) -> bool:
+    """Return whether bytes have come since: what travels now is further, or another release's."""
+    return now is not None and (before is None or before.version != now.version or now.done > before.done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +106,8 @@ class AppState:
     generation: int = 0
     since_unix_ms: int = 0
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    prefetch: Prefetch | None = None
+    transfer: Transfer | None = None
 
 
 @dataclass(frozen=True, slots=True)

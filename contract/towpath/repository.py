@@ -11,7 +11,7 @@ Not handled here: expiry (`expired` only tells; each party decides what it block
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -181,11 +181,13 @@ def next_root(current: Root, data: bytes) -> Root:
     return new
 
 
-def open_repository(files: Mapping[str, bytes], root: bytes | None = None) -> Repository:
+def open_repository(
+    files: Mapping[str, bytes], root: bytes | None = None, apps: Collection[str] | None = None
+) -> Repository:
     """Return the repository in `files`, verified from `root` (None: from its own first root); Refusal otherwise.
 
-    `files` holds every root, `timestamp.json`, and at least the versions of other roles that the timestamp leads to.
-    Expired roles are no refusal here.
+    `files` holds every root, `timestamp.json`, and at least the versions of other roles that the timestamp leads to;
+    with `apps`, of app roles those of these apps alone are looked at. Expired roles are no refusal here.
     """
     roots = _roots(files, root)
     top = roots[-1]
@@ -194,17 +196,20 @@ def open_repository(files: Mapping[str, bytes], root: bytes | None = None) -> Re
     snapshot = verified(Snapshot, data, MAX_SNAPSHOT_BYTES, top, Snapshot.type)
     _check_version(Snapshot.type, snapshot.version, timestamp.snapshot_meta.version)
     targets = open_targets(files, snapshot, top, Targets.type)
-    apps: dict[str, Targets] = {}
+    opened: dict[str, Targets] = {}
+    known, wanted = {Targets.type}, None if apps is None else {app_role(app) for app in apps}
     for name, role in delegated_roles(targets).items():
         if name == DIRECTOR:
             continue
         check_layout(role)
-        apps[name] = open_targets(files, snapshot, targets, name)
-    strangers = set(snapshot.meta) - {f"{name}.json" for name in (Targets.type, *apps)}
+        known.add(name)
+        if wanted is None or name in wanted:
+            opened[name] = open_targets(files, snapshot, targets, name)
+    strangers = set(snapshot.meta) - {f"{name}.json" for name in known}
     if strangers:
         raise Refusal(f"cannot use the repository: nobody delegated {min(strangers)[:80]}", code="mix-and-match")
     director_keys(targets)
-    return Repository(tuple(roots), timestamp, snapshot, targets, apps)
+    return Repository(tuple(roots), timestamp, snapshot, targets, opened)
 
 
 def _roots(files: Mapping[str, bytes], root: bytes | None) -> list[Root]:

@@ -192,6 +192,10 @@ def effective(waves: Sequence[Wave]) -> tuple[Wave, ...]:
     return tuple(waves) or (WHOLE,)
 
 
+# What a rule of many hosts gets that was given none: a release that fails everywhere takes down one host.
+LARGE = parse_waves("1,1%,10%,100%")
+
+
 def words(waves: Sequence[Wave]) -> str:
     """Return waves as `parse_waves` reads them."""
     return ",".join(one.text for one in waves)

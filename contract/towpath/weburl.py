@@ -1,6 +1,6 @@
-"""Addresses that probes ask: `http://HOST[:PORT][/PATH][?QUERY]`, and the same with https.
+"""Addresses that are asked by probes, and for objects: `http://HOST[:PORT][/PATH][?QUERY]`, and the same with https.
 
-A publisher's lint and the host that asks read an address by this one rule, so none of them takes it for something else.
+A publisher's lint, a server and the host that asks read an address by this one rule, so none takes it for another one.
 Not handled here: user names, fragments and other schemes (refused), international names (write them in ASCII).
 """
 
@@ -13,6 +13,7 @@ from towpath.errors import InputError
 _URL = re.compile(
     r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(/[!-\"$-~]*)?(\?[!-\"$-~]*)?", re.IGNORECASE
 )
+MAX_ORIGINS = 8
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -29,6 +30,26 @@ class WebUrl:
     def loopback(self) -> bool:
         """True where the host is this machine itself, by its name or number."""
         return is_loopback(self.host)
+
+    @property
+    def origin(self) -> str:
+        """Return who answers there, the same text for the same one: `https://host:443`."""
+        host = f"[{ipaddress.IPv6Address(self.host)}]" if ":" in self.host else self.host.lower()
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def parse_origins(text: str) -> tuple[str, ...]:
+    """Return the origins that a setting names, with spaces between; InputError for one that names more, or too many."""
+    words = text.split()
+    if len(words) > MAX_ORIGINS:
+        raise InputError(f"cannot use {len(words)} addresses to fetch from: at most {MAX_ORIGINS}")
+    found = []
+    for word in words:
+        url = parse_web_url(word)
+        if url.target != "/":
+            raise InputError(f"cannot fetch from {word[:120]!r}: write https://HOST[:PORT] alone, without a path")
+        found.append(url.origin)
+    return tuple(dict.fromkeys(found))
 
 
 def is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@
     2026-12-20T22:00 Europe/Berlin, 2026-12-20T22:00+01:00, 2026-12-20T21:00Z        a moment
 
 Rules: whoever writes a time says of which clocks; there is no default zone. Not handled here: whether a zone exists and
-what its clocks show when (the server's `domain.windows`).
+what its clocks show when (`towpath.instants`).
 """
 
 import re

@@ -1,7 +1,7 @@
-"""`python packaging/make deb rpm [--out dist]`: packages of the agent, and for each a line that says how large it is.
+"""`python packaging/make KIND... [--out dist]`: packages (deb, rpm, server-deb, server-rpm), and the size of each.
 
 Needs Debian's python3.11, binutils and dpkg-deb (or rpmbuild) beside the development environment, and a package index
-or pip's cache for the wheels in packaging/agent/requirements.lock. Same commit, same bytes: all times are the commit's.
+or pip's cache for the wheels in packaging/*/requirements.lock. Same commit, same bytes: all times are the commit's.
 Not handled here: what is in the package (`tree`), how the host takes it (`deb`, `rpm`).
 """
 
@@ -15,12 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from deb import build_deb
+from product import AGENT, SERVER, Product
 from rpm import build_rpm
+from server_tree import make_server_tree
 from tools import Failed, run
 from tree import Package, make_tree
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILDERS = {"deb": build_deb, "rpm": build_rpm}
+BUILDERS = {
+    "deb": (AGENT, build_deb),
+    "rpm": (AGENT, build_rpm),
+    "server-deb": (SERVER, build_deb),
+    "server-rpm": (SERVER, build_rpm),
+}
+MAKERS = {AGENT: make_tree, SERVER: make_server_tree}
 MIB = 2**20
 
 
@@ -43,7 +51,7 @@ def _tell(made: Path, installed: int) -> None:
 
 def main() -> int:
     """Build what the command line names."""
-    parser = argparse.ArgumentParser(prog="packaging/make", description="Build a package of the agent.")
+    parser = argparse.ArgumentParser(prog="packaging/make", description="Build packages of the agent and the server.")
     parser.add_argument("kinds", nargs="+", choices=sorted(BUILDERS))
     parser.add_argument("--out", type=Path, default=Path("dist"))
     parser.add_argument("--fast", action="store_true", help="compress little: for tests")
@@ -51,15 +59,19 @@ def main() -> int:
     os.umask(0o022)
     try:
         with tempfile.TemporaryDirectory(prefix="towpath-package-") as folder:
-            package = Package(root=ROOT, tree=Path(folder) / "tree", time_s=commit_time(ROOT), fast=options.fast)
-            make_tree(package)
-            installed = sum(path.lstat().st_size for path in package.tree.rglob("*") if not path.is_dir())
             options.out.mkdir(parents=True, exist_ok=True)
+            trees: dict[Product, Package] = {}
             for kind in options.kinds:
+                product, build = BUILDERS[kind]
+                if product not in trees:
+                    tree = Path(folder) / product.name
+                    trees[product] = Package(ROOT, tree, commit_time(ROOT), fast=options.fast, product=product)
+                    MAKERS[product](trees[product])
+                package = trees[product]
+                installed = sum(path.lstat().st_size for path in package.tree.rglob("*") if not path.is_dir())
                 work = Path(folder) / kind
                 shutil.copytree(package.tree, work / "tree", symlinks=True)
-                made = BUILDERS[kind](replace(package, tree=work / "tree"), work, options.out.absolute())
-                _tell(made, installed)
+                _tell(build(replace(package, tree=work / "tree"), work, options.out.absolute()), installed)
     except (Failed, OSError) as error:
         sys.stderr.write(f"packaging: {error}\n")
         return 1

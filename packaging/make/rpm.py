@@ -8,24 +8,23 @@ Not proven here: a host of an RPM distribution; none could be reached. The tests
 
 import datetime
 import shutil
+import textwrap
 from pathlib import Path
 
 from environment import glibc_floor
 from tools import run
-from tree import PAGES, PREFIX, SUMMARY, Package, settle
+from tree import Package, settle
 
-# Where zsh looks on hosts with RPM.
-ZSH = "usr/share/zsh/site-functions/_towpath-agent"
+# Where zsh looks on Debian, and on hosts with RPM.
+ZSH_OF_DEBIAN, ZSH = "usr/share/zsh/vendor-completions", "usr/share/zsh/site-functions"
 
 
 def build_rpm(package: Package, work: Path, out: Path) -> Path:
-    """Build and return dist/towpath-agent-VERSION-1.ARCH.rpm."""
+    """Build and return dist/NAME-VERSION-1.ARCH.rpm."""
     tree = package.tree
-    (tree / ZSH).parent.mkdir(parents=True)
-    (tree / PAGES["zsh"]).rename(tree / ZSH)
-    (tree / PAGES["zsh"]).parent.rmdir()
+    (tree / ZSH_OF_DEBIAN).rename(tree / ZSH)
     settle(tree, package.time_s)
-    spec = work / "towpath-agent.spec"
+    spec = work / f"{package.product.name}.spec"
     spec.write_text(_spec(package))
     level = "w1.gzdio" if package.fast else "w6.xzdio"
     epoch = {"SOURCE_DATE_EPOCH": str(package.time_s)}
@@ -43,31 +42,30 @@ def build_rpm(package: Package, work: Path, out: Path) -> Path:
 
 
 def _spec(package: Package) -> str:
-    tree = package.tree
+    tree, product = package.tree, package.product
     day = datetime.datetime.fromtimestamp(package.time_s, datetime.UTC).strftime("%a %b %d %Y")
     files = []
     for path in sorted(tree.rglob("*")):
         name = path.relative_to(tree)
-        ours = name.is_relative_to(PREFIX) or str(name) in {"etc/towpath", "usr/share/doc/towpath-agent"}
+        ours = name.is_relative_to(product.prefix) or str(name) in {"etc/towpath", f"usr/share/doc/{product.name}"}
         if path.is_dir() and not path.is_symlink():
             files += [f'%dir "/{name}"'] if ours else []
         else:
             kind = "%config(noreplace) " if name.is_relative_to("etc") else ""
             files.append(f'{kind}"/{name}"')
-    scripts = package.root / "packaging/rpm"
+    scripts = package.root / product.rpm_scripts
+    needs = ", ".join([f"glibc >= {glibc_floor(tree / product.prefix)}", *product.rpm_needs])
     return f"""\
-Name: towpath-agent
+Name: {product.name}
 Version: {package.version}
 Release: 1
-Summary: {SUMMARY}
+Summary: {product.summary}
 License: Apache-2.0
 AutoReqProv: no
-Requires: glibc >= {glibc_floor(tree / PREFIX)}
+Requires: {needs}
 
 %description
-The agent dials out to its server, so that the host needs no open port. It carries its own Python.
-After the installation: towpath-agent setup --server HOST:7444 --token TOKEN
-
+{textwrap.dedent(product.description)}
 %install
 mkdir -p %{{buildroot}}
 cp -a {tree}/. %{{buildroot}}/

@@ -1,22 +1,22 @@
 """`towpath-server run`: puts the parts together, serves until told to stop, and stops gracefully.
 
 Everything of a server is in one folder: ca.pem, ca.key and keys/ and metadata/ (made by `towpath init`), server.toml,
-and what the server itself keeps: towpath.db and objects/. Strength of settings: flag, TOWPATH_* variable,
-server.toml, default.
+and what the server itself keeps: towpath.db and objects/. `options` reads its settings, `upkeep_cli` looks after it.
 """
 
 import asyncio
-import fcntl
+import contextlib
+import gc
 import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,15 @@ import click
 
 from towpath import __version__
 from towpath.errors import InputError, TowpathError
-from towpath.settings import check_settings
+from towpath.quantity import parse_duration_ms, parse_size
+from towpath_server import upkeep_cli
+from towpath_server.options import folder_option, listen_options, locked, quantity, read, seat, store_options
 from towpath_server.ports import Clock
 
 if TYPE_CHECKING:
     from towpath_server.domain.leasing import Claim
+    from towpath_server.ports import Blobs
 
-SETTINGS = ("agent_listen", "enroll_listen", "operator_listen", "public_address", "prometheus_url")
-MAX_FILE_BYTES = 4 * 2**20
 STOP_GRACE_S = 5.0
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,13 @@ class Options:
     operator_listen: str
     public_address: str
     prometheus_url: str = ""
+    object_store: str = ""
+    object_store_endpoint: str = ""
+    object_store_region: str = ""
+    object_store_direct_ms: int = 0
+    delta_space: int = 2 * 2**30
+    delta_cpu_ms: int = 600_000
+    delta_largest: int = 4 * 2**30
 
 
 class SystemClock:
@@ -61,55 +69,45 @@ class SystemClock:
         return time.monotonic() * 1000
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES)
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}; --dir must be the server folder that 'towpath init' made"
-        ) from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder: a second server on it would be two writers of one truth."""
-    if not folder.is_dir():
-        raise InputError(f"cannot find {folder}: make it with 'towpath init'")
-    with (folder / "server.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"cannot start: another server runs on {folder}; stop it first") from error
-        yield
-
-
 def _claim(folder: Path) -> "Claim":
-    """Return this server's name for the lease, and its seat: the folder's lock on this boot of this machine."""
+    """Return this server's name for the lease, and its seat."""
     from towpath_server.domain.leasing import Claim  # noqa: PLC0415
 
-    lock, boot = folder / "server.lock", Path("/proc/sys/kernel/random/boot_id")
-    seat = ""
-    if lock.exists() and boot.exists():
-        found = lock.stat()
-        seat = f"{boot.read_text().strip()}:{found.st_dev}:{found.st_ino}"
-    return Claim(secrets.token_hex(8), seat)
+    return Claim(secrets.token_hex(8), seat(folder))
 
 
-def _settings(folder: Path) -> dict[str, str]:
-    path = folder / "server.toml"
-    if not path.exists():
-        return {}
-    try:
-        table = tomllib.loads(_read(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    return check_settings(table, SETTINGS, str(path))
+def tell_systemd(state: str) -> None:
+    """Send a line such as READY=1 to a supervisor that waits for it (Type=notify); nothing where there is none."""
+    place = os.environ.get("NOTIFY_SOCKET", "")
+    if place:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line, contextlib.suppress(OSError):
+            line.connect("\0" + place[1:] if place.startswith("@") else place)
+            line.send(state.encode())
 
 
 def announce(agents: str, enrolment: str, operators: str) -> None:
-    """Print where the server listens; `ready` comes last."""
+    """Print where the server listens; `ready` comes last. Then systemd may count it as started."""
     click.echo(f"agents on {agents}\nenrolment on {enrolment}\noperators on {operators}\nready")
+    tell_systemd("READY=1")
+
+
+def _blobs(options: Options) -> "Blobs":
+    """Return where objects are: the folder's own, or a bucket."""
+    from towpath_server.storage import FolderBlobs  # noqa: PLC0415
+
+    if not options.object_store:
+        if options.object_store_direct_ms:
+            raise InputError("cannot use --object-store-direct: objects are in the folder; set --object-store as well")
+        return FolderBlobs(options.folder / "objects")
+    from towpath_server.storage.s3 import S3Blobs  # noqa: PLC0415  (a library that only buckets need)
+
+    return S3Blobs(
+        options.object_store,
+        options.folder / "arriving",
+        endpoint=options.object_store_endpoint,
+        region=options.object_store_region,
+        direct=timedelta(milliseconds=options.object_store_direct_ms),
+    )
 
 
 async def serve(  # noqa: PLR0915 - one thing after the other, each once
@@ -124,16 +122,19 @@ async def serve(  # noqa: PLR0915 - one thing after the other, each once
     from towpath import pki  # noqa: PLC0415
     from towpath_server.api.hub import Hub  # noqa: PLC0415
     from towpath_server.api.listeners import Addresses, Certificates, Listeners, check_address  # noqa: PLC0415
+    from towpath_server.deltamaker import DeltaMaker  # noqa: PLC0415
+    from towpath_server.deltas.process import Allowance  # noqa: PLC0415
     from towpath_server.domain.metadata import OnlineKeys  # noqa: PLC0415
     from towpath_server.prometheus import connected  # noqa: PLC0415
-    from towpath_server.reconciler import Reconciler, housekeeping, last_words  # noqa: PLC0415
-    from towpath_server.services import publishing  # noqa: PLC0415
+    from towpath_server.reconciler import Reconciler, housekeeping, last_words, remember_life  # noqa: PLC0415
+    from towpath_server.services import backups, publishing  # noqa: PLC0415
     from towpath_server.services.authority import Authority  # noqa: PLC0415
     from towpath_server.services.context import Context  # noqa: PLC0415
+    from towpath_server.services.encoding import Budget  # noqa: PLC0415
     from towpath_server.services.signals import Signals  # noqa: PLC0415
     from towpath_server.services.syncing import Sequencer  # noqa: PLC0415
     from towpath_server.services.thread import StorageThread  # noqa: PLC0415
-    from towpath_server.storage import FolderBlobs, SqlStorage  # noqa: PLC0415
+    from towpath_server.storage import FolderDeltas, SqlStorage  # noqa: PLC0415
 
     folder = options.folder
     addresses = Addresses(
@@ -142,21 +143,22 @@ async def serve(  # noqa: PLR0915 - one thing after the other, each once
         check_address(options.operator_listen, "--operator-listen"),
     )
     clock = clock or SystemClock()
-    authority = Authority(_read(folder / "ca.pem"), pki.key_from_pem(_read(folder / "ca.key")))
-    keys = OnlineKeys(
-        **{role: _read(folder / "keys" / f"{role}.pem") for role in ("snapshot", "timestamp", "director")}
-    )
-    metadata = {path.name: _read(path) for path in sorted((folder / "metadata").glob("*.json"))}
+    authority = Authority(read(folder / "ca.pem"), pki.key_from_pem(read(folder / "ca.key")))
+    keys = OnlineKeys(**{role: read(folder / "keys" / f"{role}.pem") for role in ("snapshot", "timestamp", "director")})
+    metadata = {path.name: read(path) for path in sorted((folder / "metadata").glob("*.json"))}
     thread = StorageThread()
     signals = Signals(asyncio.get_running_loop())
     hub = Hub()
     signals.on_changed(hub.changed)
     storage = await thread.run(SqlStorage, folder / "towpath.db")
+    if storage.upgraded is not None:
+        done = storage.upgraded
+        logger.warning("upgraded the database from %s to %s; as it was: %s", done.before, done.after, done.copy)
     listeners = None
     tasks: list[asyncio.Task[None]] = []
     context = Context(
         storage=storage,
-        blobs=await thread.run(FolderBlobs, folder / "objects"),
+        blobs=await thread.run(_blobs, options),
         clock=clock,
         hints=signals,
         authority=authority,
@@ -165,10 +167,20 @@ async def serve(  # noqa: PLR0915 - one thing after the other, each once
         claim=_claim(folder),
         metrics=connected(options.prometheus_url),
     )
+    making = None
+    if options.delta_space:
+        beside, arriving = folder / "objects", folder / "objects" / "incoming"
+        if options.object_store:
+            beside, arriving = folder, folder / "arriving"
+        context.deltas = await thread.run(FolderDeltas, beside / "deltas")
+        allowance = Allowance(max(1, options.delta_cpu_ms // 1000), arriving)
+        making = DeltaMaker(context, thread, allowance, Budget(options.delta_space, options.delta_largest))
     try:
+        await thread.run(remember_life, context)
         for warning in await thread.run(publishing.adopt, context, metadata):
             logger.warning("%s", warning)
         await thread.run(publishing.check_whole, context)
+        await thread.run(backups.remember, context)
         await thread.run(publishing.refresh, context)
         sequencer = await thread.run(Sequencer, context)
         certificates = Certificates(authority, clock.now_unix_ms)
@@ -177,6 +189,8 @@ async def serve(  # noqa: PLR0915 - one thing after the other, each once
         context.agent_address = _agent_address(options.public_address, bound.agents)
         reconciler = Reconciler(context, thread, signals)
         tasks = [asyncio.create_task(reconciler.run()), *housekeeping(context, thread, sequencer)]
+        if making is not None:
+            tasks.append(asyncio.create_task(making.run()))
         await listeners.serve()
         listening(bound.agents, bound.enrolment, bound.operators)
         await _until(stop, tasks)
@@ -184,6 +198,8 @@ async def serve(  # noqa: PLR0915 - one thing after the other, each once
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if making is not None:
+            await asyncio.to_thread(making.close)
         if listeners is not None:
             await listeners.stop(STOP_GRACE_S)
         await thread.run(last_words, context)
@@ -224,26 +240,9 @@ def group() -> None:
     """Say what runs where: the server that agents pull from."""
 
 
-def _load_settings(context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
-    context.default_map = {**_settings(value), **(context.default_map or {})}
-    return value
-
-
 @group.command()
-@click.option(
-    "--dir",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="TOWPATH_SERVER_DIR",
-    default="./fleet/server",
-    show_default=True,
-    is_eager=True,
-    callback=_load_settings,
-    help="The server's folder, made by 'towpath init'.",
-)
-@click.option("--agent-listen", envvar="TOWPATH_AGENT_LISTEN", default="127.0.0.1:7443", show_default=True)
-@click.option("--enroll-listen", envvar="TOWPATH_ENROLL_LISTEN", default="127.0.0.1:7444", show_default=True)
-@click.option("--operator-listen", envvar="TOWPATH_OPERATOR_LISTEN", default="127.0.0.1:7445", show_default=True)
+@folder_option
+@listen_options
 @click.option(
     "--public-address",
     envvar="TOWPATH_PUBLIC_ADDRESS",
@@ -256,11 +255,26 @@ def _load_settings(context: click.Context, _parameter: click.Parameter, value: P
     default="",
     help="Where metrics of rollouts are asked for, such as http://127.0.0.1:9090; default: nowhere.",
 )
-def run(folder: Path, **listen: Any) -> None:
+@store_options
+def run(
+    folder: Path, object_store_direct: str, delta_space: str, delta_cpu: str, delta_largest: str, **listen: Any
+) -> None:
     """Serve agents, enrolment and operators until SIGTERM. Port 0 picks a free port and prints it."""
-    options = Options(folder, **listen)
-    with _locked(folder):
+    options = Options(
+        folder,
+        **listen,
+        object_store_direct_ms=quantity("--object-store-direct", parse_duration_ms, object_store_direct),
+        delta_space=quantity("--delta-space", parse_size, delta_space),
+        delta_cpu_ms=quantity("--delta-cpu", parse_duration_ms, delta_cpu),
+        delta_largest=quantity("--delta-largest", parse_size, delta_largest),
+    )
+    with locked(folder):
+        # A full collection walks all that ticks keep in memory: of 100,000 hosts a second, every few ticks by default.
+        gc.set_threshold(10_000, 10, 50)
         asyncio.run(_run(options))
+
+
+upkeep_cli.add_to(group)
 
 
 def main() -> None:
@@ -268,7 +282,11 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand around our one
     logging.basicConfig(level=logging.WARNING, format="towpath-server: %(message)s", stream=sys.stderr)
     try:
-        group(standalone_mode=False)
+        # As a module it was started by `towpath server`, and a person typed that.
+        typed = "towpath server" if Path(sys.argv[0]).name == "cli.py" else None
+        code = group(prog_name=typed, standalone_mode=False)
+        # click hands the code of Context.exit back here, and raises Exit only from elsewhere.
+        sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:

@@ -8,13 +8,16 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from towpath.reports import Event
+from towpath_server.domain.deltas import Kept, Pair
 from towpath_server.domain.metric import Answer
 from towpath_server.domain.model import (
+    Ahead,
     Assignment,
     AuditEntry,
     CalendarEntry,
     EnrolmentToken,
     EnvironmentRule,
+    Gap,
     Host,
     Lease,
     PublishedRelease,
@@ -48,6 +51,10 @@ class Hints(Protocol):
     def due(self, environment: str) -> None:
         """Ask for the rollouts of `environment` to be decided again, soon. Never blocks, never raises."""
         ...
+
+
+# The number (`Transaction.number`) of the newest generation that was given out.
+GENERATION = "generation"
 
 
 class Metrics(Protocol):
@@ -192,7 +199,10 @@ class Transaction(Protocol):
         ...
 
     def change(self) -> int:
-        """Return a number that grows with every transaction that changed a host or what is known of it."""
+        """Return a number that grows when a host, or what is known of it, is changed after this was last asked.
+
+        Whatever a transaction changes after it has asked has a higher number, also in that very transaction.
+        """
         ...
 
     def changed_hosts(self, environment: str, since: int) -> list[str]:
@@ -203,7 +213,7 @@ class Transaction(Protocol):
         ...
 
     def rules(self) -> int:
-        """Return a number that grows with every transaction that changed an assignment."""
+        """Return a number that grows when an assignment is changed after this was last asked, like `change`."""
         ...
 
     def hosts_of(self, host_ids: Collection[str]) -> list[Host]:
@@ -294,6 +304,30 @@ class Transaction(Protocol):
         """Return the parameters (of one environment), sorted by environment, app, name and label."""
         ...
 
+    def add_gap(self, gap: Gap, keep: int) -> None:
+        """Add a gap, and forget all but the newest `keep`."""
+        ...
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps, oldest first."""
+        ...
+
+    def put_ahead(self, ahead: Ahead) -> None:
+        """Add or replace what is known of a host that is ahead of this database."""
+        ...
+
+    def ahead(self) -> list[Ahead]:
+        """Return the hosts that are ahead of this database, by name."""
+        ...
+
+    def forget_ahead(self, host_id: str) -> None:
+        """Forget that this host is ahead; harmless where it is not."""
+        ...
+
+    def clear_ahead(self) -> None:
+        """Forget every gap and every host that is ahead."""
+        ...
+
     def number(self, name: str) -> int:
         """Return a named number, 0 where it was never set."""
         ...
@@ -350,6 +384,10 @@ class Blobs(Protocol):
         """Yield the carried form from `offset`; InputError `not-found` where the object is not here."""
         ...
 
+    def link(self, digest: bytes) -> str | None:
+        """Return a URL at which whoever has it may get the carried form for a while; None where there is none."""
+        ...
+
     def writer(self, digest: bytes, size: int) -> BlobWriter:
         """Begin an object whose content has `size` bytes and this SHA-256."""
         ...
@@ -360,4 +398,52 @@ class Blobs(Protocol):
 
     def read(self, digest: bytes, limit: int) -> bytes:
         """Return the verified content; InputError `not-found`, Refusal `endless-data` above `limit`, Broken."""
+        ...
+
+
+class DeltaWriter(Protocol):
+    """One delta on its way in. Not yet visible, and nobody else makes it meanwhile."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes. Broken where the disk does not."""
+        ...
+
+    def publish(self) -> None:
+        """Make it visible, durably."""
+        ...
+
+    def abort(self) -> None:
+        """Forget what was written. Harmless after `publish` and twice."""
+        ...
+
+
+class Deltas(Protocol):
+    """Deltas between releases, kept beside the objects. Several threads and several servers may use one at a time."""
+
+    def size(self, pair: Pair) -> int | None:
+        """Return how many bytes the delta has, or None where it is not here."""
+        ...
+
+    def chunks(self, pair: Pair, offset: int, chunk_bytes: int) -> Iterator[bytes]:
+        """Yield it from `offset`, and take note that it was used; InputError `not-found` where it is not here."""
+        ...
+
+    def begin(self, pair: Pair) -> DeltaWriter | None:
+        """Begin to make it; None where somebody else does, in this process or another."""
+        ...
+
+    def refuse(self, pair: Pair, why: str) -> None:
+        """Remember, durably, why there will be none."""
+        ...
+
+    def refusal(self, pair: Pair) -> str:
+        """Return why there will be none; empty where nothing speaks against it, or no more."""
+        ...
+
+    def kept(self) -> list[Kept]:
+        """Return what is here, in no order."""
+        ...
+
+    def remove(self, pair: Pair) -> None:
+        """Forget a delta; whoever reads it reads on. Harmless where it is not here."""
         ...

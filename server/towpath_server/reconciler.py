@@ -66,8 +66,10 @@ class Reconciler:
                 self._due |= due
 
     async def _wait(self, delay: float) -> None:
+        # Not `wait_for`, which loses a cancellation that comes in the moment of the wake (Python 3.11).
         with contextlib.suppress(TimeoutError):  # time itself is a reason to look again
-            await asyncio.wait_for(self._wake.wait(), delay)
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
 
     def _environments(self) -> set[str]:
         with self._context.storage.transaction() as tx:
@@ -81,6 +83,12 @@ def write_seen(context: Context) -> None:
         with context.storage.transaction() as tx:
             tx.put_seen(seen)
         context.presence.written(seen)
+
+
+def remember_life(context: Context) -> None:
+    """Learn when a server was last up, by when hosts were last heard. On the storage thread, before any host speaks."""
+    with context.storage.transaction() as tx:
+        context.heard_unix_ms = max((host.last_seen_unix_ms for host in tx.hosts()), default=0)
 
 
 def last_words(context: Context) -> None:

@@ -35,7 +35,9 @@ def joined(chunks: list[Chunk], want: int) -> bytes:
 
 
 class ServerPortSuite:
-    """Sentences that are true of every server."""
+    """Sentences that are true of every server. `WAYS`: over how many ways it says a thing before it gives up."""
+
+    WAYS = 1
 
     def test_sync_answers_the_nonce(self, subject: Subject) -> None:
         """Sync hands over nonce, state revision and boot id, and returns envelope and known revision unchanged."""
@@ -53,6 +55,21 @@ class ServerPortSuite:
         subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="", holds=holds)
         subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="")
         assert [call.holds for call in subject.behind.syncs] == [holds, ()]
+
+    def test_a_sync_says_what_was_accepted_last_and_hears_that_it_is_to_be_kept(self, subject: Subject) -> None:
+        """The sequence of the newest manifest; a server that wants nothing changed gives its reason and no envelope."""
+        subject.behind.keep = "restored from a backup?"
+        answer = subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="b", accepted_sequence=2**41)
+        assert (answer.envelope, answer.keep) == (b"", "restored from a backup?")
+        subject.behind.keep = ""
+        assert subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="b").keep == ""
+        assert [call.accepted_sequence for call in subject.behind.syncs] == [2**41, 0]
+
+    def test_sync_tells_what_this_agent_knows(self, subject: Subject) -> None:
+        """The critical features of manifests; who says none must be sent none."""
+        subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="", features=("prefetch-1", "waves-2"))
+        subject.server.sync(nonce=b"n" * 16, state_revision=0, boot_id="")
+        assert [call.features for call in subject.behind.syncs] == [("prefetch-1", "waves-2"), ()]
 
     def test_unreachable_is_unavailable_for_every_call(self, subject: Subject) -> None:
         """A server that is away raises Unavailable from every call, and works again when it is back."""
@@ -110,6 +127,24 @@ class ServerPortSuite:
         digest = subject.behind.add_object(os.urandom(600_000))
         chunks = list(subject.server.fetch([Want("object", digest=digest, offset=cut)]))
         assert joined(chunks, 0) == subject.behind.carried[digest][cut:]
+
+    @pytest.mark.parametrize("offset", [0, 1, 299_999])
+    def test_a_delta_is_named_by_both_indexes_and_starts_at_the_offset(self, subject: Subject, offset: int) -> None:
+        """It travels as it is; its size comes first; of another pair there is none."""
+        data = os.urandom(300_000)
+        subject.behind.deltas[b"o" * 32, b"n" * 32] = data
+        chunks = list(subject.server.fetch([Want("delta", digest=b"n" * 32, base=b"o" * 32, offset=offset)]))
+        assert joined(chunks, 0) == data[offset:]
+        assert chunks[0].carried_size == len(data)
+        (none,) = subject.server.fetch([Want("delta", digest=b"o" * 32, base=b"n" * 32)])
+        assert none.missing
+
+    def test_a_server_without_deltas_refuses_the_call(self, subject: Subject) -> None:
+        """The refusal has a code that an agent knows for: a want that names nothing."""
+        subject.behind.knows_deltas = False
+        with pytest.raises(Refusal) as caught:
+            list(subject.server.fetch([Want("delta", digest=b"n" * 32, base=b"o" * 32)]))
+        assert caught.value.code == "garbled"
 
     def test_an_offset_at_the_end_is_one_empty_chunk(self, subject: Subject) -> None:
         """A host that has every byte already gets an empty last chunk."""
@@ -192,7 +227,7 @@ class ServerPortSuite:
 
     def test_a_lost_acknowledgement_can_be_repeated(self, subject: Subject) -> None:
         """A report whose reply is lost raises Unavailable; sent again it is acknowledged and still one event."""
-        subject.behind.lost_reports = 1
+        subject.behind.lost_reports = self.WAYS
         with pytest.raises(Unavailable):
             subject.server.report([Event("e1", 1, "started")], [], 1)
         assert subject.server.report([Event("e1", 1, "started")], [], 1) == ["e1"]

@@ -1,9 +1,13 @@
 """What every `towpath_server.ports.Blobs` promises: the folder, and the tests' objects in memory."""
 
+import gc
 import hashlib
 import os
 import tracemalloc
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -11,15 +15,24 @@ import pytest
 import zstandard
 
 from fakes.memory_server import MemoryBlobs
+from fakes.s3 import Bucket
 from towpath.errors import Broken, InputError, Refusal
 from towpath_server.ports import Blobs
 from towpath_server.storage import FolderBlobs
+from towpath_server.storage.s3 import S3Blobs
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture(params=["memory", "folder", "s3"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     """Return an empty store."""
-    return cast("Blobs", MemoryBlobs()) if request.param == "memory" else FolderBlobs(tmp_path / "objects")
+    match request.param:
+        case "memory":
+            return cast("Blobs", MemoryBlobs())
+        case "folder":
+            return FolderBlobs(tmp_path / "objects")
+        case _:
+            bucket = request.getfixturevalue("bucket")
+            return S3Blobs(bucket.url, tmp_path / "arriving", endpoint=bucket.endpoint)
 
 
 def digest(data: bytes) -> bytes:
@@ -168,16 +181,61 @@ def test_damage_on_disk_is_found_when_read(tmp_path: Path) -> None:
             blobs.read(digest(b"fresh content"), 100)
 
 
+def test_damage_in_a_bucket_is_found_when_read(bucket: Bucket, tmp_path: Path) -> None:
+    """The same for a bucket; and an object that somebody deleted there is said to be gone, and can be put again."""
+    blobs = S3Blobs(bucket.url, tmp_path / "arriving", endpoint=bucket.endpoint)
+    put(blobs, b"fresh content")
+    name = digest(b"fresh content").hex()
+    path = bucket.folder / "fleet" / name[:2] / name[2:]
+    for rotten in (frame(b"other content"), b"rot"):
+        path.write_bytes(rotten)
+        with pytest.raises(Broken, match="upload it again"):
+            blobs.read(digest(b"fresh content"), 100)
+    path.unlink()
+    with pytest.raises(InputError, match="not here"):
+        blobs.read(digest(b"fresh content"), 100)
+    assert put(blobs, b"fresh content") == 1
+
+
+def test_a_server_that_starts_finds_what_another_put(bucket: Bucket, tmp_path: Path) -> None:
+    """Two servers on one bucket, one started before the other put something: both have it; strangers' keys do not matter."""
+    early = S3Blobs(bucket.url, tmp_path / "early", endpoint=bucket.endpoint)
+    put(early, b"one")
+    (bucket.folder / "fleet" / "README").write_text("mine")
+    late = S3Blobs(bucket.url, tmp_path / "late", endpoint=bucket.endpoint)
+    put(late, b"two")
+    both = [digest(b"one"), digest(b"two")]
+    assert early.missing(both) == late.missing(both) == []
+    assert early.read(both[1], 3) == b"two"
+
+
 def test_leftovers_of_a_killed_server_are_swept(tmp_path: Path) -> None:
     """An upload that a crash cut leaves no file behind after the next start, and whole objects stay."""
-    blobs = FolderBlobs(tmp_path / "objects")
-    put(blobs, b"whole")
-    half = blobs.writer(digest(b"half"), 4)
-    half.write(frame(b"half")[:2])
+    put(FolderBlobs(tmp_path / "objects"), b"whole")
+    (tmp_path / "objects" / "incoming" / "half").write_bytes(frame(b"half")[:2])
     again = FolderBlobs(tmp_path / "objects")
     assert list((tmp_path / "objects" / "incoming").iterdir()) == []
     assert again.missing([digest(b"whole"), digest(b"half")]) == [digest(b"half")]
-    half.abort()
+
+
+def test_a_second_server_on_the_folder_leaves_running_uploads_alone(tmp_path: Path) -> None:
+    """It opens the folder while the first receives something, which arrives whole; who comes when both are gone sweeps."""
+    first = FolderBlobs(tmp_path / "objects")
+    writer = first.writer(digest(b"content"), 7)
+    writer.write(frame(b"content"))
+    second = FolderBlobs(tmp_path / "objects")
+    writer.finish()
+    assert first.publish([writer]) == 1
+    assert second.read(digest(b"content"), 7) == b"content"
+    del writer, first
+    gc.collect()
+    (tmp_path / "objects" / "incoming" / "half").write_bytes(b"half")
+    third = FolderBlobs(tmp_path / "objects")
+    assert len(list((tmp_path / "objects" / "incoming").iterdir())) == 1  # the second one may be receiving it
+    del second, third
+    gc.collect()
+    FolderBlobs(tmp_path / "objects")
+    assert list((tmp_path / "objects" / "incoming").iterdir()) == []
 
 
 def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
@@ -195,3 +253,25 @@ def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
         writer.abort()
     assert caught.value.code == "endless-data"
+
+
+def test_without_a_setting_nobody_gets_an_address(blobs: Blobs) -> None:
+    """All of them say that there is no other way than the server's."""
+    put(blobs, b"content")
+    assert blobs.link(digest(b"content")) is None
+
+
+def test_an_address_gives_one_object_for_a_while(bucket: Bucket, tmp_path: Path) -> None:
+    """Its carried form, to whoever has the address; another object's key does not go with its signature."""
+    blobs = S3Blobs(bucket.url, tmp_path / "arriving", endpoint=bucket.endpoint, direct=timedelta(minutes=5))
+    put(blobs, b"content")
+    put(blobs, b"another")
+    url = blobs.link(digest(b"content"))
+    assert url is not None
+    assert url.startswith(bucket.endpoint)
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        assert answer.read() == frame(b"content")
+    names = [digest(data).hex() for data in (b"content", b"another")]
+    other = url.replace(*(f"{name[:2]}/{name[2:]}" for name in names))
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(other, timeout=30)

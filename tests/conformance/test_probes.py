@@ -19,8 +19,10 @@ from fakes.loopback import answer, full_queue, serving, silent, unused_port
 from fakes.services import make_instance
 from fakes.tls import self_signed, under_tls
 from towpath.kinds import PROBES as KNOWN
+from towpath.parameters import Value
 from towpath_agent.probes import PROBES
-from towpath_agent.probes.base import Probe
+from towpath_agent.probes.agent import AgentProbe
+from towpath_agent.probes.base import Probe, ProbeContext, ProbeResult
 from towpath_agent.probes.unit import UnitProbe
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
@@ -271,6 +273,24 @@ class TestMemory(ProbeSuite, kind="memory"):
             {"available": 2**60},
             broken={"available": "no number"},
         )
+
+
+class _Told(AgentProbe):
+    """The probe of the agent, told by its options what the agent lacks: it has no others."""
+
+    def check(self, options: Mapping[str, Value], context: ProbeContext) -> ProbeResult:
+        self.missing = lambda: str(options.get("missing", ""))
+        return super().check(options, context)
+
+
+class TestAgent(ProbeSuite, kind="agent"):
+    """The suite, on an agent that has reported and one that has not."""
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> Subject:
+        """Return the probe; nothing can be wrong with options that it does not have."""
+        missing = {"missing": "it has not reported yet"}
+        return Subject(_Told(Files(), CLOCK), make_instance(tmp_path), {}, missing, broken=missing)
 
 
 class TestPrometheus(WaitingProbeSuite, kind="prometheus"):

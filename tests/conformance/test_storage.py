@@ -8,21 +8,24 @@ from typing import Any, cast
 import pytest
 
 from fakes.memory_server import MemoryStorage
+from towpath.budgets import Budget
 from towpath.errors import Broken, InputError
 from towpath.holds import Hold
 from towpath.metrics import Metric
-from towpath.reports import AppState, Event
+from towpath.reports import AppState, Event, Prefetch, PrefetchState
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
 from towpath.windows import Window
 from towpath_server.domain.approval import Approval
 from towpath_server.domain.model import (
+    Ahead,
     Assignment,
     AuditEntry,
     CalendarEntry,
     EnrolmentToken,
     EntryKind,
     EnvironmentRule,
+    Gap,
     Host,
     HostStatus,
     Lease,
@@ -104,6 +107,7 @@ def reported(host_id: str, app: str = "hello", **fields: object) -> ReportedApp:
         generation=3,
         since_unix_ms=11,
         parameters={"port": 8080, "name": "x", "fast": True, "list": ("a", "b")},
+        prefetch=Prefetch("1.2.0", b"f" * 32, PrefetchState.FETCHING, "why"),
     )
     return ReportedApp(host_id, replace(state, **fields), 12)
 
@@ -270,6 +274,10 @@ def test_an_assignment_is_replaced_as_a_whole(storage: Storage) -> None:
         approvals=(Approval(0, "bob", 7), Approval(1, "carol", 8)),
         metrics=(Metric("errors", "rate(errors[1m])", below=True, good=0.01, bad=0.05, patience_ms=5_000),),
         entered_unix_ms=3,
+        prefetch=True,
+        budgets=(Budget("rack", 1), Budget("zone", share=2_000)),
+        priority=9,
+        order_label="rack",
     )
     with storage.transaction() as tx:
         tx.add_assignment(assignment(1))
@@ -326,6 +334,26 @@ def test_environments_and_parameters_are_kept_by_their_names(storage: Storage) -
         assert tx.settings("staging") == []
 
 
+def test_gaps_and_hosts_that_are_ahead_are_kept_until_they_are_cleared(storage: Storage) -> None:
+    """The newest gaps alone, the newest word of a host, by name; cleared together."""
+    with storage.transaction() as tx:
+        for number in (20, 10, 30, 40):
+            tx.add_gap(Gap(number, number + 5), 3)
+        tx.add_gap(Gap(40, 45), 3)
+        tx.put_ahead(Ahead("id-h2", "h2", "dev", 42, 1))
+        tx.put_ahead(Ahead("id-h1", "h1", "staging", 31, 1))
+        tx.put_ahead(Ahead("id-h2", "h2", "dev", 43, 2))
+    with storage.transaction() as tx:
+        assert tx.gaps() == [Gap(20, 25), Gap(30, 35), Gap(40, 45)]
+        assert tx.ahead() == [Ahead("id-h1", "h1", "staging", 31, 1), Ahead("id-h2", "h2", "dev", 43, 2)]
+        tx.forget_ahead("id-h1")
+        tx.forget_ahead("id-h9")
+        assert [one.name for one in tx.ahead()] == ["h2"]
+        tx.clear_ahead()
+    with storage.transaction() as tx:
+        assert (tx.gaps(), tx.ahead()) == ([], [])
+
+
 def test_retreats_keep_their_first_time_and_their_arrival(storage: Storage) -> None:
     """Telling a host twice changes nothing; an arrival of somebody who was never told neither; each rollout has its own."""
     many = [f"m{number}" for number in range(1_200)]
@@ -373,6 +401,24 @@ def test_every_change_of_a_host_is_found_by_its_number_and_no_other(storage: Sto
         tx.put_seen({"id-h1": 10_010_000})
         tx.admit("a1", [], 5)
         assert (tx.change(), tx.changed_hosts("dev", since)) == (since, [])
+
+
+def test_who_asks_for_a_number_is_told_of_what_the_same_transaction_does_afterwards(storage: Storage) -> None:
+    """A tick asks how far it followed, and then admits hosts and writes rollouts down: the next tick has to see that."""
+    with storage.transaction() as tx:
+        tx.add_host(host("h1"))
+        tx.add_host(host("h2"))
+        tx.add_assignment(assignment(1))
+    with storage.transaction() as tx:
+        tx.put_seen({"id-h1": 10_000_000})
+        change = tx.change()
+        tx.admit("a1", ["id-h2"], 5)
+        tx.put_assignment_state("a1", RolloutState.PAUSED, "paused")
+        rules = tx.rules()
+        tx.put_assignment_state("a1", RolloutState.DONE, "all healthy")
+    with storage.transaction() as tx:
+        assert tx.changed_hosts("dev", change) == ["id-h2"]
+        assert tx.rules() > rules
 
 
 def test_every_change_of_an_assignment_changes_the_number_of_the_rules(storage: Storage) -> None:

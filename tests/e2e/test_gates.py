@@ -73,7 +73,8 @@ def test_a_release_passes_order_metric_and_people_and_a_bad_metric_takes_the_nex
 ) -> None:
     """By what the apps serve: nobody in production moves early, the second release goes back though its hosts are well."""
     ports = begin(fleet, tmp_path, prometheus.url)
-    fleet.towpath("environment", "set", "production", "--after", "staging", "--healthy-for", "10s")
+    after_staging = ("environment", "set", "production", "--after", "staging", "--healthy-for")
+    fleet.towpath(*after_staging, "60m")
     bob, carol = tmp_path / "bob", tmp_path / "carol"
     for folder in (bob, carol):
         fleet.towpath("operator", "create", folder.name, str(folder))
@@ -83,8 +84,9 @@ def test_a_release_passes_order_metric_and_people_and_a_bad_metric_takes_the_nex
     prometheus.set(0.0)
     gates = ("--waves", "canary:2s+metric=errors+approve=2,100%", "--metric", "errors=max(errors) < 0.01..0.05")
     fleet.towpath(*TO_PRODUCTION, *gates)
-    assert "it has to be healthy in staging for 10s first" in newest(fleet)["reason"]
+    assert "it has to be healthy in staging for 60m first" in newest(fleet)["reason"]
     assert serving(ports, ["s1", *PRODUCTION]) == ["1.0.0", "", "", ""]
+    fleet.towpath(*after_staging, "1s")
     waiting = until(fleet, "it waits for people", lambda now: now["waves"][0]["waits"].startswith("needs 2 of 2"))
     assert serving(ports, PRODUCTION) == ["1.0.0", "", ""]
     approve = ("rollout", "approve", waiting["assignment"])

@@ -1,13 +1,13 @@
 """A program of somebody else, taken from its package registry, upgraded from one published version to the next."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from examples.loopback import EXAMPLES, Fleet, ask
 from examples.processes import free_ports, wait_for
+
+from fakes.published import fetch
 
 pytestmark = [pytest.mark.e2e, pytest.mark.network]
 
@@ -23,21 +23,6 @@ def release_file(tmp_path: Path) -> Path:
     for name in ("towpath.yaml",):
         (folder / name).write_bytes((EXAMPLES / "waitress" / name).read_bytes())
     return folder / "towpath.yaml"
-
-
-def fetch(version: str, into: Path) -> None:
-    """Fill `into` as the example's README says; skip where no registry can be reached."""
-    script = EXAMPLES / "waitress" / "fetch.py"
-    done = subprocess.run(
-        [sys.executable, str(script), version, "--into", str(into)],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    if "pip needs a package registry" in done.stderr:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_published_program_is_upgraded_and_behaves_as_its_new_version(fleet: Fleet, release_file: Path) -> None:

@@ -65,10 +65,14 @@ class AgentApi(rpc.AgentApiServicer):
                 state_revision=request.state_revision,
                 boot_id=request.boot_id,
                 holds=from_holds(request.holds),
+                accepted_sequence=request.accepted_sequence,
+                features=tuple(request.features),
             )
         except TowpathError as error:
             return _abort(context, error)
-        return pb.SyncResponse(envelope=answer.envelope, known_state_revision=answer.known_state_revision)
+        return pb.SyncResponse(
+            envelope=answer.envelope, known_state_revision=answer.known_state_revision, keep=answer.keep
+        )
 
     def Report(self, request: pb.ReportRequest, context: grpc.ServicerContext) -> pb.ReportResponse:
         self._peer(context)
@@ -136,6 +140,15 @@ def _want(message: pb.Want) -> Want:
             return Want("metadata", message.metadata, offset=message.offset)
         case "target":
             return Want("target", message.target, offset=message.offset)
+        case "delta":
+            delta = message.delta
+            return Want(
+                "delta",
+                digest=delta.new_index_sha256,
+                base=delta.old_index_sha256,
+                offset=message.offset,
+                opened=delta.opened,
+            )
         case _:
             return Want("object", digest=message.object_sha256, offset=message.offset)
 

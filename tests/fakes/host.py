@@ -19,7 +19,7 @@ from fakes.repository import RepositorySimulator
 from fakes.server import FakeServer
 from towpath.index import Entry, EntryType, check_entries
 from towpath.kinds import PROBES
-from towpath.manifest import HostFacts
+from towpath.manifest import PREFETCH_FEATURE, HostFacts
 from towpath.parameters import Parameter, Value
 from towpath.release import Artifact, HealthPolicy, Hook, Install, Probe, Release, Run
 from towpath.reports import AppState, Event
@@ -153,7 +153,10 @@ class SimulatedHost:
         self.world = World()
         self.facts = HostFacts("host-1", b"k" * 32, "dev", "linux/amd64")
         self.wishes: list[tuple[Release, int, Mapping[str, Value]]] = []
+        self.announced: list[Release] = []
         self.max_release_bytes = 0
+        self.prefetch_day_bytes = 2**40
+        self.chance = 0.5
         self.ill: set[str] = set()  # versions whose probes fail
         self.file_versions: set[str] = set()  # versions of kind `file`, for tests that look at what they placed
         self.fails_from: dict[str, float] = {}  # version -> seconds after its start at which its probes begin to fail
@@ -179,21 +182,30 @@ class SimulatedHost:
     # -- publisher and operator
 
     def publish(
-        self, version: str, *, app: str = "hello", content: str | None = None, package: bytes = b"", **fields: Any
+        self,
+        version: str,
+        *,
+        app: str = "hello",
+        content: str | None = None,
+        package: bytes = b"",
+        files: Mapping[str, bytes] = {},
+        **fields: Any,
     ) -> Release:
-        """Publish a release of one file and one folder, or of one `package`."""
+        """Publish a release of one file and one folder (and of `files` in its root), or of one `package`."""
         self._counter += 1
         data = package or (content if content is not None else f"{app} {version}").encode()
         digest = self.server.add_object(data)
-        name = "package" if package else "bin/serve"
+        name = "package" if package else fields.pop("program", "bin/serve")
         folders = [] if package else [Entry("bin", EntryType.DIRECTORY, 0o755)]
-        entries = check_entries([*folders, Entry(name, EntryType.FILE, 0o755, len(data), digest)])
+        more = [Entry(path, EntryType.FILE, 0o644, len(it), self.server.add_object(it)) for path, it in files.items()]
+        program = Entry(name, EntryType.FILE, 0o755, len(data), digest)
+        entries = check_entries(sorted([*folders, program, *more], key=lambda entry: entry.path))
         index = encode_index(entries)
         release = Release(
             app=app,
             version=version,
             counter=self._counter,
-            artifact=Artifact(self.server.add_object(index), len(index), len(data)),
+            artifact=Artifact(self.server.add_object(index), len(index), len(data) + sum(map(len, files.values()))),
             install=fields.pop("install", Install("tree")),
             run=fields.pop("run", Run("process", command=("bin/serve", "--port", "${port}"))),
             probes=fields.pop("probes", (PROBE,)),
@@ -209,12 +221,21 @@ class SimulatedHost:
         if hasattr(self, "agent"):
             self.agent.hint()
 
+    def announce(self, *releases: Release) -> None:
+        """Let the server announce exactly these, to be fetched and not to be run, and hint."""
+        self.announced = list(releases)
+        if hasattr(self, "agent"):
+            self.agent.hint()
+
     def _answer(self, nonce: bytes) -> bytes:
         now = self.clock.now_unix_ms()
         self.sim.now_ms = now
         self.sim.sequence = max(self.sim.sequence, now)
         apps = [self.sim.desire(it, generation=number, parameters=values) for it, number, values in self.wishes]
-        return self.sim.sign(self.sim.manifest(self.facts, apps, nonce=nonce))
+        ahead = tuple(self.sim.desire(it, generation=9) for it in self.announced)
+        critical = (PREFETCH_FEATURE,) if ahead else ()
+        manifest = self.sim.manifest(self.facts, apps, nonce=nonce, prefetch=ahead, critical=critical)
+        return self.sim.sign(manifest)
 
     # -- the host
 
@@ -268,8 +289,9 @@ class SimulatedHost:
             actions=actions,
             steady=Steady(site, drivers, self.clock, lambda objects: site.store.fetch(objects, self.server)),
             clock=self.clock,
-            chance=Chance(lambda: 0.5, lambda: f"id-{self.boots}-{next(ids)}"),
+            chance=Chance(lambda: self.chance, lambda: f"id-{self.boots}-{next(ids)}"),
             log=self.log.append,
+            prefetch_day_bytes=self.prefetch_day_bytes,
         )
 
     def services(self, _files: Files) -> dict[str, Service]:

@@ -24,7 +24,12 @@ class Line:
         """`delay_s`: of each direction; `loss`: share of chunks; `idle_s`: silence after which it closes (0: never)."""
         self.target, self.delay_s, self.loss, self.idle_s = target, delay_s, loss, idle_s
         self.hole = False  # half-open: whatever comes is swallowed, and nothing is closed
-        self.accepted = self.closed_idle = 0
+        self.away = False  # nobody is there: who connects is turned away at once
+        self.accepted = self.closed_idle = self.carried_bytes = 0
+        self.rate = 0  # bytes a second of each connection, in each direction; 0: as fast as it goes
+        self.packet = CHUNK_BYTES  # what is lost, delayed and cut as one; small ones for thin lines
+        self.cuts: list[int] = []  # every connection is cut when so much was brought, the least first
+        self.brought = 0  # bytes that came from the target, those of connections that were cut included
         self._chance = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="line")
@@ -64,6 +69,9 @@ class Line:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.away:
+            writer.close()
+            return
         self.accepted += 1
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
@@ -71,22 +79,24 @@ class Line:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
+        tasks: list[asyncio.Task[None]] = []
         try:
             await asyncio.sleep(self.delay_s)
             host, _, port = self.target.rpartition(":")
             far_reader, far_writer = await asyncio.open_connection(host, int(port))
             ends.append(far_writer)
             heard = [time.monotonic()]
-            pumps = [self._pump(reader, far_writer, heard), self._pump(far_reader, writer, heard), self._watch(heard)]
-            done, rest = await asyncio.wait([asyncio.create_task(it) for it in pumps], return_when="FIRST_COMPLETED")
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*done, *rest, return_exceptions=True)
+            there, back = self._pump(reader, far_writer, heard), self._pump(far_reader, writer, heard, back=True)
+            tasks += [asyncio.create_task(it) for it in (there, back, self._watch(heard))]
+            await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             for end in ends:
                 end.transport.abort()
+            for it in tasks:
+                it.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self, heard: list[float]) -> None:
         """End where nothing was heard for `idle_s`."""
@@ -96,7 +106,16 @@ class Line:
             await asyncio.sleep(left)
         self.closed_idle += 1
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: list[float]) -> None:
+    def _count(self, size: int) -> None:
+        self.brought += size
+        if self.cuts and self.brought >= self.cuts[0]:
+            del self.cuts[0]
+            for task in self._tasks:
+                task.cancel()
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: list[float], *, back: bool = False
+    ) -> None:
         """Carry one direction: chunks arrive in their order, each as late as the line is, or later."""
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
 
@@ -105,12 +124,16 @@ class Line:
                 due, data = await queue.get()
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 if not self.hole:
+                    await asyncio.sleep(len(data) / self.rate if self.rate else 0.0)
+                    if back:
+                        self._count(len(data))
+                    self.carried_bytes += len(data)
                     writer.write(data)
                     await writer.drain()
 
         carrier = asyncio.create_task(deliver())
         try:
-            while data := await reader.read(CHUNK_BYTES):
+            while data := await reader.read(self.packet):
                 if self.hole:
                     continue
                 heard[0] = time.monotonic()

@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,13 +53,13 @@ class MovableClock:
         return time.monotonic() * 1000
 
 
-def eventually(ask: Callable[[], T], what: str, seconds: float = CALL_S) -> T:
+def eventually(ask: Callable[[], T], what: str, seconds: float = CALL_S, *, pause_s: float = 0.02) -> T:
     """Return the first true answer of `ask`; fail where none came in time."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"never: {what}"
-        pause.wait(0.02)
+        pause.wait(pause_s)
     return answer
 
 
@@ -82,11 +82,13 @@ def refused(status: grpc.StatusCode, code: str) -> Iterator[list[str]]:
         raise AssertionError(f"the call was answered, not refused with {code}")
 
 
-def channel(address: str, ca_pem: bytes, identity: tuple[bytes, bytes] | None = None) -> grpc.Channel:
+def channel(
+    address: str, ca_pem: bytes, identity: tuple[bytes, bytes] | None = None, name: str = SERVER_NAME
+) -> grpc.Channel:
     """Return a channel of its own (not shared with others to the same address); `identity` is key and certificate."""
     key, certificate = identity or (None, None)
     credentials = grpc.ssl_channel_credentials(ca_pem, key, certificate)
-    options = (("grpc.ssl_target_name_override", SERVER_NAME), ("grpc.use_local_subchannel_pool", 1))
+    options = (("grpc.ssl_target_name_override", name), ("grpc.use_local_subchannel_pool", 1))
     return grpc.secure_channel(address, credentials, options)
 
 
@@ -101,11 +103,19 @@ class HostUnderTest:
     api: agent_pb2_grpc.AgentApiStub
     channel: grpc.Channel
     revision: int = 0
+    manifest: Manifest | None = None
+    keep: str = ""
 
     def sync(self, **fields: Any) -> Manifest:
-        """Return the (unverified) manifest that the server signs now."""
-        request = agent_pb2.SyncRequest(**{"nonce": b"n" * 16, "state_revision": self.revision, **fields})
-        return decode_manifest(decode_envelope(self.api.Sync(request, timeout=CALL_S).envelope).payload)
+        """Return the (unverified) manifest that the server signs now, or the one before where it says to keep that."""
+        accepted = self.manifest.sequence if self.manifest is not None else 0
+        usual = {"nonce": b"n" * 16, "state_revision": self.revision, "accepted_sequence": accepted}
+        answer = self.api.Sync(agent_pb2.SyncRequest(**{**usual, **fields}), timeout=CALL_S)
+        self.keep = answer.keep
+        if not answer.keep:
+            self.manifest = decode_manifest(decode_envelope(answer.envelope).payload)
+        assert self.manifest is not None, "it has nothing to keep"
+        return self.manifest
 
     def desired(self, app: str = "hello") -> str:
         """Return the version of `app` that the manifest asks for, or an empty text."""
@@ -147,6 +157,9 @@ class LiveServer:
     folder: Path
     clock: MovableClock = field(default_factory=MovableClock)
     prometheus_url: str = ""
+    object_store: tuple[str, str] = ("", "")  # URL and endpoint
+    settings: Mapping[str, int] = field(default_factory=dict)
+    file: str = "data"  # the one file of releases that are made
 
     def __post_init__(self) -> None:
         """Make the fleet."""
@@ -170,7 +183,9 @@ class LiveServer:
             self._loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
             free = "127.0.0.1:0"
-            options = Options(self.fleet / "server", free, free, free, "", self.prometheus_url)
+            options = Options(
+                self.fleet / "server", free, free, free, "", self.prometheus_url, *self.object_store, **self.settings
+            )
             await serve(options, self._stop, clock=self.clock, listening=told)
 
         def body() -> None:
@@ -304,7 +319,7 @@ class LiveServer:
         self, version: str, content: bytes, parameters: tuple[Parameter, ...] = (), **fields: Any
     ) -> tuple[Release, bytes]:
         """Return a release of `hello` with one file, and its serialized index. Nothing is uploaded."""
-        entries = [Entry("data", EntryType.FILE, 0o644, len(content), hashlib.sha256(content).digest())]
+        entries = [Entry(self.file, EntryType.FILE, 0o644, len(content), hashlib.sha256(content).digest())]
         index = encode_index(entries)
         artifact = Artifact(hashlib.sha256(index).digest(), len(index), len(content))
         publisher = Publisher(self.fleet / "publisher")

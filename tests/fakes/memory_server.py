@@ -13,11 +13,13 @@ from towpath.errors import Broken, InputError, Refusal
 from towpath.reports import Event
 from towpath_server.domain.hosts import ONLINE_MS
 from towpath_server.domain.model import (
+    Ahead,
     Assignment,
     AuditEntry,
     CalendarEntry,
     EnrolmentToken,
     EnvironmentRule,
+    Gap,
     Host,
     Lease,
     PublishedRelease,
@@ -59,6 +61,8 @@ class Rows:
         self._numbers["rules"] = self.number("rules") + 1
 
     _environments: dict[str, EnvironmentRule] = field(default_factory=dict)
+    _gaps: dict[int, Gap] = field(default_factory=dict)
+    _ahead: dict[str, Ahead] = field(default_factory=dict)
     _settings: dict[tuple[str, str, str, str], Setting] = field(default_factory=dict)
 
     def add_host(self, host: Host) -> None:
@@ -303,6 +307,25 @@ class Rows:
     def settings(self, environment: str | None = None) -> list[Setting]:
         return [one for _, one in sorted(self._settings.items()) if environment in (None, one.environment)]
 
+    def add_gap(self, gap: Gap, keep: int) -> None:
+        self._gaps.setdefault(gap.before, gap)
+        self._gaps = dict(sorted(self._gaps.items())[-keep:])
+
+    def gaps(self) -> list[Gap]:
+        return [gap for _, gap in sorted(self._gaps.items())]
+
+    def put_ahead(self, ahead: Ahead) -> None:
+        self._ahead[ahead.host_id] = ahead
+
+    def ahead(self) -> list[Ahead]:
+        return sorted(self._ahead.values(), key=lambda one: one.name)
+
+    def forget_ahead(self, host_id: str) -> None:
+        self._ahead.pop(host_id, None)
+
+    def clear_ahead(self) -> None:
+        self._gaps, self._ahead = {}, {}
+
     def number(self, name: str) -> int:
         return self._numbers.get(name, 0)
 
@@ -345,6 +368,9 @@ class MemoryBlobs:
     def carried_size(self, digest: bytes) -> int | None:
         data = self.carried.get(self._check(digest))
         return None if data is None else len(data)
+
+    def link(self, digest: bytes) -> None:
+        return None
 
     def chunks(self, digest: bytes, offset: int, chunk_bytes: int) -> Iterator[bytes]:
         data = self._get(digest)

@@ -26,6 +26,8 @@ class SyncCall:
     state_revision: int
     boot_id: str
     holds: tuple[Hold, ...] = ()
+    accepted_sequence: int = 0
+    features: tuple[str, ...] = ()
 
 
 @dataclass
@@ -37,6 +39,8 @@ class FakeServer:
     metadata: dict[str, bytes] = field(default_factory=dict)
     targets: dict[str, bytes] = field(default_factory=dict)
     carried: dict[bytes, bytes] = field(default_factory=dict)
+    deltas: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict)  # by the digests of old and new index
+    knows_deltas: bool = True
 
     unreachable: bool = False
     refusal: Refusal | None = None
@@ -49,10 +53,12 @@ class FakeServer:
     syncs: list[SyncCall] = field(default_factory=list)
     fetches: list[tuple[Want, ...]] = field(default_factory=list)
     sent_bytes: int = 0
+    distrusted: list[bytes] = field(default_factory=list)
     events: dict[str, Event] = field(default_factory=dict)
     report_calls: int = 0
     apps: dict[str, AppState] = field(default_factory=dict)
     known_state_revision: int = 0
+    keep: str = ""
 
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _changes: int = 0
@@ -97,10 +103,21 @@ class FakeServer:
         if self.refusal is not None:
             raise self.refusal
 
-    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str, holds: Sequence[Hold] = ()) -> SyncAnswer:
+    def sync(
+        self,
+        *,
+        nonce: bytes,
+        state_revision: int,
+        boot_id: str,
+        holds: Sequence[Hold] = (),
+        accepted_sequence: int = 0,
+        features: Sequence[str] = (),
+    ) -> SyncAnswer:
         """Return the envelope for `nonce`."""
         self._answerable()
-        self.syncs.append(SyncCall(nonce, state_revision, boot_id, tuple(holds)))
+        self.syncs.append(SyncCall(nonce, state_revision, boot_id, tuple(holds), accepted_sequence, tuple(features)))
+        if self.keep:
+            return SyncAnswer(b"", self.known_state_revision, self.keep)
         envelope = self.answer(nonce) if self.answer is not None else self.envelope
         return SyncAnswer(envelope, self.known_state_revision)
 
@@ -118,10 +135,17 @@ class FakeServer:
             raise Unavailable("cannot report: the connection broke", code="deadline")
         return [event.id for event in events]
 
+    def distrust(self, digest: bytes) -> bool:
+        """Note whose bytes were wrong."""
+        self.distrusted.append(digest)
+        return False
+
     def bytes_of(self, want: Want) -> bytes | None:
         """Return the whole carried form, or None where the server lacks it."""
         if want.kind == "object":
             return self.lies.get(want.digest, self.carried.get(want.digest))
+        if want.kind == "delta":
+            return self.deltas.get((want.base, want.digest))
         return (self.metadata if want.kind == "metadata" else self.targets).get(want.name)
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
@@ -130,6 +154,8 @@ class FakeServer:
             return
         self._answerable()
         self.fetches.append(tuple(wants))
+        if not self.knows_deltas and any(want.kind == "delta" for want in wants):
+            raise Refusal("cannot fetch: a want names nothing", code="garbled")
         sent = 0
         for number, want in enumerate(wants):
             data = self.bytes_of(want)

@@ -1,6 +1,7 @@
 """`towpath-server run` as a real process on ports of its choice, for what only a process can show: ends, kills, locks."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,26 +31,61 @@ def run_to_its_end(folder: Path, *words: str) -> subprocess.CompletedProcess[str
     )
 
 
-class ServerCommand(LiveServer):
-    """A `LiveServer` whose server is a process: the same calls, and `kill`. Its clock is the machine's."""
+def sharing(one: "ServerCommand", folder: Path) -> "ServerCommand":
+    """Return a second server, not started, on the database and the objects of `one`: what an outgrown machine becomes."""
+    first, two = one.fleet / "server", ServerCommand(folder)
+    second = two.fleet / "server"
+    shutil.rmtree(second)
+    shutil.copytree(first, second, ignore=shutil.ignore_patterns("towpath.db*", "objects", "server.lock"))
+    for name in ("towpath.db", "objects"):
+        (second / name).symlink_to(first / name)
+    shutil.rmtree(two.fleet / "operator")
+    shutil.copytree(one.fleet / "operator", two.fleet / "operator")
+    two.ca_pem = one.ca_pem
+    return two
 
+
+class ServerCommand(LiveServer):
+    """A `LiveServer` whose server is a process: the same calls, and `kill`. Its clock is the machine's.
+
+    `listen`: the words that say where, other than ports that are free.
+    """
+
+    listen: tuple[str, ...] = ANY_PORT
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         """Start the process; return when it says that it is ready."""
-        log = self.folder / "server.log"
-        with log.open("wb") as out:
+        self.spawn()
+        return self.ready()
+
+    def spawn(self) -> None:
+        """Start the process and wait for nothing."""
+        with self._log.open("wb") as out:
             self._process = subprocess.Popen(
-                command(self.fleet / "server", *ANY_PORT), stdout=out, stderr=subprocess.STDOUT, env=clean_env()
+                command(self.fleet / "server", *self.listen), stdout=out, stderr=subprocess.STDOUT, env=clean_env()
             )
+
+    def ready(self) -> Self:
+        """Return when the process says that it is ready."""
         try:
-            self._wait_until_ready(log)
+            self._wait_until_ready(self._log)
         except BaseException:
+            assert self._process is not None
             self._process.kill()
             self._process.wait(STOP_S)
             raise
         self.dial_as_operator()
         return self
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "server.log"
+
+    def stay(self) -> None:
+        """Listen on the same ports again after a kill, as a server does that clients know."""
+        addresses = {"agent": self.agents, "enroll": self.enrolment, "operator": self.operators}
+        self.listen = tuple(f"--{name}-listen={address}" for name, address in addresses.items())
 
     def _wait_until_ready(self, log: Path) -> None:
         process = self._process

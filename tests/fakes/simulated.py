@@ -1,66 +1,39 @@
 """A simulated fleet under one rollout: random hosts, faults and operators' acts, and what must be true in every tick.
 
 The hosts obey as agents do: they leave what they were told to leave before the switch, fail, fall silent, go offline,
-are held. The ticks apply decisions as `services.ticking` does, one predecessor included. Each decision is made twice,
-from scratch and by a tally that only hears what changed; they must be equal. `python -m bench.rollouts` plays thousands
-of these, the property tests some. A rule that is broken raises AssertionError.
+are held. Operators pause, resume, halt, advance and approve; metrics say what they like. The ticks apply decisions as
+`services.ticking` does, one predecessor included; two rollouts of one app count each other's hosts, and the one of
+higher priority is decided first. Each decision is made twice, from scratch and by a tally that only hears what changed;
+they must be equal. What must be true of it is `fakes.invariants`. `python -m bench.rollouts` plays thousands of these,
+the property tests some. A rule that is broken raises AssertionError.
 """
 
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, assignment, reported, seen, view
+from fakes import invariants
+from fakes.rows import NOW, OLD, REVERTED, assignment, seen, view
+from fakes.simulated_host import GOOD, UNCLEAR, Host
+from towpath.budgets import parse_budgets
+from towpath.metrics import Metric
 from towpath.reports import AppState
-from towpath.status import State, Verdict
-from towpath.waves import ALL, effective, parse_waves
-from towpath.windows import Window
-from towpath_server.domain.gates import members
-from towpath_server.domain.model import CalendarEntry, EntryKind, OnBreach, Retreat, RolloutState
+from towpath.waves import effective, parse_waves
+from towpath_server.domain import approval, metric
+from towpath_server.domain.gates import asked_since, members
+from towpath_server.domain.metric import Answer, Trail
+from towpath_server.domain.model import CalendarEntry, OnBreach, Retreat, RolloutState
 from towpath_server.domain.rolling import counts_hosts, decide, decided
-from towpath_server.domain.standing import Decision, HostView, Phase, RolloutView, limit, standing
+from towpath_server.domain.standing import Decision, Phase, RolloutView, standing
 from towpath_server.domain.tally import Tally
 from towpath_server.domain.timing import bars, host_bars, some_bars
 
 TICK_MS = 3_000
 TICKS = 100
-GOOD = reported()
-PLANNED, SWITCHING = (reported(state, current_sha256=OLD_DIGEST) for state in (State.PLANNED, State.SWITCHING))
-WATCHING = reported(State.WATCHING)
-UNCLEAR = replace(REVERTED, verdict=Verdict.INCONCLUSIVE)
-LEAVING, RETURNING = (
-    reported(state, current_sha256=OLD_DIGEST, generation=0) for state in (State.SWITCHING, State.WATCHING)
-)
-# Taken back at once where nobody is there to go back.
-STOPPED = (RolloutState.HALTED, RolloutState.REVERTING, RolloutState.REVERTED)
 WAVES = ["", "1", "canary,50%", "canary:9s,10%,50%:6s", "2:6s,4", "25%:manual,100%:9s"]
-
-
-@dataclass
-class Host:
-    """A simulated host. `end`: how its transaction ends, None for one that falls silent half-way."""
-
-    view: HostView
-    end: AppState | None
-
-    @property
-    def down(self) -> bool:
-        """True while the app is between two releases."""
-        return self.view.state in (SWITCHING, WATCHING, LEAVING, RETURNING)
-
-    def step(self, now: int) -> None:
-        """Move one state on, as an agent would."""
-        admitted, state = self.view.admitted_unix_ms is not None, self.view.state
-        after = state
-        if admitted:
-            moves = {id(OLD): PLANNED, id(PLANNED): SWITCHING, id(SWITCHING): WATCHING, id(WATCHING): self.end}
-            after = moves.get(id(state), state) or state
-        elif state is PLANNED:
-            after = OLD
-        elif self.view.retreat is not None:
-            moves = {id(GOOD): LEAVING, id(WATCHING): LEAVING, id(SWITCHING): LEAVING, id(LEAVING): RETURNING}
-            after = moves.get(id(state), OLD)
-        if after is not state:
-            self.view = replace(self.view, state=after, progress_unix_ms=now)
+GATED = ["canary:metric=errors,50%:approve,100%", "2:6s+metric=errors+approve=2,100%:metric=errors", "10%:approve=2"]
+BUDGETS = [(), ("rack=1",), ("rack=50%",), ("rack=2", "wave=1")]
+ERRORS = Metric("errors", "up", below=True, good=1.0, bad=2.0, patience_ms=30_000)
+SAYS = [0.5] * 12 + [1.5, 1.5, 9.0]
 
 
 @dataclass
@@ -75,6 +48,8 @@ class Fleet:
     silent: set[str] = field(default_factory=set)
     calendar: tuple[CalendarEntry, ...] = ()
     kept: Tally | None = None
+    neighbours: list["Fleet"] = field(default_factory=list)
+    trails: dict[str, Trail] = field(default_factory=dict)
 
     def look(self) -> RolloutView:
         """Return the rollout as `services.rollouts.view` makes it, the bars of now included."""
@@ -88,7 +63,22 @@ class Fleet:
             hosts=tuple(host.view for host in self.hosts.values()),
             bars=bars(one, self.calendar, self.now),
             some_bars=some_bars(one, self.calendar, self.now),
+            others={
+                (budget.label, value): count
+                for budget in self.picture.budgets
+                for value, count in invariants.outages(self.neighbours, budget.label).items()
+            },
+            trails=self.trails,
         )
+
+    def measure(self) -> None:
+        """Ask for the metric, as `services.sampling` does once a wave has finished."""
+        if self.picture.metrics and self.picture.wave_done_unix_ms and self.rng.random() < 0.4:
+            since = asked_since(self.picture, self.picture.wave_done_unix_ms)
+            answer = Answer((self.rng.choice(SAYS),)) if self.rng.random() < 0.9 else Answer(trouble="no answer")
+            before = self.trails.get(ERRORS.name)
+            now = metric.follow(before, ERRORS, answer, since_unix_ms=since, at_unix_ms=self.now)
+            self.trails = {ERRORS.name: now}
 
     def phases(self) -> dict[str, Phase]:
         seen_now = self.look()
@@ -113,8 +103,9 @@ class Fleet:
         decision = decide(before, self.now)
         assert self.followed(before) == decision, "what was followed host by host decides otherwise"
         numbers = members(before)
+        were_out = {name for name, host in self.hosts.items() if invariants.out(host)}
         for name in decision.admit:
-            self.may_move(before, name)
+            invariants.may_move(self, before, name)
             assert numbers[name] <= decision.wave, "moved beyond its wave's gate"
             assert before.state in (RolloutState.ROLLING, RolloutState.DONE), f"moved while {before.state}"
             self.hosts[name].view = replace(self.hosts[name].view, admitted_unix_ms=self.now, progress_unix_ms=self.now)
@@ -127,7 +118,12 @@ class Fleet:
         for name in decision.arrived:
             row = replace(self.hosts[name].view.retreat or Retreat("", "", 0), arrived_unix_ms=self.now)
             self.hosts[name].view = replace(self.hosts[name].view, retreat=row)
-        self.check(before, decision.state, decision.wave, decision.admit)
+        if decision.state.returning:  # who is away neither blocks nor counts, though it is down when it is back
+            gone = (name for name, host in self.hosts.items() if host.down and not host.view.online)
+            self.silent.update(name for name in gone if self.hosts[name].view.retreat is None)
+        invariants.check(self, before, decision, were_out)
+        if decision.wave != before.wave:
+            self.trails = {}
         self.picture = replace(
             self.picture,
             state=decision.state,
@@ -136,21 +132,6 @@ class Fleet:
             wave_done_unix_ms=decision.wave_done_unix_ms,
             roster=frozenset(decision.roster) if decision.roster is not None else before.roster,
         )
-
-    def may_move(self, before: RolloutView, name: str) -> None:
-        """Nobody is let in before, after or outside of the times, by an own reading of them; nor a newcomer that waits."""
-        timing, labels = before.timing, self.hosts[name].view.labels
-        assert self.now >= timing.at_unix_ms, "let in before its time"
-        if timing.expires_unix_ms and before.state is RolloutState.ROLLING:
-            assert self.now < timing.expires_unix_ms, "let in after its time"
-        if timing.windows:
-            assert any(in_minutes(window, self.now) for window in timing.windows), "let in outside of its windows"
-        for entry in self.calendar:
-            if entry.kind is EntryKind.WINDOW and entry.weekly is not None:
-                assert in_minutes(entry.weekly, self.now), "let in outside of the environment's window"
-            elif not timing.override and entry.selector.items() <= labels.items():
-                assert not entry.from_unix_ms <= self.now < entry.until_unix_ms, "let in while frozen"
-        assert before.roster is None or name in before.roster, "a newcomer was let in"
 
     def followed(self, view: RolloutView) -> Decision:
         """Decide as the reconciler does: by a tally that is told which hosts changed, made anew where it must be."""
@@ -165,101 +146,109 @@ class Fleet:
         self.kept.follow(view, self.now)
         return decided(self.kept, view)
 
-    def check(self, before: RolloutView, state: RolloutState, wave: int, admit: tuple[str, ...]) -> None:
-        if before.state in (RolloutState.ROLLING, RolloutState.PAUSED, RolloutState.DONE):
-            phases = {host.host_id: standing(before, host, self.now).phase for host in before.hosts}
-            finished = sum(phase in (Phase.HEALTHY, Phase.FAILED, Phase.INCONCLUSIVE) for phase in phases.values())
-            failed = sum(phase is Phase.FAILED and name not in before.excused for name, phase in phases.items())
-            counted = before.max_failures > 0 or not before.max_failure_share
-            over = before.max_failure_share > 0 and failed * ALL > before.max_failure_share * finished
-            if over or (counted and failed > before.max_failures):
-                assert admit == (), "admitted in the tick of a breach"
-                assert state in STOPPED, "a breach that did not stop"
-        if before.state in (RolloutState.ROLLING, RolloutState.PAUSED) and state is RolloutState.CANCELLED:
-            assert 0 < before.timing.expires_unix_ms <= self.now, "ended before its time was over"
-        if before.state is not RolloutState.ROLLING:
-            assert wave == before.wave or before.state is RolloutState.DONE, "a wave opened while nothing may move"
-        if wave > before.wave and state is RolloutState.ROLLING:
-            for number in range(before.wave, wave):
-                self.passed(before, number)
-        under_way = [name for name, host in self.hosts.items() if host.down and name not in self.silent]
-        assert len(under_way) <= limit(before), "more hosts down than allowed"
-
-    def passed(self, before: RolloutView, number: int) -> None:
-        """A wave that was passed had finished: nobody of it and of those before waits or moves."""
-        numbers = members(before)
-        mine = [host for host in before.hosts if numbers[host.host_id] <= number]
-        for host in mine:
-            assert standing(before, host, self.now).phase not in (Phase.WAITING, Phase.IN_FLIGHT)
-
     def operate(self) -> None:
-        """Do what an operator may do, as `services.steering` does."""
-        act, state = self.rng.choice(["pause", "resume", "halt", "advance"]), self.picture.state
+        """Do what an operator may do, as `services.steering` and `services.approving` do."""
+        picture, state = self.picture, self.picture.state
+        act = self.rng.choice(["pause", "resume", "halt", "advance", "approve", "approve"])
+        number = min(picture.wave, len(effective(picture.waves)) - 1)
         if act == "pause" and state is RolloutState.ROLLING:
-            self.picture = replace(self.picture, state=RolloutState.PAUSED)
+            self.picture = replace(picture, state=RolloutState.PAUSED)
         elif act == "resume" and state is RolloutState.PAUSED:
-            self.picture = replace(self.picture, state=RolloutState.ROLLING, resumed_unix_ms=self.now)
+            self.picture = replace(picture, state=RolloutState.ROLLING, resumed_unix_ms=self.now)
         elif act == "resume" and state is RolloutState.HALTED:
-            phases = self.phases()
-            bad = {name for name, phase in phases.items() if phase in (Phase.FAILED, Phase.INCONCLUSIVE)}
-            if len(bad) < len(phases):
-                excused = self.picture.excused | bad
-                self.picture = replace(
-                    self.picture, state=RolloutState.ROLLING, excused=excused, resumed_unix_ms=self.now
-                )
+            self.resume()
         elif act == "halt" and state in (RolloutState.ROLLING, RolloutState.PAUSED):
-            self.picture = replace(self.picture, state=RolloutState.HALTED, reason="by ann")
+            self.picture = replace(picture, state=RolloutState.HALTED, reason="by ann")
         elif act == "advance" and state is RolloutState.ROLLING:
-            last = len(effective(self.picture.waves)) - 1
-            if self.picture.wave < last:
-                self.picture = replace(self.picture, wave=self.picture.wave + 1, wave_done_unix_ms=0)
+            waits = approval.waits(effective(picture.waves)[number], number, picture.approvals, ())
+            if number < len(effective(picture.waves)) - 1 and not waits:
+                self.picture = replace(picture, wave=number + 1, wave_done_unix_ms=0)
+                self.trails = {}
+        elif act == "approve" and state in (RolloutState.ROLLING, RolloutState.PAUSED):
+            self.approve(number)
+
+    def resume(self) -> None:
+        """Go on after a halt; who has failed until now does not count again."""
+        phases = self.phases()
+        bad = {name for name, phase in phases.items() if phase in (Phase.FAILED, Phase.INCONCLUSIVE)}
+        if len(bad) < len(phases):
+            self.picture = replace(
+                self.picture,
+                state=RolloutState.ROLLING,
+                excused=self.picture.excused | bad,
+                approvals=approval.forgotten(self.picture.approvals, self.picture.wave),
+                resumed_unix_ms=self.now,
+            )
+
+    def approve(self, number: int) -> None:
+        """Let one of three operators approve a wave that asks for it."""
+        new = approval.Approval(number, self.rng.choice(["bob", "carol", "dave"]), self.now)
+        waves, known = effective(self.picture.waves), self.picture.approvals
+        if waves[number].approve:
+            given = approval.approve(
+                waves=waves, number=number, approvals=known, approvers=(), author="operator/ann", new=new
+            )
+            self.picture = replace(self.picture, approvals=given)
 
 
-def in_minutes(window: Window, now: int) -> bool:
-    """Return whether a window over midnight in UTC, where no clocks change, is open."""
-    minute, weekday = now // 60_000 % 1440, (now // 86_400_000 + 3) % 7
-    if window.opens < window.closes:
-        return weekday in window.days and window.opens <= minute < window.closes
-    late, early = weekday in window.days, (weekday - 1) % 7 in window.days
-    return (late and minute >= window.opens) or (early and minute < window.closes)
-
-
-def make(ends: list[AppState | None], waves: str, rng: Random, **fields: object) -> Fleet:
+def make(ends: list[AppState | None], waves: str, rng: Random, *, name: str = "h", **fields: object) -> Fleet:
+    """Return a fleet of hosts that end so, every fourth a canary, in three racks of which one lacks its label."""
     hosts = {}
     for n, end in enumerate(ends):
         labels = {"wave": "canary"} if n % 4 == 0 else {}
-        hosts[f"h{n}"] = Host(seen(f"h{n}", OLD, admitted=False, labels=labels), end)
-    picture = view(waves=parse_waves(waves) if waves else (), progress_deadline_ms=60_000, **fields)
-    return Fleet(picture, hosts, rng)
+        labels |= {"rack": f"r{n % 3}"} if n % 3 else {}
+        hosts[f"{name}{n}"] = Host(seen(f"{name}{n}", OLD, admitted=False, labels=labels), end)
+    metrics = (ERRORS,) if "metric" in waves else ()
+    fields = {"progress_deadline_ms": 60_000, "metrics": metrics, **fields}
+    return Fleet(view(waves=parse_waves(waves) if waves else (), **fields), hosts, rng)
 
 
 def play(fleet: Fleet, ticks: int = TICKS) -> RolloutView:
-    """Play a rollout with an operator about; return the end, in which everyone has a reason."""
+    """Play a rollout, and those beside it, with an operator about; return the end, in which everyone has a reason."""
     for tick in range(ticks):
-        fleet.live(tick)
-        if fleet.rng.random() < 0.1:
-            fleet.operate()
-        fleet.apply()
+        for one in (fleet, *fleet.neighbours):
+            one.live(tick)
+            one.measure()
+            if fleet.rng.random() < 0.15:
+                one.operate()
+        for one in (fleet, *fleet.neighbours):  # the first has the higher priority
+            one.apply()
+    for one in fleet.neighbours:
+        ended(one)
+    return ended(fleet)
+
+
+def ended(fleet: Fleet) -> RolloutView:
+    """Return where a rollout stands after its time, and check it."""
     end = fleet.look()
     for host in end.hosts:
         assert standing(end, host, fleet.now).reason, "a host without a reason"
     if end.state is RolloutState.REVERTED:
-        took = [
-            n for n, host in fleet.hosts.items() if host.view.state is GOOD and host.view.online and not host.view.held
-        ]
-        assert not [name for name in took if fleet.hosts[name].view.retreat is None], "left on what was taken back"
+        invariants.brought_back(fleet)
     return end
 
 
 def chance(rng: Random) -> Fleet:
+    """Return a random fleet under a random policy, at times beside another rollout of the app in the same racks."""
+    fleet = alone(rng, "h")
+    if rng.random() < 0.3:
+        other = alone(rng, "n")
+        fleet.neighbours, other.neighbours = [other], [fleet]
+    return fleet
+
+
+def alone(rng: Random, name: str) -> Fleet:
     """Return a random fleet under a random policy."""
     ends: list[AppState | None] = [*[GOOD] * 8, REVERTED, UNCLEAR, None]
     return make(
         [rng.choice(ends) for _ in range(rng.randint(1, 12))],
-        rng.choice(WAVES),
+        rng.choice(WAVES + GATED),
         rng,
+        name=name,
         max_unavailable=rng.randint(0, 4),
         max_failures=rng.randint(0, 3),
         max_failure_share=rng.choice([0, 0, 2_000, 5_000]),
         on_breach=rng.choice(list(OnBreach)),
+        budgets=parse_budgets(rng.choice(BUDGETS)),
+        order_label=rng.choice(["", "", "rack"]),
     )

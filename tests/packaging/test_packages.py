@@ -3,6 +3,7 @@
 What they do on a host that boots is in tests/rig/test_package_host.py.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -51,10 +52,9 @@ def unpacked(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def agent(unpacked: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the packaged command by the packaged interpreter, from wherever it was unpacked."""
-    program = unpacked / "usr/bin/towpath-agent"
+    """Run the packaged agent's command from wherever it was unpacked."""
     return subprocess.run(
-        [unpacked / PREFIX / "bin/python3.11", "-I", program, *words],
+        [unpacked / PREFIX / "bin/towpath-agent", *words],
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/root"},
         capture_output=True,
         text=True,
@@ -138,7 +138,7 @@ def test_no_script_starts_or_enables_an_agent(root: Path, unpacked: Path) -> Non
     for script in scripts:
         calls = re.findall(r"systemctl (?:--\S+ )*(\S+)", script.read_text())
         assert calls, script
-        assert set(calls) <= {"daemon-reload", "try-restart", "disable"}, script
+        assert set(calls) <= {"daemon-reload", "try-restart", "disable", "stop"}, script
         subprocess.run(["sh", "-n", script], check=True)
     assert (unpacked / "DEBIAN/conffiles").read_text() == "/etc/towpath/agent.toml\n"
 
@@ -171,11 +171,9 @@ def test_the_man_page_has_every_command(unpacked: Path) -> None:
         assert re.search(rf"^   {name}\b", shown.stdout, re.MULTILINE), name
 
 
-def test_bash_completes_commands(unpacked: Path, tmp_path: Path) -> None:
+def test_bash_completes_commands(unpacked: Path) -> None:
     """The script that bash loads completes a command's name by asking the agent's own command."""
-    command = tmp_path / "towpath-agent"
-    command.write_text(f'#!/bin/sh\nexec {unpacked / PREFIX}/bin/python3.11 -I {unpacked}/usr/bin/towpath-agent "$@"\n')
-    command.chmod(0o755)
+    command = unpacked / PREFIX / "bin/towpath-agent"
     script = (
         f"source {unpacked}/usr/share/bash-completion/completions/towpath-agent\n"
         f"COMP_WORDS=(towpath-agent hist); COMP_CWORD=1; _towpath_agent_completion {command} hist towpath-agent\n"
@@ -183,3 +181,31 @@ def test_bash_completes_commands(unpacked: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.split() == ["history"], done.stderr
+
+
+def test_the_command_is_the_launcher_and_the_tree_beside_it_a_release_of_the_agent(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    """The command of the package starts what launch.json names; a copy of the packaged tree is such a release as it is."""
+    command = (unpacked / "usr/bin/towpath-agent").read_text().replace("/usr/lib", f"{unpacked}/usr/lib")
+    launcher = tmp_path / "towpath-agent"
+    launcher.write_text(command)
+    launcher.chmod(0o755)
+    release = tmp_path / "h1/apps/towpath-agent/releases/9.9.9-abc"
+    shutil.copytree(unpacked / PREFIX, release, symlinks=True)
+    version = release / "lib/python3.11/dist-packages/towpath/__init__.py"
+    version.write_text('__version__ = "9.9.9"\n')
+    shutil.rmtree(version.parent / "__pycache__")
+
+    def shown() -> str:
+        words = [launcher, "version"]
+        env = {"PATH": "/usr/bin:/bin", "TOWPATH_AGENT_DIR": str(tmp_path / "h1")}
+        return subprocess.run(words, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    packaged = shown()
+    assert packaged.startswith("towpath-agent ")
+    facts = {"current": "9.9.9-abc", "trying": "", "deadline_s": 0, "starts": 0, "failed": "", "output": ""}
+    (tmp_path / "h1/launch.json").write_text(json.dumps(facts))
+    assert shown() == "towpath-agent 9.9.9\n"
+    (release / "bin/towpath-agent").chmod(0o644)
+    assert shown() == packaged

@@ -42,7 +42,7 @@ def test_a_restart_of_the_agent_leaves_its_apps_alone(root: Path) -> None:
 def test_the_server_is_no_root_and_writes_its_own_folder_only(root: Path) -> None:
     """The server's unit has a user of its own and a read-only system."""
     service = Unit(root / "packaging/systemd/towpath-server.service")["Service"]
-    assert service["User"] == "towpath-server"
+    assert service["User"] == "towpath"
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == "yes"
     assert f"/var/lib/{service['StateDirectory']}" in shlex.split(service["ExecStart"])

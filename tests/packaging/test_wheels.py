@@ -19,6 +19,7 @@ IMPORT_ROOTS = {
     "towpath_agent": "agent/towpath_agent",
     "towpath_server": "server/towpath_server",
     "towpath_cli": "cli/towpath_cli",
+    "towpath_relay": "relay/towpath_relay",
 }
 AGENT_ROOTS = ("towpath", "towpath_agent")
 
@@ -111,7 +112,7 @@ def test_the_agent_wheel_carries_the_same_files(agent_wheel: Path, root: Path, i
 def test_the_agent_wheel_has_the_agents_command_only(wheel: Path, agent_wheel: Path) -> None:
     """The lean wheel's one command is the full wheel's command of that name."""
     every = scripts(wheel)
-    assert set(every) == {"towpath", "towpath-agent", "towpath-server"}
+    assert set(every) == {"towpath", "towpath-agent", "towpath-relay", "towpath-server"}
     assert scripts(agent_wheel) == {"towpath-agent": every["towpath-agent"]}
 
 

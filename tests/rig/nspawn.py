@@ -73,7 +73,18 @@ class NspawnHost:
         root.mkdir()
         for group in self._groups:
             group.mkdir(exist_ok=True)
-        start = ["unshare", "--mount", "sh", "-c", _START, "rig", str(root), " ".join(map(str, self._groups))]
+        # Slave: what is unmounted outside (another host's disk) goes away in here too, and is not kept alive.
+        start = [
+            "unshare",
+            "--mount",
+            "--propagation=slave",
+            "sh",
+            "-c",
+            _START,
+            "rig",
+            str(root),
+            " ".join(map(str, self._groups)),
+        ]
         with (self._folder / "console.log").open("wb") as console:
             self._nspawn = subprocess.Popen(
                 [*start, f"--machine={self._name}", *(f"--bind={path}" for path in self._shared)],

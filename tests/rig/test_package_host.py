@@ -4,29 +4,26 @@ The server is the real one on this machine; the hosts reach it through a firewal
 """
 
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from examples.loopback import Fleet
 
+from rig.guides import blocks
 from rig.hosts import SERVER, Failed, Host, Hosts, why_not
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # `examples` runs the server
-
-from examples.loopback import Fleet  # noqa: E402
 
 pytestmark = [
     pytest.mark.rig,
     pytest.mark.network,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(3600),
     pytest.mark.xdist_group("hosts"),
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "they can be made"),
 ]
 
+GUIDE = Path(__file__).parents[2] / "docs/install.md"
 UNIT = """\
 app: unit
 artifact: ./app
@@ -41,41 +38,12 @@ FIND_APP = "pgrep -f '[b]in/serve'"
 AGENT_PID = "systemctl show --value --property=MainPID towpath-agent"
 
 
-@pytest.fixture(scope="module")
-def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the package from these sources."""
-    out = tmp_path_factory.mktemp("deb")
-    command = [sys.executable, str(ROOT / "packaging/make"), "deb", "--fast", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return next(out.glob("*.deb"))
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    """Give the rig; all of it is gone afterwards."""
-    hosts = Hosts(tmp_path_factory.mktemp("rig"))
-    hosts.open()
-    yield hosts
-    hosts.close()
-
-
-@pytest.fixture(scope="module")
-def fleet(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Give a server at the address that the hosts know, with Hello published."""
-    with Fleet(tmp_path_factory.mktemp("fleet")) as fleet:
-        fleet.init()
-        fleet.start_server(dict.fromkeys(("agent", "enroll", "operator"), f"{SERVER}:0"))
-        fleet.publish(ROOT / "examples/hello/towpath.yaml", "1.0.0")
-        yield fleet
-
-
 @pytest.fixture
 def host(hosts: Hosts, deb: Path) -> Iterator[Host]:
     """Give a freshly booted host with the package installed."""
     host = Host(hosts, "h1")
-    host.put(deb, "/root/agent.deb")
-    host("dpkg -i /root/agent.deb")
+    host.put(deb, "/opt/agent.deb")
+    host("dpkg -i /opt/agent.deb")
     yield host
     hosts.rig("wipe", "h1")
 
@@ -123,7 +91,7 @@ def test_the_life_of_a_package(host: Host, fleet: Fleet, tmp_path: Path) -> None
     assert "X-Hello-Version: 1.0.0" in host("curl -si http://127.0.0.1:8080/healthz")
     apps, agent = (host(FIND_APP), host.show("MainPID", "unit")), host(AGENT_PID)
 
-    host("dpkg -i /root/agent.deb")
+    host("dpkg -i /opt/agent.deb")
     assert host(AGENT_PID) not in (agent, "0")
     assert (host(FIND_APP), host.show("MainPID", "unit")) == apps
 
@@ -132,7 +100,7 @@ def test_the_life_of_a_package(host: Host, fleet: Fleet, tmp_path: Path) -> None
     assert (host(FIND_APP), host.show("MainPID", "unit")) == apps
     assert host("ls /var/lib/towpath/host.json /etc/towpath/agent.toml")
 
-    assert "is enrolled already; to let its agent run again" in host("dpkg -i /root/agent.deb")
+    assert "is enrolled already; to let its agent run again" in host("dpkg -i /opt/agent.deb")
     assert host("systemctl is-active towpath-agent", code=None) == "inactive"
     host("towpath-agent setup")
     assert (host(FIND_APP), host.show("MainPID", "unit")) == apps
@@ -190,6 +158,7 @@ def test_a_clone_refuses_to_run_and_gets_an_identity_of_its_own(host: Host, flee
     assert "original" in hosts  # still the server's, with the identity that nobody overwrote
 
 
+@pytest.mark.long
 def test_an_agent_that_hangs_is_restarted_and_one_that_waits_is_not(host: Host, fleet: Fleet) -> None:
     """The watchdog is fed by work and by waiting, longer than its limit; a stopped process is replaced, apps live on."""
     host("mkdir -p /etc/systemd/system/towpath-agent.service.d")
@@ -209,6 +178,32 @@ def test_an_agent_that_hangs_is_restarted_and_one_that_waits_is_not(host: Host, 
     assert host(AGENT_PID) != agent
     assert host(FIND_APP) == app
     assert re.search("[Ww]atchdog timeout", host("journalctl -b --no-pager -u towpath-agent"))
+
+
+@pytest.mark.long
+def test_cloud_init_and_ansible_of_the_guide_set_hosts_up(host: Host, deb: Path, fleet: Fleet) -> None:
+    """What the two examples have a host do, done: the file and commands of cloud-init; the command and variable of Ansible."""
+    cloud, play = (yaml.safe_load("\n".join(lines)) for _, lines in blocks(GUIDE, "yaml"))
+    token_file, server = cloud["write_files"][0], fleet.addresses["enroll"]
+
+    def filled(text: str, name: str) -> str:
+        said = text.replace("towpath.example.com:7444", server)
+        return f"{said} --name {name}" if "towpath-agent setup" in said else said
+
+    host.put(deb, "/opt/towpath-agent_0.1.0_amd64.deb")
+    host(
+        f"umask 077; printf {fleet.token()} > {token_file['path']}; chmod {token_file['permissions']} {token_file['path']}"
+    )
+    said = [host(filled(line, "by-cloud-init")) for line in cloud["runcmd"]]
+    assert any("by-cloud-init in dev is set up" in text for text in said), said
+    assert host(f"! test -e {token_file['path']}") == ""
+
+    host("dpkg -P towpath-agent")
+    install, command = play
+    host(f"dpkg -i {install['ansible.builtin.apt']['deb']}")
+    (name,) = command["environment"]
+    line = filled(command["ansible.builtin.command"]["cmd"], "by-ansible")
+    assert "by-ansible in dev is set up" in host(f"{name}={fleet.token()} {line}")
 
 
 def test_setup_says_what_is_in_the_way(host: Host, hosts: Hosts, fleet: Fleet) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes.host import SimulatedHost
+from fakes.live_server import eventually
 from fakes.services import end_all
 from towpath.release import Run
 from towpath_agent.runner.site import id_of
@@ -28,6 +29,11 @@ class RealHost(SimulatedHost):
 
     def pids(self) -> list[int]:
         return [process.pid for process in find_by_env("TOWPATH_APP_DIR", str(self.folder / "apps" / "hello"))]
+
+    def kill(self, pid: int) -> None:
+        """Kill a process, and wait for its end: a signal is not yet a death, and a minute here is no time at all."""
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: pid not in self.pids(), "it is dead")
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def drifts(host: RealHost) -> list[str]:
 def test_a_process_that_is_killed_runs_again_within_a_minute(host: RealHost) -> None:
     """SIGKILL from outside: a new process of the same release, and one report."""
     (before,) = host.pids()
-    os.kill(before, signal.SIGKILL)
+    host.kill(before)
     host.run(60)
     (after,) = host.pids()
     assert after != before
@@ -76,7 +82,7 @@ def test_a_tree_that_is_gone_with_its_process_comes_back_with_it(host: RealHost)
     here = host.folder / "apps" / "hello" / "releases" / id_of(host.journal.deployed("current")["hello"])
     for path in (here / "bin" / "serve", here / "bin", here):
         path.unlink() if path.is_file() else path.rmdir()
-    os.kill(before, signal.SIGKILL)
+    host.kill(before)
     host.run(60)
     assert len(host.pids()) == 1
     assert (here / "bin" / "serve").read_text() == SCRIPT

@@ -26,6 +26,7 @@ from fakes.tls import self_signed, under_tls
 from towpath.kinds import PROBES as KNOWN
 from towpath.parameters import Value
 from towpath.release import Probe
+from towpath.selfupdate import AGENT_KIND
 from towpath.status import Health, State, Verdict
 from towpath_agent.probes import PROBES
 from towpath_agent.probes.base import Probe as ProbeDriver
@@ -35,6 +36,8 @@ from towpath_agent.probes.unit import UnitProbe
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 
+# The probe of the agent itself is no other app's: tests/scenarios/test_selfupdate.py.
+KINDS = sorted(set(KNOWN) - {AGENT_KIND})
 SYSTEMCTL = Path(__file__).parents[1] / "fakes" / "systemctl.py"
 GOOD = ["Planned", "Fetching", "Staged", "Prepared", "Switching", "Switched", "Watching", "Confirmed"]
 GONE_BACK = [*GOOD[:-1], "Reverting", "Reverted"]
@@ -231,10 +234,10 @@ _SWITCHES = {name.removeprefix("_"): make for name, make in list(globals().items
 
 def test_every_kind_has_its_switch() -> None:
     """A kind that is added is taken through its clocks below, or this fails."""
-    assert set(_SWITCHES) == set(KNOWN)
+    assert set(_SWITCHES) == set(KINDS)
 
 
-@pytest.fixture(params=sorted(KNOWN))
+@pytest.fixture(params=KINDS)
 def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
     """Return a host that runs 1.0.0 and is about to run 2.0.0, which one real probe judges; its switch is off."""
     host = Host(tmp_path / "host")

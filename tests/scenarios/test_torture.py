@@ -13,14 +13,19 @@ from typing import TypeVar
 
 import pytest
 
+from torture import trees
 from torture.crashes import Crashes
-from torture.faults import PORTS
+from torture.faults import PORTS, Harness, settle
 from torture.matrix import Stage
 from torture.model import Hit, expect
+from torture.remembered import Remembered
 from torture.rewind import resume
 from torture.situations import Goal, situations, unplayed
 from towpath.status import State
 from towpath_agent.engine.table import Outcome
+from towpath_agent.installers.base import InstallPlan
+from towpath_agent.installers.exec import ExecInstaller
+from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 from towpath_agent.system.handles import OpenFile
 
@@ -125,6 +130,48 @@ def test_an_agent_that_forgets_a_sync_is_found_out(folder: Path, forgetful: Call
     crashes = Crashes(Stage(SITUATIONS["upgrade of a tree"], folder, forgetful))
     cases = list(crashes.cases())
     assert any(crashes.play(case) for case in cases if case.loss in ("all that may be", "contents", "names"))
+
+
+def test_one_kind_of_installer_alone_has_more_than_fifteen_hundred_cases(folder: Path) -> None:
+    """They come from what a run passes, and nobody lists them: fewer would mean that something is not looked at."""
+    names = [name for name in SITUATIONS if name.endswith(" of a tree")]
+    stages = [Stage(SITUATIONS[name], folder / str(number)) for number, name in enumerate(names)]
+    assert sum(len(list(stage.cases())) for stage in stages) > 1_500
+
+
+def test_hosts_that_differ_in_what_runs_are_not_taken_for_one(folder: Path) -> None:
+    """A crash right before and right after a start leaves the same disk; both are played."""
+    crashes = Crashes(Stage(SITUATIONS["upgrade of a tree"], folder))
+    killed = [crash for crash in crashes.cases() if not crash.power]
+    disks = {trees.digest(crash.tree) for crash in killed}
+    assert len(killed) > len(disks)
+    hosts = {(trees.digest(crash.tree), crash.step.around.visible()) for crash in killed}
+    assert len(killed) == len(hosts)
+
+
+def test_what_a_tool_says_is_asked_again_once_anything_on_its_disk_is_different(folder: Path) -> None:
+    """A look is remembered for one state of the disk only: damage is seen, and so is that it is gone again."""
+    stage = Stage(SITUATIONS["upgrade of a exec"], folder)
+    host = resume(stage.moment)
+    Harness(host)
+    settle(host)
+    current = host.journal.deployed("current")["hello"]
+    plan = host.site.plan(current, host.site.entries(current))
+    asked = []
+
+    class Counted(ExecInstaller):
+        def in_place(self, plan: InstallPlan) -> bool | None:
+            asked.append(plan)
+            return super().in_place(plan)
+
+    remembered = Remembered("exec", Counted(Files(), SystemClock(), host.folder / "drivers"), host, {})
+    assert (remembered.in_place(plan), remembered.in_place(plan), len(asked)) == (True, True, 1)
+    page = folder / "machine" / "www" / "hello" / "bin" / "serve"
+    good = page.read_bytes()
+    page.write_bytes(good.upper())
+    assert (remembered.in_place(plan), len(asked)) == (False, 2)
+    page.write_bytes(good)
+    assert (remembered.in_place(plan), len(asked)) == (True, 2)
 
 
 def test_each_state_with_an_action_has_its_cases(folder: Path) -> None:

@@ -326,6 +326,32 @@ def test_a_server_restored_from_a_backup_is_told_the_whole_state_again(host: Sim
     assert host.state().current_version == "1.0.0"
 
 
+def test_a_server_whose_database_was_restored_is_told_what_was_accepted_and_moves_nobody(host: SimulatedHost) -> None:
+    """Incident 14, server database restored to yesterday: it says "keep", and nothing is changed until it is settled.
+
+    What runs goes on, reports flow, a person on the host sees why.
+    """
+    _running(host, "1.0.0")
+    assert host.server.syncs[0].accepted_sequence == 0
+    host.run(120)
+    host.server.keep = "the server's database is older"
+    host.server.apps, host.server.known_state_revision = {}, 0
+    host.assign(host.publish("2.0.0"), generation=2)
+    before = len(host.server.syncs)
+    host.run(300)
+    assert host.serving() == "1.0.0"
+    assert host.state().current_version == "1.0.0", "it reports all the same"
+    (accepted,) = {call.accepted_sequence for call in host.server.syncs[before:]}
+    assert accepted > 0
+    host.boot()
+    host.run(300)
+    assert host.serving() == "1.0.0"
+    assert 0 < host.server.syncs[-1].accepted_sequence <= accepted, "durable, as far as it was acted upon"
+    host.server.keep = ""
+    host.run(300)
+    assert host.serving() == "2.0.0"
+
+
 def test_a_refused_manifest_is_reported_under_its_attack_and_changes_nothing(host: SimulatedHost) -> None:
     """A manifest for another host is refused by name, once, and what runs goes on."""
     _running(host, "1.0.0")

@@ -1,9 +1,10 @@
 """`make torture`: every layer, or a seeded sample; a table, build/torture.json, and non-zero where anything was lost.
 
-    python -m torture [--sample N] [--seed S] [--layers steps,disk,syscalls,power,walk] [--walks K] [--releases R]
+    python -m torture [--sample N] [--real N] [--seed S] [--layers steps,disk,syscalls,power,walk] [--only TEXT]
+                      [--walks K] [--releases R]
 
 Layers: steps and disk (one process, simulated time), syscalls (strace), power and walk (loop images, root). With
---sample each situation, story and filesystem plays N cases drawn by the seed. A lost case is repeated by the same
+--sample each situation, story and filesystem plays N cases drawn by the seed, with --real each story and filesystem. A lost case is repeated by the same
 command with the same seed; its name says what was done to whom.
 """
 
@@ -15,7 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,10 @@ from torture.thinning import one_of_each, sort_of_case, sort_of_crash
 from torture.walk import walk
 
 LAYERS = ("steps", "disk", "syscalls", "power", "walk")
-# Cases of one story (and filesystem) that real processes play where nothing else is said: each costs seconds.
+# A situation with real tools costs minutes in each layer: so many processes share its cases.
+SHARES = 4
+Share = tuple[int, int]
+# Cases of one story (and filesystem) that real processes play where nothing else is said (--real): each costs seconds.
 REAL_CASES = 100
 _ALONE = "TORTURE_ALONE"
 OUT = Path("build/torture.json")
@@ -47,27 +51,30 @@ def _folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def _steps(name: str, part: slice, drawn: Drawn, seed: int) -> Results:
+def _steps(name: str, share: Share, drawn: Drawn, seed: int) -> Results:
     results = Results()
     with _folder() as folder:
         stage = Stage(situations()[name], folder)
         cases = list(stage.cases())
         if stage.situation.slow:
-            cases = results.thinned("steps", name, cases, one_of_each(cases, sort_of_case, name, seed=seed), part)
-        for case in drawn(cases, f"steps {name}")[part]:
+            chosen = one_of_each(cases, sort_of_case, name, seed=seed, share=share)
+            cases = results.thinned("steps", name, share, cases, chosen)
+        for case in drawn(cases, f"steps {name} {share[0]}"):
             results.take("steps", case.point.step, case.name, _safely(lambda case=case: stage.play(case)))
     return results
 
 
-def _disk(name: str, part: slice, drawn: Drawn, seed: int) -> Results:
+def _disk(name: str, share: Share, drawn: Drawn, seed: int) -> Results:
     results = Results()
     with _folder() as folder:
         crashes = Crashes(Stage(situations()[name], folder))
         dice = random.Random(f"{seed} draws {name}")
         cases = list(crashes.cases(dice, 1))
+        results.equal["disk"] += crashes.equal if share[0] == 0 else 0
         if crashes.stage.situation.slow:
-            cases = results.thinned("disk", name, cases, one_of_each(cases, sort_of_crash, name, seed=seed), part)
-        for crash in drawn(cases, f"disk {name}")[part]:
+            chosen = one_of_each(cases, sort_of_crash, name, seed=seed, share=share)
+            cases = results.thinned("disk", name, share, cases, chosen)
+        for crash in drawn(cases, f"disk {name} {share[0]}"):
             step = crash.step.state or "between actions"
             results.take("disk", step, crashes.name(crash), _safely(lambda crash=crash: crashes.play(crash)))
     return results
@@ -134,6 +141,15 @@ def _walk(seed: int, releases: int) -> Results:
     return results
 
 
+def _measured(layer: str, play: Callable[..., Results], what: object, *arguments: object) -> tuple[str, Results]:
+    """Return what was played and what became of it, with the processor time that it took."""
+    before = os.times()
+    results = play(what, *arguments)
+    results.spent(layer, sum(os.times()[:4]) - sum(before[:4]))
+    names = [it.name if isinstance(it, Kind) else it for it in (what, *arguments) if isinstance(it, Kind | str)]
+    return ", ".join([layer, *names]) if names else f"{layer} {what}", results
+
+
 def _safely(play: Callable[[], list[str]]) -> list[str]:
     """Return what is wrong; that the case itself fell over is wrong as well, and no reason to stop."""
     try:
@@ -159,24 +175,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="torture", description="Break the agent at every step and look what is left.")
     parser.add_argument("--sample", type=int, default=0, help="cases per situation, story and filesystem; 0: all")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--all", action="store_true", help=f"every system call, not {REAL_CASES} a story: many hours")
+    parser.add_argument("--all", action="store_true", help="every system call of each story: many hours")
+    parser.add_argument("--real", type=int, default=REAL_CASES, help="system calls of each story and filesystem, drawn")
     parser.add_argument("--layers", default=",".join(LAYERS))
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="of steps and disk, situations with TEXT in their name"
+    )
     parser.add_argument("--walks", type=int, default=3)
     parser.add_argument("--releases", type=int, default=300)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
     layers = options.layers.split(",")
+    if not any(options.only in name for name in situations()):
+        parser.error(f"no situation has {options.only!r} in its name; there are: {', '.join(situations())}")
     if unknown := set(layers) - set(LAYERS):
         parser.error(f"unknown layers {', '.join(sorted(unknown))}; known are {', '.join(LAYERS)}")
-    print(f"seed {options.seed} (repeat: make torture SEED={options.seed} SAMPLE={options.sample})", flush=True)
+    again = f"SAMPLE={options.sample}" if options.sample else f"REAL={options.real}"
+    print(f"seed {options.seed} (repeat: make torture SEED={options.seed} {again})", flush=True)
     results = Results()
     for kind, why in unplayed().items() if {"steps", "disk"} & set(layers) else ():
         results.skip("steps, disk", f"installer {kind}: {why}")
     drawn = partial(_draw, seed=options.seed, sample=options.sample)
     with ProcessPoolExecutor(options.jobs) as pool:
-        waiting = [pool.submit(*job) for job in _jobs(layers, drawn, options, results)]
-        for future in waiting:
-            results.merge(future.result())
+        waiting = [pool.submit(_measured, *job) for job in _jobs(layers, drawn, options, results)]
+        for number, future in enumerate(as_completed(waiting), 1):
+            name, part = future.result()
+            results.merge(part)
+            print(f"{number} of {len(waiting)}: {name}: {part.cases} cases", flush=True)
     results.show()
     results.write(OUT, seed=options.seed, sample=options.sample, layers=layers)
     print(f"written: {OUT}; {json.dumps({key: results.as_json()[key] for key in ('cases', 'survived', 'failed')})}")
@@ -185,15 +210,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _jobs(layers: list[str], drawn: Drawn, options: argparse.Namespace, results: Results) -> Iterator[tuple]:
     if "walk" in layers:
-        yield from ((_walk, options.seed + number, options.releases) for number in range(options.walks))
-    # A situation is cut into parts, so that no processor waits for the longest one; the slow ones begin.
-    parts = [slice(number, None, options.jobs) for number in range(options.jobs)]
-    for name in sorted(situations(), key=lambda it: not situations()[it].slow):
-        if "steps" in layers:
-            yield from ((_steps, name, part, drawn, options.seed) for part in parts)
-        if "disk" in layers:
-            yield from ((_disk, name, part, drawn, options.seed) for part in parts)
-    most = options.sample or (0 if options.all else REAL_CASES)
+        yield from (("walk", _walk, options.seed + number, options.releases) for number in range(options.walks))
+    # The longest begin, so that no processor waits for one of them in the end: real tools, then sets of apps.
+    known = {name: it for name, it in situations().items() if options.only in name}
+    for name in sorted(known, key=lambda it: (not known[it].slow, -len(known[it].goals))):
+        shares = SHARES if known[name].slow and not options.sample else 1
+        for number in range(shares):
+            if "steps" in layers:
+                yield ("steps", _steps, name, (number, shares), drawn, options.seed)
+            if "disk" in layers:
+                yield ("disk", _disk, name, (number, shares), drawn, options.seed)
+    most = options.sample or (0 if options.all else options.real)
     real = partial(_draw, seed=options.seed, sample=most)
     if most and {"syscalls", "power"} & set(layers):
         print(f"syscalls and power: at most {most} cases of each story and filesystem, drawn by the seed", flush=True)
@@ -202,9 +229,9 @@ def _jobs(layers: list[str], drawn: Drawn, options: argparse.Namespace, results:
         if layer in layers and strace:
             results.skip(layer, strace)
     if "syscalls" in layers and not strace:
-        yield from ((_syscalls, name, real) for name in syscalls.STORIES)
+        yield from (("syscalls", _syscalls, name, real) for name in syscalls.STORIES)
     if "power" in layers and not strace:
-        yield from ((_power, kind, name, real) for kind in KINDS for name in syscalls.STORIES)
+        yield from (("power", _power, kind, name, real) for kind in KINDS for name in syscalls.STORIES)
 
 
 if __name__ == "__main__":

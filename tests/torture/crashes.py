@@ -28,10 +28,14 @@ class Crashes:
         """Record one undisturbed run."""
         self.stage = stage
         self.recorder = Recorder(stage.moment)
+        self.equal = 0  # crashes that left what another left
 
     def cases(self, dice: random.Random | None = None, draws: int = 0) -> Iterator[Crash]:
-        """Give every crash."""
-        return states(self.recorder, dice, draws)
+        """Give every crash that leaves another host than those before."""
+        return states(self.recorder, dice, draws, self._equal)
+
+    def _equal(self) -> None:
+        self.equal += 1
 
     def name(self, crash: Crash) -> str:
         """Return the name by which the case is found again."""

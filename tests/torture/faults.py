@@ -16,7 +16,9 @@ from typing import Any
 from fakes.drivers import World, place
 from fakes.host import Killed, SimulatedHost
 from torture.model import Hit
+from torture.remembered import Remembered
 from torture.rewind import Moment, resume
+from torture.samples import SAMPLES
 from towpath import handover
 from towpath.errors import TowpathError
 from towpath.release import Hook
@@ -39,6 +41,7 @@ DECISIVE_HOOKS = frozenset({"prepare", "post_start", "handover"})
 HANG_S = 3_600.0
 RETRY_S = 90.0  # longer than the agent waits before it tries again what a full disk stopped
 MOST_BOOTS = 40
+MOST_RETRIES = 100
 
 # By where a point is: what can go wrong there. "always": at each visit, up to and beyond the limit of attempts.
 CHANGE_FAULTS = ("killed", "EIO", "ENOSPC")
@@ -123,8 +126,12 @@ class Harness:
         host.extra_change = self._change
         host.wrap = self._wrap
 
-    def _wrap(self, port: str, _kind: str, driver: Any) -> Any:
-        return _Driver(port, _InstantHooks(self.host.world) if port == "hook" else driver, self)
+    def _wrap(self, port: str, kind: str, driver: Any) -> Any:
+        if port == "hook":
+            driver = _InstantHooks(self.host.world)
+        elif port == "installer" and kind in SAMPLES and SAMPLES[kind].slow:
+            driver = Remembered(kind, driver, self.host, self.host.__dict__.setdefault("answers", {}))
+        return _Driver(port, driver, self)
 
     def is_of_old(self, instance: Instance) -> bool:
         """Return whether a driver is asked for the release that is left, by the action under way."""
@@ -231,11 +238,7 @@ def settle(host: SimulatedHost, strike: Strike | None = None) -> None:
                 host.boot()
                 host.agent.hint()
                 started = True
-            host.settle()
-            host.run(RETRY_S)
-            host.settle()
-            while host.journal.transactions():  # in probation
-                host.run(RETRY_S)
+            _rest(host)
         except (Killed, TowpathError, OSError):
             started = False
             if strike is not None:
@@ -243,6 +246,19 @@ def settle(host: SimulatedHost, strike: Strike | None = None) -> None:
         else:
             return
     raise AssertionError(f"the host does not come to rest in {MOST_BOOTS} starts")
+
+
+def _rest(host: SimulatedHost) -> None:
+    """Run a started host until no transaction is left: past every retry and probation."""
+    host.settle()
+    host.run(RETRY_S)
+    host.settle()
+    for _ in range(MOST_RETRIES):
+        if not host.journal.transactions():
+            return
+        host.run(RETRY_S)
+    waits = "; ".join(f"{it.app} is {it.state}: {it.reason}" for it in host.journal.transactions())
+    raise AssertionError(f"the host does not come to rest: {waits}")
 
 
 def _gave_up(host: SimulatedHost, strike: Strike) -> None:

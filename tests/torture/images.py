@@ -6,6 +6,7 @@ disk, and the copy is mounted instead. Not modelled: writes that a disk's own ca
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 _SHUTDOWN = 0x8004587D
 _NO_FLUSH = 2
 _LET_GO_S = 10.0
+_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000  # sched.h, mount.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,29 @@ def _do(*words: str) -> None:
         raise ImageError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()[-300:]}")
 
 
+def _do_when_let_go(held: str, *words: str) -> None:
+    """Do it, again for a while where the error has `held` in it."""
+    end = time.monotonic() + _LET_GO_S
+    while True:
+        try:
+            return _do(*words)
+        except ImageError as error:
+            if held not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.05)
+
+
+def _apart() -> None:
+    """Mount in a namespace of this process's own from now on, where the kernel lets it.
+
+    Who makes a namespace elsewhere (podman, a packager) copies every mount that it sees, and a copy keeps a filesystem
+    alive that was cut and unmounted here.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) == 0:
+        libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)
+
+
 class Image:
     """One filesystem: `kept` is its clean state, `live` what is mounted at `at`."""
 
@@ -58,6 +83,7 @@ class Image:
         """Make it below `folder` and mount it."""
         if os.geteuid() != 0:
             raise ImageError("mounting needs root")
+        _apart()
         self.kind, self.at = kind, folder / "mnt"
         self.live, self._kept = folder / "live.img", folder / "kept.img"
         self.at.mkdir(parents=True)
@@ -68,25 +94,17 @@ class Image:
 
     def mount(self) -> None:
         """Mount what is live; the kernel may need a moment to let go of what was mounted before."""
-        end = time.monotonic() + _LET_GO_S
-        while True:
-            try:
-                _do("mount", "-o", f"loop,{self.kind.options}", "-t", self.kind.name, str(self.live), str(self.at))
-            except ImageError as error:
-                if "already mounted" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
+        options = ("-o", f"loop,{self.kind.options}", "-t", self.kind.name)
+        _do_when_let_go("already mounted", "mount", *options, str(self.live), str(self.at))
 
     def _mounted(self) -> bool:
         """Return whether something is mounted; by the kernel's list, for a filesystem that was cut answers no stat."""
         return str(self.at.parent.resolve() / self.at.name) in Path("/proc/mounts").read_text().split()
 
     def unmount(self) -> None:
-        """Unmount; harmless where nothing is mounted."""
+        """Unmount; harmless where nothing is mounted. Who was killed on it just now may hold it for a moment."""
         if self._mounted():
-            _do("umount", str(self.at))
+            _do_when_let_go("busy", "umount", str(self.at))
 
     def keep(self) -> None:
         """Keep the state as it is now, clean, to go back to."""

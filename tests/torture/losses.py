@@ -40,21 +40,30 @@ class Crash:
     power: bool
 
 
-def states(recorder: Recorder, dice: random.Random | None = None, draws: int = 0) -> Iterator[Crash]:
-    """Give every distinct disk that a crash may leave; with `dice`, also `draws` mixed losses at each prefix."""
+def states(
+    recorder: Recorder, dice: random.Random | None = None, draws: int = 0, equal: Callable[[], None] = lambda: None
+) -> Iterator[Crash]:
+    """Give every distinct host that a crash may leave; with `dice`, also `draws` mixed losses at each prefix.
+
+    Hosts are one where all that recovery can see is: every byte of the disk, what runs, what the server knows, the time.
+    `equal` is told of each crash that leaves a host which was given already.
+    """
     done: list[Effect] = []
-    seen: set[tuple[bytes, bool]] = set()
+    seen: set[tuple[bytes, bool, str]] = set()
     number = 0
     for step in recorder.steps:
+        around = {power: step.around.visible(rebooted=power) for power in (False, True)}
         for group in [(), *step.effects]:
             done.extend(group)
             number += bool(group)
             for loss, tree in _after(recorder.start, done, dice, draws):
                 power = loss != "killed"
-                key = (trees.digest(tree), power)
-                if key not in seen:
-                    seen.add(key)
-                    yield Crash(tree, step, number, loss, power)
+                key = (trees.digest(tree), power and around[False] != around[True], around[power])
+                if key in seen:
+                    equal()
+                    continue
+                seen.add(key)
+                yield Crash(tree, step, number, loss, power)
 
 
 def _after(

@@ -166,13 +166,15 @@ class RealHost:
         return any(self.run() == 0 for _ in range(RUNS))
 
     def end_apps(self) -> None:
-        """End every process of the apps, as a reboot does."""
+        """End every process of the apps, as a reboot does. One in the middle of its exec is seen at the second look."""
+        calm = 0
         for _ in range(50):
             alive = find_by_env("TOWPATH_APP_DIR", str(self.folder / "apps" / "hello"))
             for process in alive:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
-            if not alive:
+            calm = 0 if alive else calm + 1
+            if calm == 2:
                 return
             time.sleep(0.02)
 

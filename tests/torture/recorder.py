@@ -109,9 +109,10 @@ class Recorder:
         """Add what changed since the last look to the last step."""
         now = _Disk(self.folder)
         if self.steps:
-            self.steps[-1].effects.extend(_changes(self._before, now))
+            # A sync changes nothing itself: what changed since it was told came after it, from a driver for instance.
             if self._pending is not None:
                 self.steps[-1].effects.append((self._pending,))
+            self.steps[-1].effects.extend(_changes(self._before, now))
         self._before, self._pending = now, None
 
 

@@ -21,6 +21,8 @@ class Results:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     stuck_by_design: Counter[tuple[str, str]] = field(default_factory=Counter)
     thin: list[tuple[str, str, int, int]] = field(default_factory=list)  # (layer, situation, generated, played)
+    equal: Counter[str] = field(default_factory=Counter)  # by layer: generated, and the same as one that is counted
+    cpu_s: Counter[str] = field(default_factory=Counter)  # by layer, child processes too
     began: float = field(default_factory=time.monotonic)
 
     def take(self, layer: str, step: str, name: str, wrong: list[str]) -> None:
@@ -36,14 +38,19 @@ class Results:
         self.skipped.append((layer, reason))
         print(f"skip  {layer}: {reason}", flush=True)
 
-    def thinned(self, layer: str, name: str, cases: list[T], chosen: list[T], part: slice) -> list[T]:
-        """Say, once for all parts, that of the generated cases only some are played; return those."""
-        if not part.start:
-            self.thin.append((layer, name, len(cases), len(chosen)))
+    def thinned(self, layer: str, name: str, share: tuple[int, int], cases: list[T], chosen: list[T]) -> list[T]:
+        """Say that of the generated cases only some are played, or a share of some; return those."""
+        self.thin.append((layer, name, len(cases) if share[0] == 0 else 0, len(chosen)))
         return chosen
+
+    def spent(self, layer: str, cpu_s: float) -> None:
+        """Count the processor time of one part of a layer."""
+        self.cpu_s[layer] += cpu_s
 
     def merge(self, other: "Results") -> None:
         """Take over what another process counted."""
+        self.equal += other.equal
+        self.cpu_s += other.cpu_s
         self.survived += other.survived
         self.failures += other.failures
         self.skipped += other.skipped
@@ -70,6 +77,10 @@ class Results:
             row["survived"] += survived
         for layer, *_ in self.failures:
             by_layer[layer]["failed"] += 1
+        spent = {layer: round(seconds) for layer, seconds in sorted(self.cpu_s.items())}
+        thin: dict[tuple[str, str], Counter[str]] = {}
+        for layer, name, generated, chosen in self.thin:
+            thin.setdefault((layer, name), Counter()).update(generated=generated, drawn=chosen)
         return {
             "cases": self.cases,
             "survived": self.survived.total(),
@@ -77,10 +88,11 @@ class Results:
             "failed": len(self.failures),
             "skipped": [{"layer": layer, "reason": reason} for layer, reason in self.skipped],
             "thinned": [
-                {"layer": layer, "situation": name, "generated": generated, "drawn": drawn}
-                for layer, name, generated, drawn in self.thin
+                {"layer": layer, "situation": name, **counts} for (layer, name), counts in sorted(thin.items())
             ],
+            "equal": dict(self.equal),
             "by_layer": by_layer,
+            "processor_seconds": spent,
             "by_step": [
                 {"layer": layer, "step": step, "cases": cases, "survived": survived}
                 for layer, step, cases, survived in self.rows()
@@ -105,7 +117,11 @@ class Results:
         for layer in sorted({row[0] for row in self.thin}):
             rows = [row for row in self.thin if row[0] == layer]
             generated, drawn = (sum(row[at] for row in rows) for at in (2, 3))
-            print(f"drawn: {layer}: {drawn} of {generated} cases of the {len(rows)} situations with real tools")
+            names = {row[1] for row in rows}
+            print(f"drawn: {layer}: {drawn} of {generated} cases of the {len(names)} situations with real tools")
+        for layer, equal in self.equal.items():
+            print(f"equal: {layer}: {equal} more left, to the last byte, a host that one of these left")
         for layer, reason in self.skipped:
             print(f"skipped: {layer}: {reason}")
-        print(f"{time.monotonic() - self.began:.0f} s", file=sys.stdout, flush=True)
+        spent = ", ".join(f"{layer} {seconds:.0f} s" for layer, seconds in sorted(self.cpu_s.items()))
+        print(f"{time.monotonic() - self.began:.0f} s; of processors: {spent}", file=sys.stdout, flush=True)

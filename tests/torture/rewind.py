@@ -28,6 +28,19 @@ class Moment:
     started: dict[str, float]  # when each app was started last: its age is what its probes go by
     server: dict[str, Any] = field(default_factory=dict)
 
+    def visible(self, *, rebooted: bool = False) -> str:
+        """Return, as text to compare, all that an agent which starts here can see beside the disk."""
+        world = copy.deepcopy(self.world)
+        if rebooted:
+            world.reboot()
+        runs = (sorted(world.apps.items()), sorted(world.proxy.items()), sorted(world.unit_flaws.items()))
+        server = (
+            sorted(self.server["events"]),
+            sorted(self.server["apps"].items()),
+            self.server["known_state_revision"],
+        )
+        return repr((runs, server, self.clock, self.boots, sorted(self.started.items())))
+
 
 def capture(host: SimulatedHost) -> Moment:
     """Return the host as it is now."""

@@ -6,6 +6,7 @@ each call of the installer, each file that it changes and each start of its tool
 """
 
 import random
+import zlib
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
@@ -22,12 +23,18 @@ def drawn(cases: Sequence[T], salt: str, *, seed: int, sample: int) -> list[T]:
     return random.Random(f"{seed} {salt}").sample(cases, sample)
 
 
-def one_of_each(cases: Sequence[T], sort: Callable[[T], Hashable], salt: str, *, seed: int) -> list[T]:
-    """Return one case of each sort, drawn by the seed."""
+def one_of_each(
+    cases: Sequence[T], sort: Callable[[T], Hashable], salt: str, *, seed: int, share: tuple[int, int] = (0, 1)
+) -> list[T]:
+    """Return one case of each sort, drawn by the seed; of the sorts share `k` of `n`, as `(k, n)`.
+
+    A sort is in one share by its name alone: what two recordings of one run find need not be equal to the last case.
+    """
+    number, shares = share
     chosen: dict[Hashable, T] = {}
     for case in random.Random(f"{seed} {salt}").sample(cases, len(cases)):
         chosen.setdefault(sort(case), case)
-    return list(chosen.values())
+    return [case for it, case in chosen.items() if zlib.crc32(repr(it).encode()) % shares == number]
 
 
 def sort_of_case(case: Case) -> Hashable:

@@ -315,6 +315,11 @@ def test_a_stranger_is_kept_out_twice_and_a_member_of_the_group_is_let_in(
         assert stat.S_IMODE((folder / SOCKET).stat().st_mode) == 0o660
         assert "did hold hello" in as_nobody(lambda: ask(folder, hold).lines, groups=[])
         assert main.by == ["nobody"]
+        bundle = Request("bundle", path="/etc/shadow")
+        assert "cannot take a bundle of nobody: only root and root may" in as_nobody(
+            lambda: ask(folder, bundle), groups=[]
+        )
+        assert main.by == ["nobody"], "a path is opened with the agent's rights"
     close_folder(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o755)

@@ -12,9 +12,12 @@ from fakes.authority import Authority
 from fakes.grpc_server import AgentApi, FakeEnrolment, serve_agents, serve_enrolment
 from fakes.loopback import Handle, answer, full_queue, serving, silent, unused_port
 from fakes.server import FakeServer
+from fakes.site import Site
 from towpath import pki
 from towpath_agent.doctor import Level
 from towpath_agent.doctor.network import proxies, server
+from towpath_agent.doctor.sources import origins, relay
+from towpath_agent.transport.dialling import AUTO
 
 
 @pytest.fixture
@@ -146,7 +149,43 @@ def test_an_address_or_identity_that_cannot_be_used_is_named(authority: Authorit
 
 
 def test_a_proxy_in_the_environment_is_told() -> None:
-    """The agent takes it without a word."""
-    assert proxies({}) == []
-    (one,) = proxies({"https_proxy": "http://proxy:3128", "grpc_proxy": ""})
-    assert (one.level, "https_proxy is set" in one.text) == (Level.WARN, True)
+    """The agent takes it without a word; one that does not answer is named, and no login is."""
+    assert proxies("server:7443", {}) == []
+    assert proxies("server:7443", {"https_proxy": "http://proxy:3128", "no_proxy": "server"}) == []
+    (one,) = proxies("server:7443", {"HTTPS_PROXY": "http://me:secret@proxy:3128"})
+    assert (one.level, "has the proxy proxy:3128" in one.text) == (Level.WARN, True)
+
+
+def told(setting: str, site: Site, identity: Path) -> str:
+    """Return what doctor says of a relay at `setting`."""
+    found = list(relay({"relay": setting}, site.authority.ca_pem, identity))
+    assert {one.level for one in found} <= {Level.OK, Level.WARN}, "a host does not need its relay"
+    return "; ".join(one.text for one in found)
+
+
+def test_a_relay_is_looked_at_and_is_never_a_failure(authority: Authority, identity: Path, tmp_path: Path) -> None:
+    """One that answers, one that is away, and a server that was taken for one; a site without that name has none."""
+    with Site(tmp_path / "site", authority) as site:
+        assert told(site.relay, site, identity) == f"{site.relay} answers, and so does the server behind it"
+        no_relay = f"{site.server} leads to the server, but has no objects: is it a relay?"
+        assert no_relay in told(site.server, site, identity)
+        site.end_relay()
+        away = told(site.relay, site, identity)
+        assert f"relay's port {site.relay}: the machine answers, but nothing listens there" in away
+        assert "the agent goes to the server itself meanwhile" in away
+        assert "this site has none: nothing here has the name towpath-relay" in told(AUTO, site, identity)
+    assert list(relay({}, authority.ca_pem, identity)) == []
+
+
+def test_addresses_to_fetch_from_are_dialled(authority: Authority, tmp_path: Path) -> None:
+    """Each that `direct_from` names: one that answers, one where nobody is, one whose certificate nobody vouches for."""
+    with serving(silent) as plain, serving(tls(authority, tmp_path, lambda line: line.recv(9) and None)) as secure:
+        nobody = unused_port()
+        setting = f"http://127.0.0.1:{plain} http://127.0.0.1:{nobody} https://127.0.0.1:{secure}"
+        good, away, strange = origins({"direct_from": setting})
+    assert (good.level, good.text) == (Level.OK, f"http://127.0.0.1:{plain} answers")
+    assert (away.level, strange.level) == (Level.WARN, Level.WARN)
+    assert "refused" in away.text.lower()
+    assert "certificate" in strange.text
+    assert "objects come from the server meanwhile" in strange.text
+    assert list(origins({})) == []

@@ -57,7 +57,7 @@ def test_a_file_is_applied_once_and_the_second_time_nothing_is_to_change(
     before = shell.type("diff", "-f", str(file))
     assert (before.code, before.err) == (1, "")
     assert before.out == (
-        "+ hello 1.0.0 to dev (every host), waves canary:10m,100%, max_unavailable 2, on_breach halt, "
+        "+ assignment hello in dev (every host): version 1.0.0, waves canary:10m,100%, max_unavailable 2, on_breach halt, "
         "progress_deadline 10m\n"
     )
     assert "1 change made" in shell.type("apply", "-f", str(file)).out
@@ -70,7 +70,7 @@ def test_a_file_is_applied_once_and_the_second_time_nothing_is_to_change(
     ]
     file.write_text(FILE.replace("1.0.0", "2.0.0").replace("max_unavailable: 2", "max_unavailable: 1"))
     changed = shell.type("diff", "-f", str(file))
-    assert changed.out == "~ hello in dev (every host): version 1.0.0 -> 2.0.0, max_unavailable 2 -> 1\n"
+    assert changed.out == "~ assignment hello in dev (every host): version 1.0.0 -> 2.0.0, max_unavailable 2 -> 1\n"
     assert shell.type("apply", "-f", str(file), "-o", "json").json()["changed"] == 1
     assert shell.type("apply", "-f", str(file)).out == "nothing to change\n"
     assert [entry.act for entry in server.audit("deploy") if entry.outcome == "done"] == ["deploy", "deploy"]
@@ -87,7 +87,7 @@ def test_a_release_that_failed_is_not_tried_again_by_applying_the_same_file(
         lambda: (one := shell.type("rollout", "list", "-o", "json").json()[0])["state"] == "halted" and one, "it halts"
     )
     out = shell.type("apply", "-f", str(file)).out
-    assert "! hello 1.0.0 in dev (every host): it is halted" in out
+    assert "! assignment hello in dev (every host): 1.0.0 is halted" in out
     assert "nothing to change" in out
     assert shell.type("rollout", "list", "-o", "json").json()[0]["generation"] == rollout["generation"]
     assert shell.type("diff", "-f", str(file)).code == 0
@@ -100,11 +100,11 @@ def test_what_is_not_in_the_file_is_left_alone_unless_it_is_pruned(
     shell.type("apply", "-f", str(file))
     shell.type("deploy", "hello", "2.0.0", "--environment", "dev", "--select", "wave=canary")
     left = shell.type("apply", "-f", str(file)).out
-    assert "  hello 2.0.0 in dev wave=canary: not in the file, left alone" in left
+    assert "  assignment hello in dev wave=canary: version 2.0.0, not in the file, left alone" in left
     assert "nothing to change" in left
     assert shell.type("diff", "-f", str(file), "--prune").code == 1
     refused = shell.type("apply", "-f", str(file), "--prune")
-    assert "cannot take 1 assignment off unasked" in refused.err
+    assert "cannot take 1 thing off unasked" in refused.err
     shell.tty = True
     assert "not agreed to" in shell.type("apply", "-f", str(file), "--prune", input="n\n").err
     assert len(shell.type("rollout", "list", "-o", "json").json()) == 2
@@ -116,9 +116,12 @@ def test_where_one_rule_cannot_be_none_is_applied(server: LiveServer, shell: Cli
     """The first assignment is fine, the second names no release: one line, nothing changed; diff exits 2 on bad YAML."""
     second = "  - {app: hello, version: 9.9.9, environment: dev, select: {wave: canary}}\n"
     file.write_text(FILE + second)
-    assert "there is no such release" in shell.type("apply", "-f", str(file)).line
+    line = shell.type("apply", "-f", str(file)).line
+    assert f"cannot use {file}, line 6: assignments[1].version: " in line
+    assert "there is no such release" in line
     assert shell.type("rollout", "list", "-o", "json").json() == []
-    file.write_text(FILE + "freezes: []\n")
+    assert shell.type("diff", "-f", str(file)).code == 2, "what apply refuses, diff does not show as a difference"
+    file.write_text(FILE + "frezes: []\n")
     broken = shell.type("diff", "-f", str(file))
     assert (broken.code, broken.out) == (2, "")
-    assert "line 6: unknown key 'freezes'" in broken.err
+    assert "line 6: unknown key 'frezes'" in broken.err

@@ -7,12 +7,12 @@ import grpc
 import pytest
 
 from fakes.cli_shell import CliShell
-from fakes.live_server import CALL_S, HostUnderTest, LiveServer, eventually, refused
+from fakes.live_server import CALL_S, LiveServer, eventually, refused
 from fakes.prometheus import RealPrometheus, needs_prometheus
+from fakes.rollouts import SLOW_S, another, deploy, new_hosts, until, waits, wanted
 from towpath.v1 import operator_pb2, operator_pb2_grpc
 
 HOUR_MS = 3_600_000
-SLOW_S = 60.0
 
 
 @pytest.fixture
@@ -28,50 +28,10 @@ def shell(server: LiveServer) -> CliShell:
     return CliShell(server.fleet, server.operators)
 
 
-def another(shell: CliShell, name: str) -> CliShell:
-    """Return the keyboard of an operator who was made just now."""
-    folder = shell.fleet.parent / name
-    made = shell.type("operator", "create", name, str(folder))
-    assert made.code == 0, made.err
-    return CliShell(folder, shell.server)
-
-
-def new_hosts(server: LiveServer, count: int = 3, environment: str = "dev") -> list[HostUnderTest]:
-    """Enrol hosts, the first of them a canary, and make them online."""
-    canary = server.new_host(f"{environment}-0", environment=environment, wave="canary")
-    token = server.token(count, environment=environment, role="web")
-    hosts = [canary, *(server.new_host(f"{environment}-{n}", token=token) for n in range(1, count))]
-    for host in hosts:
-        host.sync()
-    return hosts
-
-
-def wanted(hosts: list[HostUnderTest], version: str) -> list[str]:
-    return [host.name for host in hosts if host.desired() == version]
-
-
-def deploy(shell: CliShell, version: str, *words: str, environment: str = "dev") -> str:
-    done = shell.type("deploy", "hello", version, "--environment", environment, "--all-hosts", *words, "-o", "json")
-    assert done.code == 0, done.err
-    return str(done.json()["assignment"])
-
-
-def show(shell: CliShell, rollout: str) -> dict[str, object]:
-    return dict(shell.type("rollout", "show", rollout, "-o", "json").json())
-
-
-def until(shell: CliShell, rollout: str, state: str) -> dict[str, object]:
-    return eventually(lambda: (now := show(shell, rollout))["state"] == state and now, f"it is {state}", SLOW_S)
-
-
-def waits(shell: CliShell, rollout: str, number: int = 0) -> str:
-    return str(show(shell, rollout)["waves"][number]["waits"])  # type: ignore[index]
-
-
 def test_two_others_have_to_approve_before_the_next_wave_opens(server: LiveServer, shell: CliShell) -> None:
     """Not the author, not a stranger, not one of them twice, and nobody may advance past it."""
     bob, carol, dave = (another(shell, name) for name in ("bob", "carol", "dave"))
-    hosts = new_hosts(server)
+    hosts = new_hosts(server, 3)
     server.publish("1.0.0")
     words = ("--waves", "canary:approve=2,100%", "--approvers", "root,bob,carol", "--max-unavailable", "3")
     rollout = deploy(shell, "1.0.0", *words)
@@ -247,7 +207,7 @@ def test_a_metric_of_a_real_prometheus_opens_holds_and_stops_a_rollout(
 ) -> None:
     """Between the limits it holds, good opens the next wave, bad takes back; asked anew after a resume."""
     shell = CliShell(measured.fleet, measured.operators)
-    hosts = new_hosts(measured)
+    hosts = new_hosts(measured, 3)
     measured.publish("1.0.0")
     prometheus.set(0.03)
     metric = ("--metric", "errors=max(errors) < 0.01..0.05", "--max-unavailable", "3")

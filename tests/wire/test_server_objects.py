@@ -78,7 +78,8 @@ def test_objects_come_back_in_order_and_in_chunks(server: LiveServer) -> None:
     assert [answer.want for answer in answers if answer.missing] == [1, 4, 5]
     first = next(answer for answer in answers if answer.want == 2)
     assert first.carried_size == len(whole[2])
-    assert [answer.last for answer in answers if answer.want == 2] == [False, False, True]
+    lasts = [answer.last for answer in answers if answer.want == 2]
+    assert lasts == [False] * (len(lasts) - 1) + [True]
 
 
 @pytest.mark.parametrize("offset", [0, 1, 262_144, 262_145, -1, None], ids=str)

@@ -1,13 +1,12 @@
 """Two server processes on one database: one decides, and one that slept past its lease decides no more."""
 
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from fakes.live_server import eventually
-from fakes.server_command import ServerCommand
+from fakes.server_command import ServerCommand, sharing
 from towpath_server.domain.model import Lease
 from towpath_server.storage import SqlStorage
 
@@ -28,15 +27,7 @@ def test_a_server_process_that_slept_past_its_lease_decides_no_more_and_says_so(
     with ServerCommand(tmp_path / "one") as one:
         first = one.fleet / "server"
         epoch = eventually(lambda: lease(first), "a lease", WAIT_S).epoch
-        two = ServerCommand(tmp_path / "two")
-        second = two.fleet / "server"
-        shutil.rmtree(second)
-        shutil.copytree(first, second, ignore=shutil.ignore_patterns("towpath.db*", "objects", "server.lock"))
-        for name in ("towpath.db", "objects"):
-            (second / name).symlink_to(first / name)
-        shutil.rmtree(two.fleet / "operator")
-        shutil.copytree(one.fleet / "operator", two.fleet / "operator")
-        two.ca_pem = one.ca_pem
+        two = sharing(one, tmp_path / "two")
         with two:
             held = lease(first)
             assert held is not None

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fakes.cli_shell import CliShell
-from fakes.live_server import HostUnderTest, LiveServer, eventually
+from fakes.live_server import LiveServer, eventually
+from fakes.rollouts import deploy, new_hosts, run_everywhere, show
 
 WHERE = ["--environment", "dev", "--all-hosts"]
 
@@ -22,35 +23,6 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 def shell(server: LiveServer) -> CliShell:
     """Return an operator's keyboard at that server."""
     return CliShell(server.fleet, server.operators)
-
-
-def new_hosts(server: LiveServer, count: int) -> list[HostUnderTest]:
-    """Enrol hosts, the first a canary, and make them online."""
-    canary = server.new_host("dev-0", environment="dev", wave="canary")
-    token = server.token(count, environment="dev", role="web")
-    hosts = [canary, *(server.new_host(f"dev-{n}", token=token) for n in range(1, count))]
-    for host in hosts:
-        host.sync()
-    return hosts
-
-
-def deploy(shell: CliShell, version: str, *words: str) -> str:
-    done = shell.type("deploy", "hello", version, *WHERE, *words, "-o", "json")
-    assert done.code == 0, done.err
-    return str(done.json()["assignment"])
-
-
-def shown(shell: CliShell, rollout: str) -> dict[str, object]:
-    return dict(shell.type("rollout", "show", rollout, "-o", "json").json())
-
-
-def run_everywhere(server: LiveServer, shell: CliShell, hosts: list[HostUnderTest], version: str, data: bytes) -> None:
-    server.publish(version, data)
-    rollout = deploy(shell, version, "--max-unavailable", "9")
-    for host in hosts:
-        eventually(lambda host=host: host.desired() == version, "it is admitted")
-        host.obey()
-    eventually(lambda: shown(shell, rollout)["state"] == "done", "it is done")
 
 
 def test_what_a_plan_shows_is_what_the_deploy_does(server: LiveServer, shell: CliShell) -> None:
@@ -70,7 +42,7 @@ def test_what_a_plan_shows_is_what_the_deploy_does(server: LiveServer, shell: Cl
         assert len(admitted) == 1, "one at once"
         order.append(admitted[0].name)
         admitted[0].obey()
-    done = eventually(lambda: (now := shown(shell, rollout))["state"] == "done" and now, "it is done")
+    done = eventually(lambda: (now := show(shell, rollout))["state"] == "done" and now, "it is done")
     assert [one["host"] for one in plan["hosts"]] == order
     assert [one["turn"] for one in plan["hosts"]] == [1, 2, 3, 4, 5, 6]
     assert {one["host"]: one["wave"] for one in plan["hosts"]} == {one["host"]: one["wave"] for one in done["hosts"]}
@@ -99,7 +71,7 @@ def test_a_plan_changes_nothing_and_counts_the_bytes_that_a_host_does_not_have(
     assert after == before
     assert len(server.audit()) == entries
     assert {host.desired() for host in hosts} == {"1.0.0"}
-    assert "a deploy would change nothing" in shell.type("plan", "hello", "1.0.0", *WHERE, "--max-unavailable", "9").out
+    assert "it would change nothing" in shell.type("plan", "hello", "1.0.0", *WHERE, "--max-unavailable", "9").out
 
 
 def test_a_plan_says_who_cannot_take_it_and_what_the_gates_ask(server: LiveServer, shell: CliShell) -> None:
@@ -184,7 +156,7 @@ def test_watching_shows_what_a_failed_host_saw_and_revert_takes_the_rollout_back
     event = Event("e1", 1, "transition", app="hello", state="Reverting", version="2.0.0", evidence=saw)
     state = hosts[0].obey(state=State.REVERTED, verdict=Verdict.FAILED, reason="probe http failed", **old)
     hosts[0].report(state, events=[event])
-    eventually(lambda: shown(shell, rollout)["state"] == "halted", "it halts")
+    eventually(lambda: show(shell, rollout)["state"] == "halted", "it halts")
     seen: Typed = shell.type("rollout", "watch", rollout)
     assert seen.code == 1
     assert "dev-0 | probe http: status 500, 200 expected\ndev-0 | log: cannot open\\x1b[31m the database\n" in seen.out
@@ -195,7 +167,7 @@ def test_watching_shows_what_a_failed_host_saw_and_revert_takes_the_rollout_back
     assert "cannot open\\x1b[31m the database" in shell.type("rollout", "watch", rollout, "--once").out
     shell.tty = False
     assert "goes back to the release before" in shell.type("rollout", "revert", rollout, "--reason", "bad").out
-    reverted = eventually(lambda: (now := shown(shell, rollout))["state"] == "reverted" and now, "it is back")
+    reverted = eventually(lambda: (now := show(shell, rollout))["state"] == "reverted" and now, "it is back")
     assert reverted["reason"] == "revert by operator/root: bad; back to 1.0.0"
     assert {host.desired() for host in hosts} == {"1.0.0"}
     assert "deploy a release instead" in shell.type("rollout", "revert", rollout).line

@@ -20,7 +20,7 @@ from towpath import pki
 from towpath.names import HOST_URI, OPERATOR_URI
 from towpath.reports import Event
 from towpath.v1 import agent_pb2, agent_pb2_grpc, operator_pb2, operator_pb2_grpc
-from towpath_cli import client
+from towpath_cli import channel
 from towpath_server.api import listeners
 from towpath_server.cli import Options, serve
 
@@ -266,5 +266,18 @@ def test_a_peer_that_falls_silent_is_given_up_after_the_keepalive_time_out(
 
 def test_the_operators_tool_gives_up_a_silent_server_in_its_keepalive_time() -> None:
     """Both of grpcio's time-outs of a ping are set: keepalive_timeout_ms alone does not act."""
-    options = dict(client.OPTIONS)
+    options = dict(channel.OPTIONS)
     assert options["grpc.http2.ping_timeout_ms"] == options["grpc.keepalive_timeout_ms"]
+
+
+def test_systemd_hears_when_the_ports_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Type=notify`: READY=1 comes once, after the last port is open, and not before."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(CALL_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with ServerCommand(tmp_path):
+            assert listening.recv(99) == b"READY=1"
+            listening.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listening.recv(99)

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fakes.cli_shell import CliShell
 from fakes.live_server import HostUnderTest, LiveServer, eventually
+from fakes.rollouts import deploy, show, until, wanted
 from towpath.status import State
 
 WAIT_S = 60.0
@@ -41,10 +41,6 @@ def hosts(server: LiveServer) -> list[HostUnderTest]:
     return found
 
 
-def wanted(hosts: list[HostUnderTest], version: str) -> list[str]:
-    return [host.name for host in hosts if host.desired() == version]
-
-
 def at(server: LiveServer, ahead_ms: int) -> str:
     """Return a time as an operator types it."""
     return datetime.fromtimestamp((server.clock.now_unix_ms() + ahead_ms) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -59,20 +55,9 @@ def window(server: LiveServer, begins_ms: int, length_ms: int) -> str:
     return f"daily {clock[0]}-{clock[1]} UTC"
 
 
-def deploy(shell: CliShell, version: str, *words: str) -> str:
+def deploy_at_once(shell: CliShell, version: str, *words: str) -> str:
     """Deploy to every host of dev, all at once; return the rollout's id."""
-    policy = ("--environment", "dev", "--all-hosts", "--max-unavailable", "9")
-    done = shell.type("deploy", "hello", version, *policy, *words, "-o", "json")
-    assert done.code == 0, done.err
-    return str(done.json()["assignment"])
-
-
-def show(shell: CliShell, rollout: str) -> dict[str, Any]:
-    return dict(shell.type("rollout", "show", rollout, "-o", "json").json())
-
-
-def until(shell: CliShell, rollout: str, state: str) -> dict[str, Any]:
-    return eventually(lambda: (now := show(shell, rollout))["state"] == state and now, f"it is {state}", WAIT_S)
+    return deploy(shell, version, "--max-unavailable", "9", *words)
 
 
 def all_want(hosts: list[HostUnderTest], version: str) -> None:
@@ -93,7 +78,7 @@ def test_a_freeze_stops_everybody_says_so_everywhere_and_is_audited(
     """`show`, `watch`, `why` and the tree name it with the command that ends it; removed, the rollout goes on."""
     server.publish("1.0.0")
     frozen = freeze(shell, server)
-    rollout = deploy(shell, "1.0.0")
+    rollout = deploy_at_once(shell, "1.0.0")
     seen = eventually(lambda: (now := show(shell, rollout))["bars"] and now, "it is barred", WAIT_S)
     (bar,) = seen["bars"]
     assert bar["fact"].startswith("frozen until ")
@@ -138,11 +123,11 @@ def test_an_override_passes_a_freeze_by_and_a_freeze_of_some_hosts_stops_those(
     """The override is audited with its reason; the other hosts move."""
     server.publish("1.0.0")
     freeze(shell, server, "--select", "kind=db")
-    deploy(shell, "1.0.0")
+    deploy_at_once(shell, "1.0.0")
     eventually(lambda: wanted(hosts, "1.0.0") == ["dev-1", "dev-2"], "the others move", WAIT_S)
     assert "frozen until" in shell.type("why", "dev-0", "hello").out
     assert "nobody is let in now" not in shell.type("why", "dev-1", "hello").out
-    rollout = deploy(shell, "1.0.0", "--override-freeze", "the shop is down")
+    rollout = deploy_at_once(shell, "1.0.0", "--override-freeze", "the shop is down")
     all_want(hosts, "1.0.0")
     assert "overrides freezes: the shop is down" in shell.type("rollout", "show", rollout).out
     assert "freezes overridden: the shop is down" in server.audit("deploy")[-1].detail
@@ -153,7 +138,7 @@ def test_hosts_move_only_while_a_window_is_open_and_by_time_alone(
 ) -> None:
     """It opens, and they move; it closes, and who has not switched is told to stay; it opens again, and they move."""
     server.publish("1.0.0")
-    rollout = deploy(shell, "1.0.0", "--window", window(server, 2 * HOUR, HOUR), "--progress-deadline", "7d")
+    rollout = deploy_at_once(shell, "1.0.0", "--window", window(server, 2 * HOUR, HOUR), "--progress-deadline", "7d")
     eventually(lambda: "outside of its windows" in show(shell, rollout)["reason"], "it says so", WAIT_S)
     assert "the next opens at" in shell.type("why", "dev-1", "hello").out
     assert wanted(hosts, "1.0.0") == []
@@ -178,14 +163,14 @@ def test_a_rollout_begins_at_its_time_and_ends_at_its_time(
 ) -> None:
     """What was done before counts again for who was not let in; nobody lets it go on then."""
     server.publish("1.0.0")
-    first = deploy(shell, "1.0.0")
+    first = deploy_at_once(shell, "1.0.0")
     all_want(hosts, "1.0.0")
     for host in hosts:
         host.obey()
     until(shell, first, "done")
     server.publish("2.0.0")
     words = ("--waves", "1:manual,100%", "--at", at(server, HOUR), "--expires", at(server, 2 * HOUR))
-    rollout = deploy(shell, "2.0.0", *words)
+    rollout = deploy_at_once(shell, "2.0.0", *words)
     eventually(lambda: "does not begin before" in show(shell, rollout)["reason"], "it waits", WAIT_S)
     assert wanted(hosts, "2.0.0") == []
     server.clock.ahead_ms = HOUR + MINUTE
@@ -208,7 +193,7 @@ def test_a_halted_rollout_whose_time_is_over_is_not_resumed(
 ) -> None:
     """One line with the way out."""
     server.publish("1.0.0")
-    rollout = deploy(shell, "1.0.0", "--expires", at(server, HOUR))
+    rollout = deploy_at_once(shell, "1.0.0", "--expires", at(server, HOUR))
     all_want(hosts, "1.0.0")
     assert shell.type("rollout", "halt", rollout).code == 0
     server.clock.ahead_ms = HOUR + MINUTE
@@ -222,7 +207,7 @@ def test_a_newcomer_to_a_done_rollout_moves_when_the_environments_window_opens_b
 ) -> None:
     """Nothing rolls and nobody says anything: the clock alone lets it in."""
     server.publish("1.0.0")
-    rollout = deploy(shell, "1.0.0")
+    rollout = deploy_at_once(shell, "1.0.0")
     all_want(hosts, "1.0.0")
     for host in hosts:
         host.obey()
@@ -252,7 +237,7 @@ def test_newcomers_wait_for_the_next_rollout_and_offline_hosts_are_waited_for(
     server.clock.ahead_ms = 2 * MINUTE
     for host in hosts:
         host.sync()
-    rollout = deploy(shell, "1.0.0", "--newcomers", "wait", "--offline", "wait", "--offline-deadline", "4m")
+    rollout = deploy_at_once(shell, "1.0.0", "--newcomers", "wait", "--offline", "wait", "--offline-deadline", "4m")
     all_want(hosts, "1.0.0")
     for host in hosts:
         host.obey()
@@ -271,7 +256,7 @@ def test_newcomers_wait_for_the_next_rollout_and_offline_hosts_are_waited_for(
     assert "came after this rollout was done; waits for the next one" in shell.type("why", "dev-9", "hello").out
     assert shell.type("rollout", "watch", rollout, "--timeout", "20s").code == 0
     server.publish("2.0.0")
-    deploy(shell, "2.0.0")
+    deploy_at_once(shell, "2.0.0")
     eventually(lambda: late.desired() == "2.0.0", "the next rollout takes it along", WAIT_S)
 
 
@@ -327,7 +312,7 @@ def test_a_freeze_of_every_environment_is_kept_over_a_restart(
     words = ("--zone", "Europe/Berlin", "--from", "2026-01-01T00:00", "--until", at(server, 3 * HOUR)[:-1])
     added = shell.type("freeze", "add", "--all-environments", *words, "--reason", "moving house")
     assert "of every environment: 2025-12-31 23:00:00Z to " in added.out
-    rollout = deploy(shell, "1.0.0")
+    rollout = deploy_at_once(shell, "1.0.0")
     server.restart(*hosts)
     shell.server = server.operators
     for host in hosts:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from towpath.errors import InputError, TowpathError, Unavailable
 from towpath_agent.control.desk import Desk, Ticket
-from towpath_agent.control.protocol import MAX_REQUEST_BYTES, PING, Answer, decode_request, encode_answer
+from towpath_agent.control.protocol import BUNDLE, MAX_REQUEST_BYTES, PING, Answer, decode_request, encode_answer
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.local_socket import Peer, is_member, peer_of, user_name
 
@@ -172,6 +172,8 @@ class Listener:
         try:
             self._check_peer(connection.peer)
             request = decode_request(line)
+            if request.command == BUNDLE:
+                _check_owner(connection.peer)
         except TowpathError as error:
             self._answer(connection, error)
             return
@@ -255,3 +257,11 @@ class Listener:
         with contextlib.suppress(KeyError):  # it waited for the main thread
             self._selector.unregister(connection.end)
         connection.end.close()
+
+
+def _check_owner(peer: Peer) -> None:
+    """Refuse whoever could not read the agent's files anyway: a path is opened with the agent's rights."""
+    if peer.uid not in (0, os.geteuid()):
+        raise InputError(
+            f"cannot take a bundle of {user_name(peer.uid)}: only root and {user_name(os.geteuid())} may", code="denied"
+        )

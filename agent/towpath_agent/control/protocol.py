@@ -21,7 +21,8 @@ MAX_LOGIN_CHARS = 32
 PING = "ping"  # answered by the thread that listens: does an agent run?
 SYNC = "sync"  # has this agent heard its server since it started, and if not, what is in the way?
 LOOKS = frozenset({PING, SYNC, "explain"})
-CHANGES = frozenset({"hold", "release", "revert", "retry"})
+BUNDLE = "bundle"  # take the bundle at this path; root and the agent's own user alone may name files to it
+CHANGES = frozenset({"hold", "release", "revert", "retry", BUNDLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Request:
     for_ms: int = 0
     reason: str = ""
     login: str = ""
+    path: str = ""
 
     @property
     def changes(self) -> bool:
@@ -57,6 +59,7 @@ def encode_request(request: Request) -> bytes:
         "for_ms": request.for_ms,
         "reason": request.reason,
         "login": request.login,
+        "path": request.path,
     }
     line = json.dumps(raw).encode() + b"\n"
     if len(line) > MAX_REQUEST_BYTES:
@@ -81,12 +84,12 @@ def decode_request(line: bytes) -> Request:
     command = raw.get("command")
     if command not in LOOKS | CHANGES if isinstance(command, str) else True:
         raise InputError(f"cannot do {str(command)[:40]!r}: this agent does not know it", code="unknown-command")
-    texts = {name: raw.get(name, "") for name in ("app", "reason", "login")}
+    texts = {name: raw.get(name, "") for name in ("app", "reason", "login", "path")}
     for_ms = raw.get("for_ms", 0)
     if any(not isinstance(text, str) for text in texts.values()) or type(for_ms) is not int:
         raise InputError("cannot read the request: a field of it is of the wrong type", code="garbled")
     login = texts["login"] if texts["login"].isprintable() else ""
-    return Request(str(command), texts["app"], for_ms, texts["reason"], login[:MAX_LOGIN_CHARS])
+    return Request(str(command), texts["app"], for_ms, texts["reason"], login[:MAX_LOGIN_CHARS], texts["path"])
 
 
 def encode_answer(answer: Answer | TowpathError) -> bytes:

@@ -1,12 +1,12 @@
 """Runs every check that can be made, in the order in which one rests on the other."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from towpath.errors import TowpathError
 from towpath_agent import identity
-from towpath_agent.doctor import host, network, state
+from towpath_agent.doctor import host, network, rates, sources, state
 from towpath_agent.doctor.findings import Finding, fail, ok
 from towpath_agent.identity import HostRecord
 from towpath_agent.installers import INSTALLERS
@@ -18,8 +18,8 @@ from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
 
 
-def examine(folder: Path, files: Files, clock: Clock) -> list[Finding]:
-    """Return everything that there is to say about the host whose agent's folder is `folder`."""
+def examine(folder: Path, files: Files, clock: Clock, settings: Mapping[str, str]) -> list[Finding]:
+    """Return everything that there is to say about the host whose agent's folder is `folder`, with its `settings`."""
     findings: list[Finding] = []
 
     def look(check: str, find: Callable[[], Finding | Iterable[Finding]]) -> None:
@@ -40,12 +40,16 @@ def examine(folder: Path, files: Files, clock: Clock) -> list[Finding]:
     look("clock", lambda: host.clock(record[0], _floors(folder, files), now))
     look("certificate", lambda: host.certificate(folder, files, record[0], now))
     look("agent", lambda: state.agent(folder, files))
+    look("launch", lambda: state.launch(folder, files))
     look("journal", lambda: state.journal(folder, files))
     kinds: set[str] = set()
     if files.exists(folder / JOURNAL):
         look("journal", lambda: _journal(folder, files, now, kinds))
     look("programs", lambda: host.programs({*INSTALLERS, *SERVICES}, kinds))
+    look("rate", lambda: rates.rates(settings, now))
     look("server", lambda: _server(folder, files, record[0]))
+    look("relay", lambda: sources.relay(settings, _ca(folder, files), folder / identity.IDENTITY))
+    look("direct", lambda: sources.origins(settings))
     return findings
 
 
@@ -76,9 +80,13 @@ def _journal(folder: Path, files: Files, now_unix_ms: int, kinds: set[str]) -> l
 
 
 def _server(folder: Path, files: Files, record: HostRecord) -> list[Finding]:
-    ca_pem = files.read(folder / identity.CA, identity.MAX_FILE_BYTES)
+    ca_pem = _ca(folder, files)
     return [
-        *network.proxies(os.environ),
+        *network.proxies(record.agent_address, os.environ),
         network.server(record.agent_address, ca_pem, "agents'", folder / identity.IDENTITY),
         network.server(record.enroll_address, ca_pem, "enrolment", None),
     ]
+
+
+def _ca(folder: Path, files: Files) -> bytes:
+    return files.read(folder / identity.CA, identity.MAX_FILE_BYTES)

@@ -9,25 +9,31 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from towpath.errors import InputError
+from towpath.errors import InputError, Unavailable
 from towpath.names import SERVER_NAME
 from towpath_agent.doctor.findings import Finding, fail, ok, warn
 from towpath_agent.transport.channel import parse_address
+from towpath_agent.transport.proxy import dial, proxy_for
 
 TIMEOUT_S = 5.0
 # What every HTTP/2 client says first, with empty settings; a server answers with its own settings (frame type 4).
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _FRAME_BYTES = 9
 _SETTINGS = 4
-_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY")
 
 
-def proxies(environment: Mapping[str, str]) -> list[Finding]:
-    """Say which proxy gRPC would use: it takes it from the environment, silently."""
-    found = [name for name in _PROXIES if environment.get(name)]
-    if not found:
+def proxies(address: str, environment: Mapping[str, str]) -> list[Finding]:
+    """Say through which proxy the agent dials. The unit's environment may name another than this shell's."""
+    proxy = proxy_for(parse_address(address)[0], environment)
+    if proxy is None:
         return []
-    return [warn("server", f"{found[0]} is set: the agent dials through that proxy; unset it where it should not")]
+    return [
+        warn(
+            "server",
+            f"this shell's environment has the proxy {proxy}; what the agent uses stands in its unit",
+            "systemctl show --property=Environment towpath-agent",
+        )
+    ]
 
 
 def server(address: str, ca_pem: bytes, what: str, identity: Path | None, timeout_s: float = TIMEOUT_S) -> Finding:
@@ -43,7 +49,9 @@ def server(address: str, ca_pem: bytes, what: str, identity: Path | None, timeou
     except (InputError, ValueError, ssl.SSLError) as error:
         return fail("server", f"{name} cannot be dialled: {_text(error)}")
     try:
-        connection = socket.create_connection((host, port), timeout_s)
+        connection = dial(host, port, timeout_s, proxy_for(host))
+    except (InputError, Unavailable) as error:
+        return fail("server", f"{name}: {error}")
     except OSError as error:
         return fail("server", f"{name}: {_tcp_trouble(error, timeout_s)}")
     with connection:

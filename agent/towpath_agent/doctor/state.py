@@ -4,17 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from towpath.errors import InputError, TowpathError
+from towpath.selfupdate import AGENT_APP
 from towpath.status import Health, State
 from towpath.wire import decode_release
 from towpath_agent import identity
 from towpath_agent.control.client import is_running
 from towpath_agent.doctor.findings import Finding, fail, ok, warn
 from towpath_agent.engine.holds import live
+from towpath_agent.engine.selfupdate import POINTER
 from towpath_agent.installers.base import current_release, previous_release
 from towpath_agent.journal import Deployed, Journal, trouble_in
 from towpath_agent.runner.holding import kept_holds
 from towpath_agent.runner.recovery import JOURNAL
 from towpath_agent.runner.site import id_of
+from towpath_agent.services.agent import read_pointer
 from towpath_agent.system.files import Files
 
 
@@ -80,6 +83,23 @@ def links(folder: Path, files: Files, kept: Journal) -> Iterator[Finding]:
 
 def _id(deployed: Deployed | None) -> str | None:
     return id_of(deployed) if deployed is not None else None
+
+
+def launch(folder: Path, files: Files) -> Iterator[Finding]:
+    """Say which version of the agent is to run; nothing where it was never changed."""
+    pointer = read_pointer(files, folder)
+    if pointer is None:
+        if files.exists(folder / POINTER):
+            yield fail(
+                "launch", f"{POINTER} is garbled: the packaged agent runs, and puts it right", "towpath-agent run"
+            )
+        return
+    explain = f"towpath-agent explain {AGENT_APP}"
+    if pointer.failed:
+        yield fail("launch", f"{pointer.trying} could not be kept as the agent: {pointer.failed}", explain)
+    elif pointer.trying:
+        yield ok("launch", f"{pointer.trying} is on trial; what ran before comes back where it fails")
+    yield ok("launch", f"the agent is {pointer.current or 'the packaged one'}")
 
 
 def staging(folder: Path, files: Files, kept: Journal) -> Finding:

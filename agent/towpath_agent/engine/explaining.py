@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from towpath.holds import Hold
 from towpath.quantity import format_duration
+from towpath.reports import Prefetch
 from towpath.status import Health, State
 from towpath_agent.engine.planning import Failure, Wish
 
@@ -49,7 +50,10 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that the chain is made of. `live` None: no agent runs. `waits_for`: apps of its set, not ready yet."""
+    """Everything that the chain is made of. `live` None: no agent runs. `waits_for`: apps of its set, not ready yet.
+
+    `agent_waits`: why it may not switch now because the agent itself changes, or is to.
+    """
 
     app: str
     now_unix_ms: int
@@ -61,9 +65,11 @@ class Facts:
     health: Health = Health.UNKNOWN
     health_reason: str = ""
     previous: Wish | None = None
+    prefetch: Prefetch | None = None
     hold: Hold | None = None
     underway: Underway | None = None
     waits_for: tuple[str, ...] = ()
+    agent_waits: str = ""
     failure: Failure | None = None
     live: Live | None = None
 
@@ -73,6 +79,7 @@ def chain(facts: Facts) -> tuple[Reason, ...]:
     return (
         *_desired(facts),
         *_runs(facts),
+        *_prefetch(facts),
         *_hold(facts),
         *_underway(facts),
         *_failure(facts),
@@ -128,6 +135,10 @@ def _runs(facts: Facts) -> list[Reason]:
     return reasons
 
 
+def _prefetch(facts: Facts) -> list[Reason]:
+    return [] if facts.prefetch is None else [Reason(facts.prefetch.text)]
+
+
 def _hold(facts: Facts) -> list[Reason]:
     if facts.hold is None:
         return []
@@ -151,6 +162,8 @@ def _underway(facts: Facts) -> list[Reason]:
         return reasons
     if facts.waits_for:
         reasons.append(Reason(f"it waits for the rest of its set: {', '.join(facts.waits_for)}"))
+    if facts.agent_waits and tx.state is State.PREPARED:
+        reasons.append(Reason(f"it waits: {facts.agent_waits}"))
     again = facts.live.again_in_s if facts.live is not None else None
     if again is not None:
         retry = f"towpath-agent retry {facts.app}" if tx.state in (State.FETCHING, State.STUCK) else ""
@@ -182,7 +195,9 @@ def _conclusion(facts: Facts) -> list[Reason]:
         return [Reason("so it is as it should be")]
     if facts.failure is not None and facts.failure.blocks(wish, facts.now_unix_ms):
         return []
-    return [Reason(f"so {_name(wish)} is next" + (", when the hold is over" if facts.hold is not None else ""))]
+    when = ", when the hold is over" if facts.hold is not None else ""
+    when += f", but not now: {facts.agent_waits}" if facts.agent_waits else ""
+    return [Reason(f"so {_name(wish)} is next{when}")]
 
 
 def _agent(facts: Facts) -> list[Reason]:

@@ -59,6 +59,10 @@ class Failure:
             return False
         return self.retry_unix_ms is None or now_unix_ms < self.retry_unix_ms
 
+    def final(self, wish: Wish) -> bool:
+        """Return whether `wish` failed and is not tried again until told."""
+        return self.retry_unix_ms is None and wish.same_as(self.wish) and wish.generation == self.wish.generation
+
 
 @dataclass(frozen=True, slots=True)
 class Open:

@@ -135,7 +135,8 @@ class OciInstaller:
                 raise tool.failure(call, result)
             if not self._call("image", "exists", image.id).ok:
                 raise Broken(f"{where}: podman loaded another image than the archive says: {tool.shown(result.output)}")
-        self._tag(plan, image.id, _release_name(plan))
+        if names.get(_release_name(plan)) != image.id:
+            self._tag(plan, image.id, _release_name(plan))
         if before is not None:
             for name, digest in self._all_names().items():
                 if digest == image.id and name not in before and not name.startswith(f"{REPOSITORY}/"):

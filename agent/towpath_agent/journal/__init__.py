@@ -6,13 +6,14 @@ facts.
 Not here: decisions (`engine`), trust floors (`runner.floors`: they must outlive a lost journal).
 """
 
-from towpath_agent.journal.opening import open_journal, open_readonly, trouble_in
+from towpath_agent.journal.opening import OTHER_SCHEMA, open_journal, open_readonly, trouble_in
 from towpath_agent.journal.records import Deployed, Transaction
 from towpath_agent.journal.tables import MAX_EVENTS, SCHEMA_VERSION, Journal
 from towpath_agent.journal.texts import wish_from_text, wish_to_text
 
 __all__ = [
     "MAX_EVENTS",
+    "OTHER_SCHEMA",
     "SCHEMA_VERSION",
     "Deployed",
     "Journal",

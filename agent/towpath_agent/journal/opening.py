@@ -13,6 +13,8 @@ from towpath_agent.system.files import absolute
 
 # SQLite would keep up to 2 MiB of pages for ever, and did so after some hundred deploys; the file is small and local.
 _CACHE_KIB = 256
+# The code of a journal that is sound, but was written by another version of the agent.
+OTHER_SCHEMA = "journal-schema"
 
 
 def open_journal(path: Path) -> Journal:
@@ -103,7 +105,8 @@ def _connect_readonly(path: Path) -> sqlite3.Connection:
 def _check_version(path: Path, version: int) -> None:
     if version != SCHEMA_VERSION:
         raise Broken(
-            f"cannot use the journal {path}: schema {version}, this agent knows {SCHEMA_VERSION}", code="journal"
+            f"cannot use the journal {path}: schema {version}, this agent knows {SCHEMA_VERSION}",
+            code=OTHER_SCHEMA,
         )
 
 

@@ -4,8 +4,9 @@ Not here: opening and checking the file (`journal.opening`), what the texts in i
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from towpath.errors import Broken
 from towpath.reports import AppState, Event
@@ -25,6 +26,8 @@ from towpath_agent.journal.texts import (
     wish_to_text,
 )
 
+Row = tuple[Any, ...]
+T = TypeVar("T")
 SCHEMA_VERSION = 1
 # Reports wait on disk for a server that is away; beyond this the oldest acknowledged ones go first, then the oldest.
 MAX_EVENTS = 5_000
@@ -55,8 +58,9 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection, *, readonly: bool = False) -> None:
         """Wrap an open connection; use `open_journal` or `open_readonly`."""
         self._db = connection
-        # What was read since the last commit: the loop asks the same at each tick, and mostly nothing changed.
-        self._seen: dict[tuple[str, tuple[object, ...]], list[tuple[str, ...]]] = {}
+        # What was read since the last commit: the loop asks the same at each tick, and mostly nothing changed. What is
+        # kept is frozen, and who asks gets a list or a dict of its own.
+        self._seen: dict[tuple[str, tuple[object, ...]], tuple[Any, ...]] = {}
         self._readonly = readonly
 
     def close(self) -> None:
@@ -81,23 +85,25 @@ class Journal:
             if self._db.in_transaction:  # whatever it was that came between: all of it, or nothing
                 self._db.rollback()
 
-    def _all(self, query: str, values: Sequence[object] = ()) -> list[tuple[str, ...]]:
+    def _all(self, read: Callable[[Row], T], query: str, values: Sequence[object] = ()) -> tuple[T, ...]:
+        """Return what `read` makes of each row; one query is always read by the same function."""
         key = (query, tuple(values))
-        rows = self._seen.get(key)
-        if rows is None:
+        found = self._seen.get(key)
+        if found is None:
             try:
                 rows = self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
                 raise Broken(f"cannot read the journal: {error}", code=code_of(error)) from error
+            found = tuple(map(read, rows))
             if not self._readonly:  # there another process writes
-                self._seen[key] = rows
-        return rows
+                self._seen[key] = found
+        return found
 
     # -- small facts
 
     def meta(self) -> dict[str, str]:
         """Return every small fact: state_revision, generation of the desired set, and so on."""
-        return dict(self._all("SELECT key, value FROM meta"))  # type: ignore[arg-type]
+        return dict(self._all(_pair, "SELECT key, value FROM meta"))
 
     def set_meta(self, **values: str) -> None:
         """Store small facts."""
@@ -110,8 +116,7 @@ class Journal:
         """Return the last accepted desired set, or None where none was ever accepted."""
         if "desired" not in self.meta():
             return None
-        rows = self._all("SELECT wish, release FROM desired ORDER BY app")
-        return [Deployed(wish_from_text(wish), bytes(release)) for wish, release in rows]  # type: ignore[arg-type]
+        return list(self._all(_deployed, "SELECT wish, release FROM desired ORDER BY app"))
 
     def set_desired(self, apps: Sequence[Deployed], fingerprint: str) -> None:
         """Replace the desired set as one; `fingerprint` tells whether a later manifest says the same."""
@@ -125,8 +130,8 @@ class Journal:
 
     def deployed(self, slot: str) -> dict[str, Deployed]:
         """Return app to what stands in slot 'current' or 'previous'."""
-        rows = self._all("SELECT app, wish, release FROM deployed WHERE slot = ?", (slot,))
-        return {app: Deployed(wish_from_text(wish), bytes(release)) for app, wish, release in rows}  # type: ignore[arg-type]
+        query = "SELECT wish, release, app FROM deployed WHERE slot = ?"
+        return dict(self._all(lambda row: (row[2], _deployed(row)), query, (slot,)))
 
     def set_current(self, app: str, current: Deployed | None, previous: Deployed | None) -> None:
         """Record what is live and what is kept to return to, as one."""
@@ -146,16 +151,8 @@ class Journal:
 
     def transactions(self) -> list[Transaction]:
         """Return every transaction that is still kept, oldest first."""
-        rows = self._all(
-            "SELECT id, state, body, release, old_release, begun_unix_ms FROM txn ORDER BY begun_unix_ms, id"
-        )
-        return [self._transaction(row) for row in rows]
-
-    @staticmethod
-    def _transaction(row: tuple[str, ...]) -> Transaction:
-        tx_id, state, body, release, old_release, begun = row
-        releases = (bytes(release), bytes(old_release))  # type: ignore[arg-type]
-        return transaction_from_text(tx_id, state, body, releases, int(begun))
+        query = "SELECT id, state, body, release, old_release, begun_unix_ms FROM txn ORDER BY begun_unix_ms, id"
+        return list(self._all(_transaction, query))
 
     def put_transaction(self, tx: Transaction, event: Event | None = None) -> None:
         """Commit the state of `tx`, and the event that tells of it, as one."""
@@ -214,7 +211,7 @@ class Journal:
 
     def failures(self) -> dict[str, Failure]:
         """Return app to the failure that is remembered of it."""
-        return {app: failure_from_text(body) for app, body in self._all("SELECT app, body FROM failure")}
+        return dict(self._all(lambda row: (row[0], failure_from_text(row[1])), "SELECT app, body FROM failure"))
 
     def remember_failure(self, failure: Failure) -> None:
         """Remember a failure across restarts; the newest of an app counts."""
@@ -231,7 +228,7 @@ class Journal:
 
     def app_states(self) -> list[AppState]:
         """Return the last known state of every app, by name."""
-        return [app_state_from_text(body) for (body,) in self._all("SELECT body FROM app_state ORDER BY app")]
+        return list(self._all(lambda row: app_state_from_text(row[0]), "SELECT body FROM app_state ORDER BY app"))
 
     def set_app_states(self, states: Sequence[AppState], revision: int) -> None:
         """Replace the whole state and its revision as one."""
@@ -256,18 +253,35 @@ class Journal:
 
     def events(self, limit: int = 200) -> list[Event]:
         """Return the newest `limit` events, oldest of them first."""
-        rows = self._all("SELECT body FROM event ORDER BY number DESC LIMIT ?", (limit,))
-        return [event_from_text(body) for (body,) in reversed(rows)]
+        return list(reversed(self._all(_event, "SELECT body FROM event ORDER BY number DESC LIMIT ?", (limit,))))
 
     def outbox(self, limit: int) -> list[Event]:
         """Return the oldest `limit` events that no server has acknowledged."""
-        rows = self._all("SELECT body FROM event WHERE acknowledged = 0 ORDER BY number LIMIT ?", (limit,))
-        return [event_from_text(body) for (body,) in rows]
+        query = "SELECT body FROM event WHERE acknowledged = 0 ORDER BY number LIMIT ?"
+        return list(self._all(_event, query, (limit,)))
 
     def acknowledge(self, ids: Sequence[str]) -> None:
         """Mark events as committed by the server."""
         with self._commit() as cursor:
             cursor.executemany("UPDATE event SET acknowledged = 1 WHERE id = ?", [(i,) for i in ids])
+
+
+def _pair(row: Row) -> tuple[str, str]:
+    key, value = row
+    return key, value
+
+
+def _deployed(row: Row) -> Deployed:
+    return Deployed(wish_from_text(row[0]), bytes(row[1]))
+
+
+def _transaction(row: Row) -> Transaction:
+    tx_id, state, body, release, old_release, begun = row
+    return transaction_from_text(tx_id, state, body, (bytes(release), bytes(old_release)), int(begun))
+
+
+def _event(row: Row) -> Event:
+    return event_from_text(row[0])
 
 
 # Bytes that are no database, or tables that are missing; every other trouble is the machine's, not the file's.

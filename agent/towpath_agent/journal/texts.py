@@ -128,12 +128,16 @@ def event_from_text(text: str) -> Event:
     return Event(**raw)
 
 
+_BESIDE = ("prefetch", "transfer")
 _DIGESTS = ("current_sha256", "desired_sha256")
 
 
 def app_state_to_text(state: AppState) -> str:
-    """Return `state` as JSON text."""
-    raw: dict[str, object] = {f.name: getattr(state, f.name) for f in fields(state)}
+    """Return `state` as JSON text, without what travels or is fetched ahead.
+
+    An older agent would call the journal damaged, and both are facts of their own in it.
+    """
+    raw: dict[str, object] = {f.name: getattr(state, f.name) for f in fields(state) if f.name not in _BESIDE}
     for name in _DIGESTS:
         raw[name] = getattr(state, name).hex()
     raw["parameters"] = {k: list(v) if isinstance(v, tuple) else v for k, v in state.parameters.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from towpath_agent.probes.agent import AgentProbe
 from towpath_agent.probes.base import Probe
 from towpath_agent.probes.disk import DiskProbe
 from towpath_agent.probes.exec import ExecProbe
@@ -29,4 +30,5 @@ PROBES: Mapping[str, Callable[[Files, Clock], Probe]] = {
     "disk": DiskProbe,
     "memory": MemoryProbe,
     "prometheus": PrometheusProbe,
+    "agent": AgentProbe,
 }

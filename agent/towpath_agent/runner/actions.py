@@ -4,11 +4,10 @@ An action returns a Result: an outcome for the table, or None while it is not fi
 journalling stands in `runner.agent`, which commits the state before it calls the action here.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from towpath.errors import Broken, Refusal, TowpathError, Unavailable
-from towpath.index import MAX_INDEX_BYTES, objects
 from towpath.release import HealthPolicy, Hook, Release
 from towpath.status import Health, State, Verdict
 from towpath.wire import decode_release
@@ -18,20 +17,28 @@ from towpath_agent.engine.table import Action, Outcome
 from towpath_agent.errors import DiskFull, is_full
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
-from towpath_agent.ports import Server
+from towpath_agent.ports import Source
 from towpath_agent.runner import cleanup, logmarks, space
 from towpath_agent.runner.handover import Handovers, Steps
 from towpath_agent.runner.health import HealthWatch, is_ill
+from towpath_agent.runner.obtaining import obtain
 from towpath_agent.runner.result import DONE, Result
 from towpath_agent.runner.site import Drivers, Site, id_of, values_of
+from towpath_agent.runner.transferring import Transfers
 from towpath_agent.services.base import Service
+from towpath_agent.store import ObjectMissing
 from towpath_agent.system.clock import Clock
 
 MAX_ATTEMPTS = 3
 MAX_FETCH_TRIES = 8
+# A try that brought less was a vain one: not a drop now and then, to hold a host for ever.
+PROGRESS_BYTES = 4096
+# A delta that keeps breaking off is left for the objects themselves.
+MAX_DELTA_TRIES = 4
 DISK_RETRY_S = 60.0
 PASSING_RETRY_S = 60.0
 FETCH_GIVE_UP_RETRY_S = 60.0
+FETCH_AGAIN_S, MAX_FETCH_AGAIN_S = 0.5, 30.0
 LOG_TAIL_BYTES = 2048
 
 
@@ -39,20 +46,33 @@ class Actions:
     """Performs the actions of transactions. Holds only what may be lost in a crash: watches and counts of tries."""
 
     def __init__(
-        self, *, site: Site, drivers: Drivers, journal: Journal, clock: Clock, max_release_bytes: int = 0
+        self,
+        *,
+        site: Site,
+        drivers: Drivers,
+        journal: Journal,
+        clock: Clock,
+        max_release_bytes: int = 0,
+        uniform: Callable[[], float] = lambda: 1.0,
     ) -> None:
         """Take what actions act on; `server` is handed to each call because a renewed identity replaces it.
 
-        `max_release_bytes` is the host's own limit on what the releases of one app may take; 0: none.
+        `max_release_bytes` is the host's own limit on what the releases of one app may take; 0: none. `uniform` gives
+        the jitter of what is tried again.
         """
+        self._uniform = uniform
         self._max_release_bytes = max_release_bytes
         self._site, self._drivers, self._journal, self._clock = site, drivers, journal, clock
         self._watches: dict[str, HealthWatch] = {}
         self._fetch_tries: dict[str, int] = {}
         self._fetch_again: dict[str, float] = {}
         self._undone: set[str] = set()
+        self.transfers = Transfers(journal, clock)
         steps = Steps(run_hook=self._run_hook, stop=self._stop)
         self._handovers = Handovers(site=site, drivers=drivers, journal=journal, clock=clock, steps=steps)
+        # What was fetched ahead: which releases clean-up leaves in the store, and giving up what no change wants.
+        self.keeps: Callable[[], Iterable[Deployed]] = tuple
+        self.make_room: Callable[[Collection[Deployed]], bool] = lambda _wanted: False
         # A member of a set that goes back is judged when all of it have gone back.
         self.may_prove: Callable[[Transaction], bool] = lambda _tx: True
         self.notes: list[tuple[Transaction, str, str, str]] = []  # said, but not decisive: (tx, code, reason, evidence)
@@ -69,7 +89,7 @@ class Actions:
         action: Action,
         tx: Transaction,
         *,
-        server: Server,
+        server: Source,
         others: Collection[Transaction],
         interrupted: Callable[[], bool],
     ) -> Result:
@@ -123,19 +143,28 @@ class Actions:
         self._undone.discard(tx_id)
         self._handovers.forget(tx_id)
 
+    @property
+    def site(self) -> Site:
+        """Return where things lie on this host."""
+        return self._site
+
     # -- before the switch: nothing that runs is touched
 
     def _reserve(self, tx: Transaction, others: Collection[Transaction]) -> Result:
         if not tx.wish.sha256:
             return DONE
-        needed = space.needed(self._site, [_new(o) for o in others if o.wish.sha256 and o.state in _NOT_STAGED])
+        wanted = [_new(o) for o in others if o.wish.sha256]
+        missing = [_new(o) for o in others if o.wish.sha256 and o.state in _NOT_STAGED]
+        needed = space.needed(self._site, missing)
         free = self._site.files.disk_free(self._site.root)
+        if free < needed and self.make_room(wanted):
+            free = self._site.files.disk_free(self._site.root)
         if free < needed:
             reason = f"not enough disk: the set needs {needed} bytes, {free} are free at {self._site.root}"
             return Result(Outcome.FAILED, reason, "disk-full", retry_after_s=DISK_RETRY_S)
         return DONE
 
-    def _stage(self, tx: Transaction, server: Server, interrupted: Callable[[], bool]) -> Result:
+    def _stage(self, tx: Transaction, server: Source, interrupted: Callable[[], bool]) -> Result:
         if not tx.wish.sha256:
             return DONE
         again = self._fetch_again.get(tx.id)
@@ -143,27 +172,37 @@ class Actions:
             return Result(None, again_s=again)
         new = _new(tx)
         release = decode_release(tx.release)
-        self._require_kinds(release)
+        self.require_kinds(release)
         store = self._site.store
+        before = store.received_bytes
         try:
-            index = {release.artifact.index_sha256: release.artifact.index_size}
-            if release.artifact.index_size > MAX_INDEX_BYTES:
-                return Result(Outcome.FAILED, f"an index of {release.artifact.index_size} bytes", "endless-data")
-            if store.fetch(index, server, interrupted=interrupted).interrupted:
+            entries = obtain(
+                self._site,
+                new,
+                server,
+                interrupted,
+                old=tx.old if self._fetch_tries.get(tx.id, 0) < MAX_DELTA_TRIES else None,
+                tell=lambda wrong: self.notes.append((tx, wrong.code, str(wrong), "")),
+                watched=self.transfers.watch(new),
+            )
+            if entries is None:
                 return Result(None)
-            entries = self._site.entries(new)
-            if store.fetch(objects(entries), server, interrupted=interrupted).interrupted:
-                return Result(None)
+            self.transfers.end(tx.app)
             plan = self._site.plan(new, entries, tx.id)
             if not _same_tree(tx):  # else its record says what runs until this is confirmed
                 self._site.record(new, self._site.index(new))
-            self._installer(release).stage(plan, store.materialise)
+            self._installer(release).stage(plan, self._site.store.materialise)
         except Unavailable as error:
-            tries = self._fetch_tries[tx.id] = self._fetch_tries.get(tx.id, 0) + 1
+            self.transfers.stops(tx.app)
+            # What brought something was no vain try: a line that breaks every minute still brings a release.
+            # An object that is damaged again and again comes anew each time: that is none.
+            vain = error.code == ObjectMissing.code or store.received_bytes - before < PROGRESS_BYTES
+            tries = self._fetch_tries[tx.id] = self._fetch_tries.get(tx.id, 0) + 1 if vain else 1
             if tries >= MAX_FETCH_TRIES:
                 reason = f"could not be fetched after {tries} tries: {error}"
                 return Result(Outcome.FAILED, reason, error.code, retry_after_s=FETCH_GIVE_UP_RETRY_S)
-            again = self._clock.monotonic() + pacing.backoff_s(tries, 0.5, 30.0)
+            delay_s = pacing.fetch_delay_s(tries, self._uniform(), FETCH_AGAIN_S, MAX_FETCH_AGAIN_S)
+            again = self._clock.monotonic() + delay_s
             self._fetch_again[tx.id] = again
             return Result(None, reason=str(error), again_s=again)
         return DONE
@@ -271,8 +310,8 @@ class Actions:
         )
 
     def prune_store(self) -> None:
-        """Drop objects that no release on this host names; called only while nothing is being fetched."""
-        cleanup.prune_store(self._site)
+        """Drop objects that no release on this host names; called only while no change is fetching."""
+        cleanup.prune_store(self._site, self.keeps())
 
     # -- going back: the same path with the arguments swapped; tolerates a half-finished do
 
@@ -390,7 +429,7 @@ class Actions:
     def _service(self, release: Release) -> Service:
         return self._drivers.services[release.run.kind]
 
-    def _require_kinds(self, release: Release) -> None:
+    def require_kinds(self, release: Release) -> None:
         """Refuse kinds that this agent has no driver for, before anything changes."""
         unknown = [kind for kind in (release.install.kind,) if kind not in self._drivers.installers]
         unknown += [kind for kind in (release.run.kind,) if kind not in self._drivers.services]

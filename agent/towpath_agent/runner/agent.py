@@ -9,13 +9,16 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from towpath.selfupdate import AGENT_APP
 from towpath.status import Health, State
 from towpath_agent.control.desk import Desk
-from towpath_agent.engine import pacing
+from towpath_agent.engine import pacing, selfupdate
 from towpath_agent.engine.explaining import Live
+from towpath_agent.engine.prefetching import DEFAULT_DAY_BYTES
 from towpath_agent.engine.table import Action, Outcome, action_of
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.runner.actions import Actions
+from towpath_agent.runner.bundles import Bundles
 from towpath_agent.runner.commits import Commits
 from towpath_agent.runner.desired import Desired, refused_apps
 from towpath_agent.runner.drift import previous_ids
@@ -25,6 +28,7 @@ from towpath_agent.runner.floors import FloorsFile
 from towpath_agent.runner.holding import Holding
 from towpath_agent.runner.local import Local
 from towpath_agent.runner.planner import Planner
+from towpath_agent.runner.prefetch import Prefetching
 from towpath_agent.runner.pull import Pull
 from towpath_agent.runner.reporting import Reporter, app_states
 from towpath_agent.runner.result import Result
@@ -61,8 +65,12 @@ class Agent:
         sync_interval_s: float = pacing.SYNC_INTERVAL_S,
         log: Callable[[str], None] = lambda _line: None,
         rest: Callable[[], None] = lambda: None,
+        prefetch_day_bytes: int = DEFAULT_DAY_BYTES,
     ) -> None:
-        """Resume where the journal stands. `rest` is called when a change is over."""
+        """Resume where the journal stands. `rest` is called when a change is over.
+
+        `prefetch_day_bytes`: what is fetched ahead in a day at most, 0: nothing.
+        """
         self._journal, self._desired, self._actions = journal, desired, actions
         self._steady, self._clock = steady, clock
         self._reporter = Reporter(journal, clock)
@@ -126,10 +134,31 @@ class Agent:
             desired=desired,
             stopping=self.stopping.is_set,
             interrupted=self._interrupted,
+            waits=self.waits,
         )
+        self._prefetching = Prefetching(
+            journal=journal,
+            site=actions.site,
+            server=lambda: desired.server,
+            kinds=actions,
+            holding=self.holding,
+            underway=self._underway,
+            teller=self._teller,
+            transfers=actions.transfers,
+            clock=clock,
+            uniform=chance.uniform,
+            interval_s=sync_interval_s,
+            upkeep=self._upkeep,
+            say=self._say,
+            day_bytes=prefetch_day_bytes,
+        )
+        actions.transfers.say = self._say
+        actions.keeps, actions.make_room = self._prefetching.keeps, self._prefetching.make_room
         self.desk = Desk(self.wake.set)
+        self.bundles = Bundles(desired, journal, actions.site.files, self._teller)
         self._local = Local(self, journal, self.holding, floors, actions)
         self._told = False
+        self.pardon: Callable[[], str] = str  # forget that a version of the agent itself was given up; say which
         if self.holding.damaged:
             log("the holds in the journal could not be read and are dropped")
 
@@ -171,6 +200,8 @@ class Agent:
         self._keep_healthy()
         self._planner.plan()  # a transaction that ended may make room for the next
         self._say()
+        self._prefetching.step()
+        self.bundles.settle()
         return self._delay()
 
     def _delay(self) -> float:
@@ -182,6 +213,9 @@ class Agent:
         ):
             return 0.0
         due = [self._pull.due_s, now + MAX_TICK_S, *self._underway.again.values(), *self._steady.due_times()]
+        ahead = self._prefetching.due_s()
+        if ahead is not None:
+            due.append(ahead)
         report = self._reporter.due_s()
         if report is not None:
             due.append(report)
@@ -197,6 +231,38 @@ class Agent:
             self._pull.sync()
             self._planner.plan()
         return app in self._underway.superseded or self.stopping.is_set() or self.desk.waiting
+
+    def _upkeep(self) -> bool:
+        """Between two pieces of what is fetched ahead: do what is due, and say whether the loop itself must turn."""
+        self._serve(only_looks=True)
+        now = self._clock.monotonic()
+        if self._pull.hinted or now >= self._pull.due_s:
+            self._pull.sync()
+            self._planner.plan()
+        if any(due <= now for due in self._steady.due_times()):
+            self._keep_healthy()
+            self._say()
+        return self.stopping.is_set() or self.desk.waiting or self.holding.seconds_left() == 0
+
+    # -- the agent itself as an app of its host
+
+    def waits(self, app: str) -> str:
+        """Return why `app` may not switch now because the agent changes, or would; empty where it may."""
+        states = {it.app: it.state for it in self._underway.transactions.values()}
+        return selfupdate.waits(app, states, server_answers=self._pull.failures == 0)
+
+    @property
+    def own_state(self) -> State | None:
+        """Return the state of the transaction of the agent itself, None where there is none."""
+        tx = self._underway.transactions.get(AGENT_APP)
+        return tx.state if tx is not None else None
+
+    @property
+    def unproven(self) -> str:
+        """Return what this agent has not done yet since it began, of what proves one; empty where it has done all."""
+        if not self.synced:
+            return f"it has not synced yet{': ' if self._pull.trouble else ''}{self._pull.trouble}"
+        return "" if self._reporter.delivered else "it has not reported yet"
 
     # -- what a person on the host says; `runner.local` decides, in this thread
 
@@ -235,6 +301,12 @@ class Agent:
         self._underway.transactions[tx.app] = tx
         self._underway.again.pop(tx.app, None)
         self._driving.advance(tx, action_of(tx.state), Result(Outcome.FAILED, reason, "reverted-on-host"))
+
+    def hurry_all(self) -> None:
+        """Go on at once with what waits to be fetched: there is another way now."""
+        for tx in self._underway.transactions.values():
+            if tx.state is State.FETCHING:
+                self.hurry(tx)
 
     def hurry(self, tx: Transaction) -> None:
         """Do the action of `tx` now, whatever it waits for."""
@@ -294,6 +366,8 @@ class Agent:
                 failures=self._journal.failures(),
                 refused=self._planner.not_admitted(),
                 health=self._steady.verdicts,
+                prefetch=self._prefetching.states,
+                transfers=self._actions.transfers.told,
             ),
             self._clock.now_unix_ms(),
         )

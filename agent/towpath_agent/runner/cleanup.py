@@ -5,12 +5,15 @@ the running version). The log of the release that failed last stays, whatever el
 because the journal forgets a failure once something else runs well.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from towpath.errors import TowpathError
 from towpath.index import objects
 from towpath.wire import decode_release
 from towpath_agent.installers.base import Installer, current_release
+from towpath_agent.journal import Deployed
 from towpath_agent.runner.site import Site
 
 # Logs of releases that are gone: the newest that are at most so many and so large together.
@@ -70,9 +73,16 @@ def _release_of(log: str) -> str:
     return next((log.removesuffix(end) for end in _LOG_NAMES if log.endswith(end)), log)
 
 
-def prune_store(site: Site) -> None:
-    """Remove every object that no installed release names; nothing where one of them cannot be read."""
+def prune_store(site: Site, also: Iterable[Deployed] = ()) -> bool:
+    """Remove every object that neither an installed release names nor one of `also`, which may not be here whole.
+
+    Nothing, and False, where the record or the tree of an installed release cannot be read.
+    """
     needed: set[bytes] = set()
+    for it in also:
+        needed.add(decode_release(it.release).artifact.index_sha256)
+        with suppress(TowpathError, OSError):  # without its index nothing else of it can have come
+            needed.update(objects(site.entries(it)))
     for app in site.files.listdir(site.apps):
         releases = site.app_dir(app) / "releases"
         if not site.files.is_dir(releases):
@@ -80,11 +90,12 @@ def prune_store(site: Site) -> None:
         for release_id in site.files.listdir(releases):
             found = site.recorded(app, release_id)
             if found is None:
-                return
+                return False
             release = decode_release(found.release)
             needed.add(release.artifact.index_sha256)
             try:
                 needed.update(objects(site.entries(found)))
             except (TowpathError, OSError):
-                return
+                return False
     site.store.prune(needed)
+    return True

@@ -29,6 +29,7 @@ from towpath_agent.engine.drift import (
 from towpath_agent.installers.base import InstallPlan, current_release
 from towpath_agent.installers.shared import own_entries, shared_paths
 from towpath_agent.installers.tree import file_sha256
+from towpath_agent.instance import Instance
 from towpath_agent.journal import Deployed
 from towpath_agent.runner.installed import Installed
 from towpath_agent.runner.site import Drivers, Site, id_of
@@ -55,6 +56,7 @@ class _Checked:
     """One release that is looked after. `entries` are its own; `marks` has one number for each, 0: not proven."""
 
     deployed: Deployed
+    instance: Instance
     plan: InstallPlan
     entries: list[Entry]
     marks: "array[int]"  # quoted: at run time the type takes no parameter before 3.12
@@ -128,6 +130,7 @@ class Drift:
         now = self._clock.monotonic()
         it = self._checked[deployed.wish.app] = _Checked(
             deployed,
+            self._site.instance(deployed),
             plan,
             own,
             array("q", bytes(8 * len(own))),
@@ -159,7 +162,7 @@ class Drift:
             found["current"] = "does not point to the release"
         found |= it.installed.look()
         if not found:  # the unit is compared with the tree's, so the tree comes first
-            flaw = self._drivers.services[it.plan.release.run.kind].drift(self._site.instance(it.deployed))
+            flaw = self._drivers.services[it.plan.release.run.kind].drift(it.instance)
             if flaw:
                 found["unit"] = flaw
         return found
@@ -237,9 +240,9 @@ class Drift:
         files.remove_tree(it.plan.staging)
         installer.switch(it.plan, previous_id)
         it.installed.renew()
-        service, instance = self._drivers.services[it.plan.release.run.kind], self._site.instance(it.deployed)
-        if service.drift(instance):
-            service.start(instance)
+        service = self._drivers.services[it.plan.release.run.kind]
+        if service.drift(it.instance):
+            service.start(it.instance)
 
     def _put_back(self, it: _Checked, entry: Entry, path: Path, flaw: Look) -> None:
         files = self._site.files
@@ -257,17 +260,12 @@ class Drift:
             files.make_dirs(it.plan.staging)
             fresh = it.plan.staging / "file"
             files.remove(fresh)
-            self._bring(entry)
             self._materialise(entry.sha256, fresh, entry.mode)
             files.sync_file(fresh)
             files.rename(fresh, path)
 
-    def _bring(self, entry: Entry) -> None:
-        if not self._site.store.has(entry.sha256, entry.size):
-            self._fetch({entry.sha256: entry.size})
-
     def _materialise(self, digest: bytes, path: Path, mode: int) -> None:
-        """Take an object from the store; one that is damaged there is fetched again."""
+        """Take an object from the store; one that is missing or damaged there is fetched."""
         try:
             self._site.store.materialise(digest, path, mode)
         except ObjectMissing:

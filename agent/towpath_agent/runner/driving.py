@@ -27,6 +27,8 @@ from towpath_agent.system.clock import Clock
 
 # The loop wakes what is held when the hold is over; this is only how long it looks away at most.
 HELD_S = 60.0
+# The same of what waits for the agent's own sake: the end of another transaction wakes it.
+AGENT_S = 5.0
 
 
 class Driving:
@@ -49,12 +51,16 @@ class Driving:
         desired: Desired,
         stopping: Callable[[], bool],
         interrupted: Callable[[str], bool],
+        waits: Callable[[str], str],
     ) -> None:
-        """`interrupted` is asked in mid-fetch, with the app, whether to leave off."""
+        """`interrupted` is asked in mid-fetch, with the app, whether to leave off.
+
+        `waits` tells why an app that is prepared may not switch for the sake of the agent itself; empty where it may.
+        """
         self._journal, self._underway, self._actions, self._sets = journal, underway, actions, sets
         self._commits, self._planner, self._ending, self._holding = commits, planner, ending, holding
         self._reporter, self._teller, self._clock, self._desired = reporter, teller, clock, desired
-        self._stopping, self._interrupted = stopping, interrupted
+        self._stopping, self._interrupted, self._waits = stopping, interrupted, waits
 
     def drive_waiting(self) -> None:
         """Let go on what waits for others of its set or in its order, as long as one step makes room for another."""
@@ -113,13 +119,15 @@ class Driving:
         if action is Action.AWAIT_SET:
             desired = {it.wish.app: it for it in self._journal.desired() or []}
             self._planner.object_to(desired)  # what had to come first may have failed since the last plan
-            return self._sets.await_set(tx, desired)
+            result = self._sets.await_set(tx, desired)
+            why = self._waits(tx.app) if result.outcome is Outcome.DONE else ""
+            return Result(None, why, again_s=self._clock.monotonic() + AGENT_S) if why else result
         if action is Action.UNDO and not self._sets.may_go_back(tx.app):
             return Result(None)
         result = self._actions.perform(
             action,
             tx,
-            server=self._desired.server,
+            server=self._desired.source,
             others=[t for t in self._underway.transactions.values() if t.state is not State.CONFIRMED],
             interrupted=lambda: self._interrupted(tx.app),
         )

@@ -5,10 +5,12 @@ from towpath.holds import covering
 from towpath.names import check_app
 from towpath.status import Health, State
 from towpath.wire import decode_release
+from towpath_agent.engine import selfupdate
 from towpath_agent.engine.explaining import Facts, Live, Underway
 from towpath_agent.engine.holds import live
 from towpath_agent.engine.planning import Wish
 from towpath_agent.journal import Journal, Transaction
+from towpath_agent.runner import announced
 from towpath_agent.runner.desired import assignments, refused_apps
 from towpath_agent.runner.holding import kept_holds
 
@@ -18,7 +20,8 @@ _NOT_READY = (State.PLANNED, State.FETCHING, State.STAGED)
 def known_apps(journal: Journal) -> set[str]:
     """Return every app that the journal says something about."""
     apps = {it.wish.app for it in journal.desired() or []} | set(journal.deployed("current"))
-    return apps | {tx.app for tx in journal.transactions()} | set(journal.failures()) | set(refused_apps(journal))
+    apps |= {tx.app for tx in journal.transactions()} | set(journal.failures()) | set(refused_apps(journal))
+    return apps | set(announced.states(journal))
 
 
 def check_known(journal: Journal, app: str, doing: str) -> None:
@@ -46,6 +49,7 @@ def gather(journal: Journal, app: str, now_unix_ms: int, running: Live | None) -
         refused=refused_apps(journal).get(app),
         current=_wish(journal, "current", app),
         previous=_wish(journal, "previous", app),
+        prefetch=announced.states(journal).get(app),
         health=states[app].health if app in states else Health.UNKNOWN,
         health_reason=states[app].reason if app in states and states[app].health is Health.UNHEALTHY else "",
         hold=covering(live(holds[0], now_unix_ms), app),
@@ -53,6 +57,11 @@ def gather(journal: Journal, app: str, now_unix_ms: int, running: Live | None) -
         waits_for=tuple(sorted(other.app for other in transactions.values() if other.state in _NOT_READY))
         if tx is not None and tx.state is State.PREPARED
         else (),
+        agent_waits=selfupdate.waits(
+            app,
+            {it.app: it.state for it in transactions.values()},
+            server_answers=running is None or not running.sync_failures,
+        ),
         failure=journal.failures().get(app),
         live=running,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from towpath.errors import Broken, InputError, TowpathError
 from towpath.holds import check_line
 from towpath.names import check_app
+from towpath.selfupdate import AGENT_APP
 from towpath.status import State
 from towpath.wire import decode_release
 from towpath_agent.control.protocol import Answer, Request
@@ -54,6 +55,8 @@ class Local:
                     return self._release(request.app, by)
                 case "revert":
                     return self._revert(request.app, request.reason, by)
+                case "bundle":
+                    return self._bundle(request.path, by)
                 case "retry":
                     return self._retry(request.app, by)
                 case _:
@@ -101,6 +104,31 @@ class Local:
         """Return a line where `app` (empty: none) stays held by a wider hold."""
         hold = self._holding.covering(app) if app else None
         return [] if hold is None else [f"note: {app} stays {hold.text}"]
+
+    # -- a bundle
+
+    def _bundle(self, path: str, by: str) -> Answer:
+        """Believe a bundle; what it asks for begins at once, as after a sync."""
+        manifest = self._agent.bundles.take(path, by)
+        current, refused = self._journal.deployed("current"), refused_apps(self._journal)
+        lines, apps = [], []
+        if manifest is None:
+            lines.append("its server has said more since, and that counts; what it wants is taken out of the bundle")
+            wanted = [(it.wish.app, it.wish.version, it.wish.sha256) for it in self._journal.desired() or []]
+        else:
+            wanted = [(it.app, it.version, it.release_sha256) for it in manifest.apps]
+        for app, version, sha256 in wanted:
+            here = current.get(app)
+            apps.append({"app": app, "version": version, "sha256": sha256.hex()})
+            if app in refused:
+                lines.append(f"{app}: {version} is refused: {refused[app]['code']}: {refused[app]['message']}")
+            elif here is not None and here.wish.sha256 == sha256:
+                lines.append(f"{app}: {version} runs here already")
+            else:
+                lines.append(f"{app}: {version} is to run; see: towpath-agent explain {app}")
+                lines += self._still_held(app)
+        self._agent.hurry_all()
+        return Answer(tuple(lines), {"apps": apps, "refused": {app: no["code"] for app, no in refused.items()}})
 
     # -- going back, and trying again
 
@@ -183,6 +211,10 @@ class Local:
             agent.tell("retry", app, f"told by {by} to try {what} again; it had {failure.verdict}: {failure.reason}")
             line = f"{app}: {what} is tried again where the server still wants it; see: towpath-agent explain {app}"
             return Answer((line, *self._still_held(app)), {"app": app, "version": failure.wish.version})
+        pardoned = agent.pardon() if app == AGENT_APP else ""
+        if pardoned:
+            agent.tell("retry", app, f"told by {by} to put {pardoned} on trial again")
+            return Answer((f"{app}: {pardoned} is put on trial again", *self._still_held(app)), {"app": app})
         if refused is not None:
             raise InputError(
                 f"cannot retry {app}: this host refuses {refused['version']}: {refused['code']}: {refused['message']}; "

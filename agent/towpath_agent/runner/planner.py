@@ -6,9 +6,10 @@ Not handled here: the decisions (`engine.planning`, `engine.admission`), driving
 from collections.abc import Callable
 from dataclasses import replace
 
+from towpath.selfupdate import AGENT_APP
 from towpath.status import State
 from towpath.wire import decode_release
-from towpath_agent.engine import slots
+from towpath_agent.engine import selfupdate, slots
 from towpath_agent.engine.planning import Open, Step, Wish, plan
 from towpath_agent.engine.table import Outcome, can
 from towpath_agent.journal import Deployed, Journal, Transaction
@@ -78,7 +79,7 @@ class Planner:
             failures=self._journal.failures(),
             refused=set(self.not_admitted()),
             now_unix_ms=self._clock.now_unix_ms(),
-            held=lambda app: self._holding.covering(app) is not None,
+            held=lambda app: self._holding.covering(app) is not None or self._agent_moves(app),
         )
         releases = {it.wish.app: it.release for it in desired}
         for decision in decisions:
@@ -96,6 +97,11 @@ class Planner:
             # One that goes back already does so at its own pace: else it would be retried without a pause.
             if can(self._underway.transactions[app].state, Outcome.SUPERSEDED):
                 self._underway.again.pop(app, None)
+
+    def _agent_moves(self, app: str) -> bool:
+        """Return whether `app` may not begin because the agent itself is on the move."""
+        own = self._underway.transactions.get(AGENT_APP)
+        return app != AGENT_APP and own is not None and selfupdate.moves(own.state)
 
     def _begin(self, wish: Wish, release: bytes) -> None:
         if (

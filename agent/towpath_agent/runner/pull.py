@@ -15,8 +15,9 @@ from towpath_agent.system.clock import Clock
 
 
 class Pull:
-    """The syncs of one agent. `due_s` is the monotonic time of the next one, `trouble` what the newest failed with.
+    """The syncs of one agent.
 
+    `due_s` is the monotonic time of the next one, `trouble` what the newest failed with, or why it was told nothing.
     `synced`: one has succeeded since the agent began.
     """
 
@@ -61,7 +62,9 @@ class Pull:
         else:
             if changed:
                 self._teller.log("desired state changed")
-            self.failures, self.trouble, self.synced = 0, "", True
+            if self._desired.kept and self._desired.kept != self.trouble:
+                self._teller.log(f"keeping what is here: {self._desired.kept}")
+            self.failures, self.trouble, self.synced = 0, self._desired.kept, True
             self._teller.no_trouble()
             self._reporter.server_knows(self._desired.known_state_revision)
         delay = pacing.sync_delay_s(self.failures, self._uniform(), self._interval_s)

@@ -1,13 +1,18 @@
 """What to do at start before the first tick: open the journal or rebuild it from facts, and sweep what was left over.
 
 Facts win: the link `current` says what is live. A journal that cannot be read is set aside; running apps are not
-touched. Open transactions need nothing here: the table's action of their state is simply done again.
+touched. Where a newer agent was on trial and wrote it in a way of its own, the copy from before the trial takes its
+place. Open transactions need nothing here: the table's action of their state is simply done again.
 """
 
+from pathlib import Path
+
 from towpath.errors import Broken
+from towpath_agent.engine.selfupdate import JOURNAL_BEFORE
 from towpath_agent.installers.base import current_release, previous_release
-from towpath_agent.journal import Journal, open_journal
+from towpath_agent.journal import OTHER_SCHEMA, Journal, open_journal
 from towpath_agent.runner.site import Site, id_of
+from towpath_agent.system.files import temporary
 
 JOURNAL = "state.db"
 
@@ -15,22 +20,34 @@ JOURNAL = "state.db"
 def recover(site: Site, now_unix_ms: int) -> tuple[Journal, list[str]]:
     """Return a usable journal, and what had to be mended, one line each."""
     said: list[str] = []
-    path = site.root / JOURNAL
+    path, before = site.root / JOURNAL, site.root / JOURNAL_BEFORE
     try:
         journal = open_journal(path)
     except Broken as error:
-        if error.code != "journal-damaged":
+        copied = site.files.exists(before)
+        if error.code != "journal-damaged" and not (error.code == OTHER_SCHEMA and copied):
             raise
         aside = path.with_name(f"{JOURNAL}.damaged-{now_unix_ms}")
         site.files.rename(path, aside)
         rest = path.with_name(f"{JOURNAL}-journal")
         if site.files.exists(rest):
             site.files.rename(rest, aside.with_name(f"{aside.name}-journal"))
-        said.append(f"{error}; it was set aside as {aside.name} and rebuilt from what runs")
+        if copied:
+            _put_back(site, before, path)
+        instead = "the copy from before the agent's update took its place" if copied else "rebuilt from what runs"
+        said.append(f"{error}; it was set aside as {aside.name} and {instead}")
         journal = open_journal(path)
     said += _take_facts(site, journal)
     _sweep(site, journal)
     return journal, said
+
+
+def _put_back(site: Site, before: Path, path: Path) -> None:
+    """Let a copy of the copy be the journal: the one on trial may ruin it again before it is given up."""
+    temp = temporary(path)
+    site.files.copy(before, temp)
+    site.files.sync_file(temp)
+    site.files.rename(temp, path)
 
 
 def _take_facts(site: Site, journal: Journal) -> list[str]:

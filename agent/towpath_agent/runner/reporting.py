@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from towpath.errors import Refusal, Unavailable
-from towpath.reports import MAX_EVENTS_PER_REPORT, AppState
+from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Prefetch, PrefetchState, Transfer
 from towpath.status import Health, State, Verdict
 from towpath_agent.engine import pacing
 from towpath_agent.engine.health import HealthVerdict
@@ -14,6 +15,8 @@ from towpath_agent.ports import Server
 from towpath_agent.system.clock import Clock
 
 _LIVE = (State.SWITCHED, State.WATCHING)
+# What may change of an app without its state being a new one.
+_BESIDE: dict[str, Any] = {"since_unix_ms": 0, "prefetch": None, "transfer": None}
 
 
 def app_states(
@@ -25,10 +28,12 @@ def app_states(
     failures: Mapping[str, Failure],
     refused: Mapping[str, Mapping[str, str | int]],
     health: Mapping[str, HealthVerdict],
+    prefetch: Mapping[str, Prefetch],
+    transfers: Mapping[str, Transfer],
 ) -> list[AppState]:
-    """Return the state of every app that the host runs, should run or failed to run, by name. Pure."""
+    """Return the state of every app that the host runs, should run, failed to run or fetches ahead, by name. Pure."""
     states = []
-    for app in sorted(set(current) | set(opened) | set(desired) | set(refused)):
+    for app in sorted(set(current) | set(opened) | set(desired) | set(refused) | set(prefetch)):
         it, tx, wish = current.get(app), opened.get(app), desired.get(app)
         verdict = health.get(app)
         state = AppState(
@@ -44,6 +49,7 @@ def app_states(
             reason=verdict.reason if verdict and verdict.health is Health.UNHEALTHY else "",
             generation=it.wish.generation if it else 0,
             parameters=it.wish.parameters if it else {},
+            prefetch=prefetch.get(app),
         )
         failure = failures.get(app)
         if tx is not None and tx.state is not State.CONFIRMED:
@@ -66,8 +72,16 @@ def app_states(
                 reason=failure.reason,
                 generation=failure.wish.generation,
             )
-        states.append(state)
+        states.append(replace(state, transfer=_travelling(state, transfers.get(app))))
     return states
+
+
+def _travelling(state: AppState, transfer: Transfer | None) -> Transfer | None:
+    """Return what travels for the app, where it is being fetched, or fetched ahead; what was told may be over."""
+    ahead = state.prefetch
+    if ahead is not None and ahead.state is PrefetchState.FETCHING:
+        return transfer
+    return transfer if state.state is State.FETCHING else None
 
 
 def _answers(failure: Failure, wish: Wish, current: Deployed | None) -> bool:
@@ -106,6 +120,7 @@ class Reporter:
         self.revision = int(journal.meta().get("state_revision", "0"))
         self._sent_revision = -1
         self._has_events = True
+        self.delivered = False  # the server has acknowledged something since the agent began
         self._failures = 0
         self._again_s = 0.0
 
@@ -114,7 +129,7 @@ class Reporter:
         stamped = {}
         for state in states:
             old = self._states.get(state.app)
-            same = old is not None and replace(old, since_unix_ms=0) == replace(state, since_unix_ms=0)
+            same = old is not None and replace(old, **_BESIDE) == replace(state, **_BESIDE)
             since = old.since_unix_ms if old is not None and same else now_unix_ms
             stamped[state.app] = replace(state, since_unix_ms=since)
         if stamped != self._states:
@@ -150,6 +165,7 @@ class Reporter:
                 known = {event.id for event in events}
                 self._journal.acknowledge([i for i in acknowledged if i in known])
                 self._sent_revision = revision
+                self.delivered = True
                 if len(events) < MAX_EVENTS_PER_REPORT or not known & set(acknowledged):
                     break
         except (Unavailable, Refusal):

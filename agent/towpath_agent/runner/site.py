@@ -125,6 +125,7 @@ class Site:
             run=release.run,
             log=self.log(deployed),
             slot=None if release.run.handover is None else wish.slot,
+            health_deadline_ms=release.health.deadline_ms,
         )
 
 

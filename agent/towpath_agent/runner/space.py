@@ -18,6 +18,17 @@ from towpath_agent.runner.site import Site
 MARGIN_BYTES = 32 * 2**20
 
 
+def lacking(site: Site, deployed: Deployed) -> int:
+    """Return the bytes that the store lacks of a release, at least one where it lacks anything; 0: it has all."""
+    artifact = decode_release(deployed.release).artifact
+    try:
+        entries = site.entries(deployed)
+    except (TowpathError, OSError):
+        return max(1, artifact.index_size + artifact.tree_size)
+    missing = site.store.missing(objects(entries))
+    return max(len(missing) and 1, sum(missing.values()))
+
+
 def needed(site: Site, releases: Iterable[Deployed]) -> int:
     """Return the bytes that must be free to fetch and stage all of `releases`, with a margin."""
     lacking: dict[bytes, int] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from towpath_agent.services.agent import AgentService
 from towpath_agent.services.base import Service
 from towpath_agent.services.none import NoneService
 from towpath_agent.services.process import ProcessService
@@ -13,4 +14,5 @@ SERVICES: Mapping[str, Callable[[Files, Clock], Service]] = {
     "systemd": SystemdService,
     "process": ProcessService,
     "none": NoneService,
+    "agent": AgentService,
 }

@@ -79,6 +79,7 @@ class ProcessService:
             env={**app_environment(instance), RUN_VARIABLE: marker},
             log=instance.log,
             recorded=lambda process: self._write(instance, instance.slot, replace(fresh, process=process)),
+            name=instance.app,
         )
         return True
 

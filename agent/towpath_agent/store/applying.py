@@ -2,7 +2,8 @@
 
 Base objects are read from the store and are not proven first: what is damaged there makes an object of another name,
 and the wanted one is fetched whole. So nothing that a delta does can spoil the store; at worst it leaves objects that
-nobody names, and `Store.prune` takes those.
+nobody names, and `Store.prune` takes those. Archives that it takes opened are `opening`'s; its read addresses and made
+objects are then those of the opened forms.
 Not handled here: which objects are wanted, and where carried bytes are kept for another attempt (`incoming`).
 """
 
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from towpath.delta.base import Shelf
 from towpath.delta.decoder import Decoder
+from towpath.delta.layout import corrupt
+from towpath.delta.opened import take_head
+from towpath_agent.store.opening import Opening, read_at
 from towpath_agent.system.files import Files, OpenFile
 
 
@@ -25,6 +29,7 @@ class Applying:
         limit: int,
         path: Callable[[bytes], Path],
         scratch: Path,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take (digest, size) of the base objects; `path` is where an object is or belongs, `scratch` a free name.
 
@@ -33,20 +38,49 @@ class Applying:
         self._files = files
         self._path = path
         self._scratch = scratch
-        self._shelf = Shelf(size for _, size in base)
-        self._digests = [digest for digest, _ in base]
+        self._base, self._limit, self._interrupted = base, limit, interrupted
+        self._shelf = Shelf([])
+        self._places: list[Path] = []
+        self._number = 0  # of the object that is being made
+        self._opening: Opening | None = None
+        self._head = b""
         self._opened: tuple[int, OpenFile] | None = None
         self._out: OpenFile | None = None
         self._written = 0
         self.made: list[bytes] = []
-        self._decoder = Decoder(base, limit=limit, read=self._read, sink=self)
+        self._decoder: Decoder | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next carried bytes."""
+        """Take the next carried bytes. Room, Stopped: see `opening`."""
+        if self._decoder is None:
+            self._head += data
+            taken = take_head(self._head)
+            if taken is None:
+                return
+            head, length = taken
+            base, places, limit = list(self._base), dict[int, Path](), self._limit
+            if head is not None:
+                self._opening = Opening(
+                    self._files,
+                    head,
+                    base,
+                    limit=limit,
+                    path=self._path,
+                    scratch=self._scratch,
+                    interrupted=self._interrupted,
+                )
+                base, places = self._opening.base(base)
+                limit = self._opening.limit
+            self._shelf = Shelf(size for _, size in base)
+            self._places = [places.get(number, self._path(digest)) for number, (digest, _) in enumerate(base)]
+            self._decoder = Decoder(base, limit=limit, read=self._read, sink=self)
+            data, self._head = self._head[length:], b""
         self._decoder.feed(data)
 
     def finish(self) -> list[bytes]:
         """Return the digests of everything that was made, in order; Refusal where the delta is cut off."""
+        if self._decoder is None:
+            raise corrupt("it is cut off")
         self._decoder.finish()
         return self.made
 
@@ -58,6 +92,8 @@ class Applying:
             self._out.close()
         self._opened = self._out = None
         self._files.remove(self._scratch)
+        if self._opening is not None:
+            self._opening.close()
 
     # --- the decoder's sink -------------------------------------------------------------------------------------------
 
@@ -70,11 +106,17 @@ class Applying:
         """See `decoder.Sink`. The store syncs nothing: what a power cut damages is found by its digest."""
         self._begin().close()
         self._out = None
-        self._files.replace(self._scratch, self._path(digest))
+        taken = self._opening.take(self._number, size) if self._opening is not None else None
+        if taken is None:
+            if self._opening is not None:
+                self._opening.count(size)
+            self._files.replace(self._scratch, self._path(digest))
+            taken = digest, self._path(digest)
         self._shelf.append(size)
-        self._digests.append(digest)
-        self.made.append(digest)
+        self._places.append(taken[1])
+        self.made.append(taken[0])
         self._written = 0
+        self._number += 1
 
     def _begin(self) -> OpenFile:
         if self._out is None:
@@ -88,13 +130,13 @@ class Applying:
         parts = []
         for stretch in self._shelf.stretches(address, length):
             try:
-                parts.append(_read_at(self._open(stretch.number), stretch.offset, stretch.length))
+                parts.append(read_at(self._open(stretch.number), stretch.offset, stretch.length))
             except FileNotFoundError:
                 return b""
         begin = max(address, self._shelf.end)  # in the object that is being made
         if begin < min(address + length, self._shelf.end + self._written):
             with self._files.open_read(self._scratch) as made:
-                parts.append(_read_at(made, begin - self._shelf.end, address + length - begin))
+                parts.append(read_at(made, begin - self._shelf.end, address + length - begin))
         return b"".join(parts)
 
     def _open(self, number: int) -> OpenFile:
@@ -102,14 +144,5 @@ class Applying:
             if self._opened is not None:
                 self._opened[1].close()
                 self._opened = None
-            self._opened = number, self._files.open_read(self._path(self._digests[number]))
+            self._opened = number, self._files.open_read(self._places[number])
         return self._opened[1]
-
-
-def _read_at(file: OpenFile, offset: int, length: int) -> bytes:
-    file.seek(offset)
-    parts = []
-    while length and (part := file.read(length)):
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)

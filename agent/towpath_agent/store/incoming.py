@@ -4,7 +4,9 @@ Rules: whatever carries an object is not trusted, only its digest is. Output sto
 one 128 KiB step too far and no more), input at what such an output can need, and a frame that asks for more memory than
 WINDOW_BYTES is refused: zstandard's levels above 19 and its long mode are not for releases.
 Carried bytes are kept in the partial file as they come (the last piece excepted: nothing is left to resume after it),
-so that the next attempt, by this process or a later one, goes on at that offset.
+so that the next attempt, by this process or a later one, goes on at that offset. An attempt that goes on only adds to
+the partial file, and all of it is expanded when the last byte is here: expanding it anew after each cut would hold up
+the reader while bytes come, which the next cut loses, and would write a large object a hundred times on a bad line.
 Not handled here: which object comes next and how often it is tried (`objects`).
 """
 
@@ -13,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from towpath.carried import WINDOW_BYTES, carried_cap
 from towpath_agent.system.files import Files, OpenFile
+
+__all__ = ["WINDOW_BYTES", "BadObject", "Incoming", "carried_cap"]
 
 if TYPE_CHECKING:
     from zstandard import ZstdDecompressionWriter
 
-WINDOW_BYTES = 8 * 2**20
 REPLAY_BYTES = 256 * 1024
-# zstandard's worst case is size + size/256 + a few bytes a block; a margin for frames that were flushed often.
-CARRIED_MARGIN_BYTES = 64 * 1024
 
 
 class BadObject(Exception):
@@ -33,15 +35,10 @@ class BadObject(Exception):
         self.code = code
 
 
-def carried_cap(size: int) -> int:
-    """Return the most bytes that a carried form of `size` bytes of content may have."""
-    return size + size // 128 + CARRIED_MARGIN_BYTES
-
-
 class _Content:
-    """Where decompressed pieces go: counted, hashed, written."""
+    """Where decompressed pieces go: counted, hashed, written; only counted where there is no `out`."""
 
-    def __init__(self, out: OpenFile, size: int) -> None:
+    def __init__(self, out: OpenFile | None, size: int) -> None:
         self.written = 0
         self.sha256 = hashlib.sha256()
         self._out = out
@@ -52,8 +49,9 @@ class _Content:
         self.written += len(piece)
         if self.written > self._size:
             raise BadObject(f"expands beyond its signed size of {self._size} bytes", "endless-data")
-        self.sha256.update(piece)
-        self._out.write(piece)
+        if self._out is not None:
+            self.sha256.update(piece)
+            self._out.write(piece)
         return len(piece)
 
 
@@ -81,24 +79,44 @@ class Incoming:
         self._partial = partial
         self._opened: _Opened | None = None
         self._kept: OpenFile | None = None
-        self._carried = 0
         self.offset = files.size(partial) if files.exists(partial) else 0
         if self.offset > carried_cap(size):
             self.drop()
-            self.offset = 0
+        self._carried = self.offset
+
+    def look_through(self) -> None:
+        """Drop what an earlier process left where it cannot be the beginning of the object; nothing is kept in memory.
+
+        What a power cut damaged is found here before more is fetched for it, as far as zstandard can tell.
+        """
+        try:
+            self._replay(self._writer(_Content(None, self._size)))
+        except BadObject:
+            self.drop()
 
     def feed(self, data: bytes, *, last: bool) -> None:
         """Take the next carried bytes, the first of them at `offset`; BadObject where they cannot be the object's."""
-        opened = self._opened or self._open()
-        if data and not last:
+        self._count(data)
+        if data and (self.offset or not last):
             self._keep(data)
-        self._expand(opened, data)
+        if self.offset and not last:
+            return
+        opened = self._opened or self._open()
+        if self.offset:
+            self._replay(opened.writer)
+        else:
+            self._expand(opened.writer, data)
         if last:
             content = opened.content
             if content.written != self._size or content.sha256.digest() != self._digest:
                 raise BadObject("has another digest than the signed one")
             self._close()
             self._files.remove(self._partial)
+
+    @property
+    def is_partial(self) -> bool:
+        """Return whether there is something of it to go on from."""
+        return bool(self.offset) or self._kept is not None
 
     def pause(self) -> None:
         """Stop for now: carried bytes stay, what was made of them goes. Harmless where the object is complete."""
@@ -111,36 +129,44 @@ class Incoming:
         """Forget every byte."""
         self.pause()
         self._files.remove(self._partial)
+        self.offset = self._carried = 0
 
     def _open(self) -> _Opened:
-        import zstandard  # noqa: PLC0415  (a megabyte that an idle agent does not need)
-
         self._files.remove(self._target)
         out = self._files.open_write(self._target, 0o600)
         content = _Content(out, self._size)
+        self._opened = opened = _Opened(out, content, self._writer(content))
+        return opened
+
+    @staticmethod
+    def _writer(content: _Content) -> "ZstdDecompressionWriter":
+        import zstandard  # noqa: PLC0415  (a megabyte that an idle agent does not need)
+
         decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
         # Only `write` is called of the sink, whatever the stub wants.
-        writer = decompressor.stream_writer(cast("IO[bytes]", content), closefd=False)
-        self._opened = opened = _Opened(out, content, writer)
-        if self.offset:
-            with self._files.open_read(self._partial) as kept:
-                while part := kept.read(REPLAY_BYTES):
-                    self._expand(opened, part)
-        return opened
+        return decompressor.stream_writer(cast("IO[bytes]", content), closefd=False)
+
+    def _replay(self, writer: "ZstdDecompressionWriter") -> None:
+        with self._files.open_read(self._partial) as kept:
+            while part := kept.read(REPLAY_BYTES):
+                self._expand(writer, part)
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
             self._kept = self._files.open_append(self._partial, 0o600)
         self._kept.write(data)
 
-    def _expand(self, opened: _Opened, data: bytes) -> None:
-        import zstandard  # noqa: PLC0415
-
+    def _count(self, data: bytes) -> None:
         self._carried += len(data)
         if self._carried > carried_cap(self._size):
             raise BadObject(f"comes in more bytes than {self._size} bytes of content can need", "endless-data")
+
+    @staticmethod
+    def _expand(writer: "ZstdDecompressionWriter", data: bytes) -> None:
+        import zstandard  # noqa: PLC0415
+
         try:
-            opened.writer.write(data)
+            writer.write(data)
         except zstandard.ZstdError as error:
             raise BadObject(f"does not decompress ({error})") from error
 

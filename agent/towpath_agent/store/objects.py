@@ -3,12 +3,14 @@
     store/objects/<digest, hex>   the content, uncompressed (flat: a folder holds 200,000 names well, while making a
                                   fan-out folder costs an fsync each)
     store/partial/<digest, hex>   carried bytes of a fetch that was cut off
+    store/deltas/                 deltas on their way in (`deltas`)
 
 Rules: a name is a claim, the digest is the proof. Content is hashed while it comes and again whenever it is used
 (`read`, `materialise`). So nothing here is synced: what a power cut damages is found by its size or its digest and
 fetched again, and the installer syncs the tree that it makes. Memory does not grow with the size of an object. Sizes
 are the signed ones (of the index, or of the release that names the index); a server's word on them counts for nothing.
-One Store per folder, one thread at a time; the agent's lock sees to the first.
+One Store per folder, one thread at a time; the agent's lock sees to the first. In mid-fetch the same thread may fetch
+other objects (what is due goes on while something is fetched ahead), never the same ones.
 Not handled here: deadlines and least rates (the transport alone can end a blocked read), which objects are wanted,
 space.
 """
@@ -21,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from towpath.errors import Refusal, Unavailable
-from towpath_agent.ports import MAX_WANTS, Chunk, Server, Want
+from towpath_agent.ports import MAX_WANTS, Chunk, Source, Want
+from towpath_agent.store.deltas import Deltas
 from towpath_agent.store.incoming import BadObject, Incoming
 from towpath_agent.system.files import Files
 
@@ -49,16 +52,29 @@ def _never() -> bool:
     return False
 
 
+def _as_it_is(source: Source) -> Source:
+    return source
+
+
 class Store:
     """Objects below `root`."""
 
-    def __init__(self, root: Path, files: Files) -> None:
-        """Make the folders."""
-        self._files = files
+    def __init__(self, root: Path, files: Files, over: Callable[[Source], Source] = _as_it_is) -> None:
+        """Make the folders. Whatever comes of a source comes of `over` it: a limit on rates."""
+        self._files, self._over = files, over
         self._objects = root / "objects"
         self._partial = root / "partial"
+        self._coming: set[bytes] = set()
+        self._own: set[bytes] = set()  # what this process left in partial files: it is as it was written
         for folder in (self._objects, self._partial):
             files.make_dirs(folder, 0o700)
+        self.deltas = Deltas(root / "deltas", files, self.path, over)
+        self._received = 0
+
+    @property
+    def received_bytes(self) -> int:
+        """How many carried bytes came since this store was opened, of objects and of deltas."""
+        return self._received + self.deltas.received_bytes
 
     def path(self, digest: bytes) -> Path:
         """Return where the object is, where it is there."""
@@ -78,7 +94,7 @@ class Store:
     # --- fetching -----------------------------------------------------------------------------------------------------
 
     def fetch(
-        self, objects: Mapping[bytes, int], server: Server, *, interrupted: Callable[[], bool] = _never
+        self, objects: Mapping[bytes, int], server: Source, *, interrupted: Callable[[], bool] = _never
     ) -> FetchResult:
         """Obtain what is missing of `objects` (digest to signed size), many per call, from where a fetch was cut off.
 
@@ -87,16 +103,31 @@ class Store:
         others are here. `interrupted` is asked at each chunk; True ends the fetch with what it has.
         """
         wanted = self.missing(objects)
+        coming = self._coming & wanted.keys()
+        if coming:
+            raise Unavailable(
+                f"cannot fetch object {min(coming).hex()[:16]}: it is on its way already", code="on-its-way"
+            )
+        mine = frozenset(wanted)
+        self._coming |= mine
+        try:
+            return self._fetch(wanted, server, interrupted)
+        finally:
+            self._coming -= mine
+
+    def _fetch(self, wanted: dict[bytes, int], server: Source, interrupted: Callable[[], bool]) -> FetchResult:
         lacking: list[bytes] = []
         attempts: Counter[bytes] = Counter()
         received = done = 0
         while wanted:
             batch = dict(list(wanted.items())[:MAX_WANTS])
-            call = _Call(self._incoming, batch, server, interrupted)
+            call = _Call(self._incoming, batch, self._over(server), interrupted)
             try:
                 bad = call.run()
             finally:
                 received += call.bytes_received
+                self._received += call.bytes_received
+                self._own = (self._own | call.begun) - set(call.complete)
             done += len(call.complete)
             for digest in (*call.complete, *call.lacking):
                 del wanted[digest]
@@ -105,6 +136,7 @@ class Store:
                 return FetchResult(received, done, interrupted=True)
             if bad is not None:
                 digest, reason = bad
+                server.distrust(digest)
                 attempts[digest] += 1
                 if attempts[digest] >= MAX_ATTEMPTS:
                     raise Refusal(
@@ -118,7 +150,10 @@ class Store:
 
     def _incoming(self, digest: bytes, size: int) -> Incoming:
         partial = self._partial / digest.hex()
-        return Incoming(self._files, digest, size, target=self.path(digest), partial=partial)
+        incoming = Incoming(self._files, digest, size, target=self.path(digest), partial=partial)
+        if incoming.offset and digest not in self._own:
+            incoming.look_through()
+        return incoming
 
     # --- using --------------------------------------------------------------------------------------------------------
 
@@ -147,9 +182,9 @@ class Store:
             raise self._damaged(digest)
 
     def prune(self, keep: Collection[bytes]) -> int:
-        """Remove every object and partial whose digest is not in `keep`; return how many went."""
+        """Remove every object and partial whose digest is not in `keep`, and left deltas; return how many went."""
         kept = {digest.hex() for digest in keep}
-        gone = 0
+        gone = self.deltas.prune(kept)
         for folder in (self._objects, self._partial):
             for name in self._files.listdir(folder):
                 if name not in kept:
@@ -186,7 +221,7 @@ class _Call:
         self,
         incoming: Callable[[bytes, int], Incoming],
         batch: Mapping[bytes, int],
-        server: Server,
+        server: Source,
         interrupted: Callable[[], bool],
     ) -> None:
         self._receivers = [(digest, incoming(digest, size)) for digest, size in batch.items()]
@@ -195,6 +230,7 @@ class _Call:
         self.bytes_received = 0
         self.complete: list[bytes] = []
         self.lacking: list[bytes] = []
+        self.begun: set[bytes] = set()
         self.interrupted = False
 
     def run(self) -> tuple[bytes, BadObject] | None:
@@ -207,6 +243,7 @@ class _Call:
             try:
                 return self._receive(stream)
             finally:
+                self.begun = {digest for digest, receiver in self._receivers if receiver.is_partial}
                 for _, receiver in self._receivers:
                     receiver.pause()
 
@@ -218,7 +255,8 @@ class _Call:
                 self.lacking.append(digest)
                 continue
             try:
-                receiver.feed(chunk.data, last=chunk.last)
+                if not chunk.is_pause:
+                    receiver.feed(chunk.data, last=chunk.last)
             except BadObject as bad:
                 receiver.drop()
                 return digest, bad

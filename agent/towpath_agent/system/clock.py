@@ -7,6 +7,7 @@ machine's own time, whichever comes first, so a hanging hook ends under a simula
 
 import threading
 import time
+from datetime import datetime, tzinfo
 from typing import Protocol
 
 from towpath_agent.system.progress import progressed
@@ -47,6 +48,11 @@ class SystemClock:
             return event.wait(max(0.0, seconds))
         time.sleep(max(0.0, seconds))
         return False
+
+
+def local_zone(unix_ms: int) -> tzinfo:
+    """Return the offset of this host's own zone at a time."""
+    return datetime.fromtimestamp(unix_ms / 1000).astimezone().tzinfo  # type: ignore[return-value]  # it has one now
 
 
 class Deadline:

@@ -44,6 +44,18 @@ class OpenFile:
         """Go on at `offset`."""
         os.lseek(self._descriptor, offset, os.SEEK_SET)
 
+    def length(self) -> int:
+        """Return how many bytes the file has now."""
+        return os.fstat(self._descriptor).st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return at most `size` bytes from `offset` on, none behind the end."""
+        progressed()
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise disk_error("read", self.path, error) from error
+
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes."""
         try:

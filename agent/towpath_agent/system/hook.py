@@ -17,6 +17,7 @@ from pathlib import Path
 from towpath_agent.errors import StartError
 from towpath_agent.system.clock import Clock, Deadline, pause
 from towpath_agent.system.proc import session_members
+from towpath_agent.system.scopes import own_unit, set_apart
 
 _SLICE_S = 0.1
 _CHUNK_BYTES = 2**16
@@ -24,6 +25,8 @@ _CHUNK_BYTES = 2**16
 _LAST_CHUNKS = 64
 _UNKILLABLE_S = 5.0
 _CLEAR_S = 0.005
+# Stops itself before it becomes the program, so that nothing of that runs before it has its own control group.
+_GATE = ("/bin/sh", "-c", 'kill -STOP $$\nexec "$@"', "towpath-hook")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +92,19 @@ def run_hook(
     clock: Clock,
     log_limit: int = 8192,
     kill_grace_s: float = 2.0,
+    name: str = "",
 ) -> HookResult:
-    """Run `argv` in `cwd` with exactly `env`; StartError where it cannot be started at all."""
+    """Run `argv` in `cwd` with exactly `env`; StartError where it cannot be started at all.
+
+    `name` says for whom it runs, where it shall have a control group of its own.
+    """
     deadline = Deadline(clock, timeout_s)
+    apart = bool(name) and bool(own_unit()) and _starts_by_itself(argv[0])
     read_end, write_end = os.pipe()
     try:
         try:
             process = subprocess.Popen(
-                list(argv),
+                [*_GATE, *argv] if apart else list(argv),
                 cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
@@ -108,12 +116,25 @@ def run_hook(
             raise start_error(argv[0], error if isinstance(error, OSError) else OSError(str(error))) from error
         finally:
             os.close(write_end)
+        if apart:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            set_apart([process.pid], name)
+            _signal_group(process.pid, signal.SIGCONT)
         os.set_blocking(read_end, False)
         tail = Tail(read_end, log_limit)
         timed_out = end_group(process.pid, [tail], deadline, clock, kill_grace_s)
         return HookResult(process.poll(), timed_out, tail.text())
     finally:
         os.close(read_end)
+
+
+def _starts_by_itself(program: str) -> bool:
+    """Return whether the kernel starts this file: a shell would take any text for a script of its own."""
+    try:
+        with Path(program).open("rb") as file:
+            return file.read(4).startswith((b"#!", b"\x7fELF"))
+    except OSError:
+        return False
 
 
 def end_group(pid: int, tails: Sequence[Tail], deadline: Deadline, clock: Clock, kill_grace_s: float) -> bool:

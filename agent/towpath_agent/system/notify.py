@@ -33,6 +33,9 @@ class Manager:
         mine = not pid or pid == str(os.getpid())
         self._every_s = int(limit) / 1e6 / _SHARE if limit.isdecimal() and mine else 0.0
         self._next_s = 0.0
+        self.environment = {
+            name: value for name, value in zip(_NAMES, (address, limit, pid), strict=True) if value
+        }  # for what takes this process's place
 
     def ready(self, text: str) -> None:
         """Say that the start is over; `text` is what `systemctl status` shows."""

@@ -3,9 +3,11 @@
 Rules: a started program lives in its own session and survives the agent. It waits at a gate (a shell that reads one
 line) until `recorded` has returned, so a caller that makes the `ProcessId` durable there can be killed at any
 instruction: the program either never ran, or is on record. Zombies are dead, and our own are reaped.
-Not handled here: restarts and what an app is (services), cgroups (systemd).
+Under systemd it gets a control group of its own meanwhile (`scopes`).
+Not handled here: restarts and what an app is (services).
 """
 
+import contextlib
 import os
 import pwd
 import select
@@ -33,6 +35,7 @@ from towpath_agent.system.proc import (
     rss_bytes,
     session_members,
 )
+from towpath_agent.system.scopes import set_apart
 
 __all__ = [
     "HookResult",
@@ -113,9 +116,11 @@ def spawn(
     log: Path,
     user: str | None = None,
     recorded: Callable[[ProcessId], None] = _unrecorded,
+    name: str = "",
 ) -> ProcessId:
     """Start `argv` detached, output appended to `log`; it runs only once `recorded(process)` has returned.
 
+    `name` says whose it is, where it shall have a control group of its own.
     Where `recorded` raises, nothing runs. StartError where the program or the user is missing.
     """
     reap()
@@ -148,6 +153,8 @@ def spawn(
         if stat is None:
             raise StartError(f"cannot start {argv[0]}: it was gone at once")
         recorded(stat.process)
+        if name:
+            set_apart([child.pid], name)
         try:
             os.write(gate_write, b"go\n")
         except BrokenPipeError:
@@ -198,7 +205,17 @@ def alive(process: ProcessId) -> bool:
     if living(process) is not None:
         return True
     reap()  # only now: it may have ended between an earlier look and this one
+    if child is None:
+        _reap_inherited(process)
     return False
+
+
+def _reap_inherited(process: ProcessId) -> None:
+    """Let the kernel forget a child of the agent whose place this one took (an update of the agent is an exec)."""
+    here = read_stat(process.pid)
+    if here is not None and here.created == process.created:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, os.WNOHANG)
 
 
 def _await_gate(process: ProcessId) -> None:

@@ -8,6 +8,7 @@ Not handled here: pacing of retries across calls (the caller's), what a Refusal 
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +17,7 @@ import grpc
 from towpath.dsse import MAX_ENVELOPE_BYTES
 from towpath.errors import InputError, Refusal, TowpathError, Unavailable
 from towpath.names import SERVER_NAME
+from towpath_agent.transport.proxy import proxy_for
 
 MAX_MESSAGE_BYTES = MAX_ENVELOPE_BYTES + 2**20
 MAX_DETAIL_CHARS = 300
@@ -36,9 +38,17 @@ _WRAPPING = re.compile(r"^(?:[A-Z_]+: )?(?:ipv[46]:\S+: )?(?:Failed to connect t
 grpc._common.MAXIMUM_WAIT_TIMEOUT = 5.0  # type: ignore[attr-defined] # noqa: SLF001
 
 
+def _any_window() -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Every wait of the transport, in seconds, and the least rate of a fetch, in bytes a second."""
+    """Every wait of the transport, in seconds, and the least rate of a fetch, in bytes a second.
+
+    `fetch_window` is asked at each fetch how many bytes may be on their way that nobody has read yet; 0: what the line
+    holds.
+    """
 
     call_s: float = 20.0
     fetch_s: float = 3600.0
@@ -47,7 +57,8 @@ class Limits:
     keepalive_s: float = 20.0
     keepalive_timeout_s: float = 10.0
     reconnect_first_s: float = 0.5
-    reconnect_most_s: float = 15.0
+    reconnect_most_s: float = 4.0  # only dials when it is called: how often that is, `engine.pacing` says
+    fetch_window: Callable[[], int] = _any_window
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -66,13 +77,24 @@ def split_identity(pem: bytes) -> tuple[bytes, bytes]:
     return key[0], b"".join(chain)
 
 
-def open_channel(address: str, *, ca_pem: bytes, identity_pem: bytes | None, limits: Limits) -> grpc.Channel:
-    """Return a channel to `address`, with mutual TLS where an identity is given. The first call dials."""
-    parse_address(address)
+def open_channel(
+    address: str,
+    *,
+    ca_pem: bytes,
+    identity_pem: bytes | None,
+    limits: Limits,
+    name: str = SERVER_NAME,
+    window: int = 0,
+) -> grpc.Channel:
+    """Return a channel to `name` at `address`, with mutual TLS where an identity is given. The first call dials.
+
+    `window`: the most bytes of a stream that come before they are read; 0: as many as the line holds, as grpc measures.
+    """
+    proxy = proxy_for(parse_address(address)[0])
     key, chain = split_identity(identity_pem) if identity_pem is not None else (None, None)
     credentials = grpc.ssl_channel_credentials(root_certificates=ca_pem, private_key=key, certificate_chain=chain)
     options: list[tuple[str, str | int]] = [
-        ("grpc.ssl_target_name_override", SERVER_NAME),
+        ("grpc.ssl_target_name_override", name),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", round(limits.keepalive_s * 1000)),
@@ -86,7 +108,10 @@ def open_channel(address: str, *, ca_pem: bytes, identity_pem: bytes | None, lim
         ("grpc.max_reconnect_backoff_ms", round(limits.reconnect_most_s * 1000)),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 0),
+        ("grpc.http_proxy", proxy.url) if proxy is not None else ("grpc.enable_http_proxy", 0),
     ]
+    if window:
+        options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window)]
     return grpc.secure_channel(address, credentials, options)
 
 

@@ -11,21 +11,26 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
 from towpath.errors import InputError, Refusal, TowpathError, Unavailable
 from towpath.holds import Hold
-from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
+from towpath.names import SERVER_NAME
+from towpath.reports import MAX_EVENTS_PER_REPORT, MAX_REASON_CHARS, AppState, Event
 from towpath.v1 import agent_pb2 as pb
 from towpath.v1.agent_pb2_grpc import AgentApiStub
 from towpath.wire.holds import to_hold
 from towpath.wire.reports import to_app_state, to_event
-from towpath_agent.ports import MAX_CHUNK_BYTES, MAX_WANTS, Chunk, SyncAnswer, Want
+from towpath_agent.ports import MAX_CHUNK_BYTES, MAX_WANTS, Chunk, Elsewhere, SyncAnswer, Want
 from towpath_agent.system.clock import Clock
 from towpath_agent.transport.channel import Limits, error_of, open_channel
+from towpath_agent.transport.pulling import WAITING_BYTES, Puller
 from towpath_agent.transport.rate import RateGuard
+
+if TYPE_CHECKING:
+    from towpath_agent.transport.direct import Direct
 
 # How often a fetch looks whether it is too slow, and a watch whether it was told to stop. The agent closes its channel
 # when it stops, which ends a watch at once; looking every second all day cost a sixth of an idle agent's CPU.
@@ -47,6 +52,9 @@ def _want(want: Want) -> pb.Want:
             return pb.Want(metadata=want.name, offset=want.offset)
         case "target":
             return pb.Want(target=want.name, offset=want.offset)
+        case "delta":
+            delta = pb.Delta(old_index_sha256=want.base, new_index_sha256=want.digest, opened=want.opened)
+            return pb.Want(delta=delta, offset=want.offset)
         case _:
             return pb.Want(object_sha256=want.digest, offset=want.offset)
 
@@ -64,15 +72,29 @@ class GrpcServer:
         agent_version: str,
         clock: Clock,
         limits: Limits | None = None,
+        name: str = SERVER_NAME,
+        direct: "Direct | None" = None,
     ) -> None:
-        """Prepare the channel; the first call dials. InputError for an unusable address or identity."""
+        """Prepare the channel; the first call dials. InputError for an unusable address or identity.
+
+        `direct`: the way to objects that the server says are elsewhere; without it they all come from the server.
+        """
         self.address = address
         self._platform = platform
         self._agent_version = agent_version
         self._clock = clock
         self._limits = limits or Limits()
-        self._channel = open_channel(address, ca_pem=ca_pem, identity_pem=identity_pem, limits=self._limits)
+        self._direct = direct
+
+        def dial(window: int) -> grpc.Channel:
+            return open_channel(
+                address, ca_pem=ca_pem, identity_pem=identity_pem, limits=self._limits, name=name, window=window
+            )
+
+        self._dial = dial
+        self._channel = dial(0)
         self._stub = AgentApiStub(self._channel)
+        self._narrow: tuple[int, grpc.Channel] | None = None
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -87,6 +109,19 @@ class GrpcServer:
     def close(self) -> None:
         """End every running call (they raise Unavailable) and the connection. Closing twice is harmless."""
         self._channel.close()
+        if self._narrow is not None:
+            self._narrow[1].close()
+
+    def _fetch_stub(self) -> AgentApiStub:
+        """Return what to fetch with: a connection of its own where the host limits what may be on its way."""
+        window = self._limits.fetch_window()
+        if not window:
+            return self._stub
+        if self._narrow is None or self._narrow[0] != window:
+            if self._narrow is not None:
+                self._narrow[1].close()
+            self._narrow = window, self._dial(window)
+        return AgentApiStub(self._narrow[1])
 
     def _error(self, error: grpc.RpcError | ValueError, doing: str) -> TowpathError:
         if isinstance(error, ValueError):  # grpc says so of a channel that this process closed
@@ -96,7 +131,16 @@ class GrpcServer:
             return Refusal(str(meaning), code="rejected" if meaning.code == InputError.code else meaning.code)
         return meaning
 
-    def sync(self, *, nonce: bytes, state_revision: int, boot_id: str, holds: Sequence[Hold] = ()) -> SyncAnswer:
+    def sync(
+        self,
+        *,
+        nonce: bytes,
+        state_revision: int,
+        boot_id: str,
+        holds: Sequence[Hold] = (),
+        accepted_sequence: int = 0,
+        features: Sequence[str] = (),
+    ) -> SyncAnswer:
         """Return the manifest that answers `nonce`."""
         request = pb.SyncRequest(
             nonce=nonce,
@@ -105,12 +149,18 @@ class GrpcServer:
             platform=self._platform,
             boot_id=boot_id,
             holds=[to_hold(hold) for hold in holds],
+            accepted_sequence=accepted_sequence,
+            features=features,
         )
         try:
             answer: pb.SyncResponse = self._stub.Sync(request, timeout=self._limits.call_s)
         except (grpc.RpcError, ValueError) as error:
             raise self._error(error, "sync") from error
-        return SyncAnswer(answer.envelope, answer.known_state_revision)
+        return SyncAnswer(answer.envelope, answer.known_state_revision, answer.keep[:MAX_REASON_CHARS])
+
+    def distrust(self, digest: bytes) -> bool:
+        """There is no other way to the server than this one; to an object there may have been."""
+        return self._direct is not None and self._direct.distrust(digest)
 
     def report(self, events: Sequence[Event], apps: Sequence[AppState], state_revision: int) -> list[str]:
         """Return the ids that the server committed; more events than one call may carry go in several calls."""
@@ -169,51 +219,62 @@ class GrpcServer:
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
         """Yield the chunks that answer `wants`, in order; see `ports.Server.fetch`."""
+        if self._direct is not None:
+            yield from self._direct.fetch(self._ask, wants)
+            return
+        for answer in self._ask(wants):
+            if isinstance(answer, Elsewhere):
+                raise Unavailable("cannot fetch: the server sent an address that nobody asked for", code="cut-off")
+            yield answer
+
+    def _ask(self, wants: Sequence[Want], direct_from: Sequence[str] = ()) -> Generator[Chunk | Elsewhere, None, None]:
+        """Yield the server's own answers, in order."""
         if not wants:
             return
         if len(wants) > MAX_WANTS:
             raise AssertionError(f"{len(wants)} wants in one fetch, at most {MAX_WANTS}")
-        request = pb.FetchRequest(wants=[_want(want) for want in wants])
+        request = pb.FetchRequest(wants=[_want(want) for want in wants], direct_from=direct_from)
         guard = RateGuard(self._limits.min_rate, self._limits.rate_window_s)
-        ended, slow = threading.Event(), threading.Event()
+        look_s = min(LOOK_S, self._limits.rate_window_s / 4)
         try:
-            call = self._stub.Fetch(request, timeout=self._limits.fetch_s)
+            call = self._fetch_stub().Fetch(request, timeout=self._limits.fetch_s)
         except ValueError as error:
             raise self._error(error, "fetch") from error
-
-        def watchdog() -> None:
-            look_s = min(LOOK_S, self._limits.rate_window_s / 4)
-            while not self._clock.wait(ended, look_s):
-                if guard.too_slow(self._clock.monotonic()):
-                    slow.set()
-                    call.cancel()
-                    return
-
-        threading.Thread(target=watchdog, name="fetch-rate", daemon=True).start()
+        puller = Puller(call, self._limits.fetch_window() or WAITING_BYTES)
         expected = 0
         try:
             while expected < len(wants):
                 guard.wait_begins(self._clock.monotonic())
-                answer: pb.FetchResponse | None = next(call, None)
+                while not puller.wait(look_s):
+                    if guard.too_slow(self._clock.monotonic()):
+                        raise self._too_slow()
+                answer = puller.take()
                 guard.wait_ends(self._clock.monotonic(), len(answer.data) if answer is not None else 0)
+                if guard.too_slow(self._clock.monotonic()):
+                    raise self._too_slow()
                 if answer is None:
                     raise Unavailable("cannot fetch: the server ended the stream too early", code="cut-off")
                 if answer.want != expected or len(answer.data) > MAX_CHUNK_BYTES:
                     raise Unavailable(
                         "cannot fetch: the server answers out of order or in too large pieces", code="cut-off"
                     )
+                if answer.url:
+                    expected += 1
+                    yield Elsewhere(answer.want, answer.url, answer.carried_size)
+                    continue
                 ends = answer.last or answer.missing
                 expected += ends
                 yield Chunk(answer.want, answer.data, ends, answer.missing, answer.carried_size)
         except (grpc.RpcError, ValueError) as error:
-            if slow.is_set():
-                limits = self._limits
-                raise Unavailable(
-                    f"cannot fetch: {self.address} sent less than {limits.min_rate} bytes a second for "
-                    f"{limits.rate_window_s:g} s",
-                    code="slow-retrieval",
-                ) from error
             raise self._error(error, "fetch") from error
         finally:
-            ended.set()
             call.cancel()
+            puller.close()
+
+    def _too_slow(self) -> Unavailable:
+        limits = self._limits
+        return Unavailable(
+            f"cannot fetch: {self.address} sent less than {limits.min_rate} bytes a second for "
+            f"{limits.rate_window_s:g} s",
+            code="slow-retrieval",
+        )

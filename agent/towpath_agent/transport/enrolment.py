@@ -7,8 +7,6 @@ of the two checks.
 Not handled here: which files an enrolment leaves (`enroll`), when to renew (`renew`).
 """
 
-import socket
-import ssl
 from dataclasses import dataclass
 
 import grpc
@@ -19,8 +17,9 @@ from towpath.names import SERVER_NAME
 from towpath.token import Token
 from towpath.v1 import agent_pb2 as pb
 from towpath.v1.agent_pb2_grpc import EnrollmentStub
-from towpath_agent.transport.channel import Limits, error_of, open_channel, parse_address
+from towpath_agent.transport.channel import Limits, error_of, open_channel
 from towpath_agent.transport.client import Certificates
+from towpath_agent.transport.leaf import shown_leaf
 
 MAX_ROOT_BYTES = 2**20
 
@@ -38,34 +37,6 @@ class Enrolled:
     agent_address: str
 
 
-def server_leaf(address: str, limits: Limits) -> bytes:
-    """Return the certificate (PEM) that whoever answers at `address` shows. It proves nothing by itself."""
-    host, port = parse_address(address)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # the pin is checked by the caller, and the next handshake proves possession
-    context.set_alpn_protocols(["h2"])
-    try:
-        with (
-            socket.create_connection((host, port), timeout=limits.call_s) as plain,
-            context.wrap_socket(plain, server_hostname=SERVER_NAME) as secure,
-        ):
-            leaf = secure.getpeercert(binary_form=True)
-    except ssl.SSLError as error:
-        reason = f"it speaks no TLS ({error.reason}); is it the enrolment port?"
-        raise Unavailable(f"cannot reach {address}: {reason}") from error
-    except TimeoutError as error:
-        reason = f"no TLS answer in {limits.call_s:g} s"
-        raise Unavailable(f"cannot reach {address}: {reason}; check the address and that the server runs") from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise Unavailable(f"cannot reach {address}: {reason}; check the address and that the server runs") from error
-    if leaf is None:
-        raise Unavailable(f"cannot reach {address}: it shows no certificate")
-    return ssl.DER_cert_to_PEM_cert(leaf).encode()
-
-
 def _call_channel(address: str, trusted_pem: bytes, limits: Limits) -> grpc.Channel:
     return open_channel(address, ca_pem=trusted_pem, identity_pem=None, limits=limits)
 
@@ -74,7 +45,7 @@ def enroll(
     address: str, token: Token, *, name: str, csr_der: bytes, platform: str, agent_version: str, limits: Limits
 ) -> Enrolled:
     """Return the server's answer; Refusal where the server is not the one that the token pins or refuses the token."""
-    leaf = server_leaf(address, limits)
+    leaf = shown_leaf(address, SERVER_NAME, limits)
     pki.check_pinned(leaf, token.ca_point)
     request = pb.EnrollRequest(
         token_id=token.id,

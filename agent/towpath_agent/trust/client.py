@@ -10,13 +10,20 @@ import threading
 from towpath.errors import Broken, Refusal, TowpathError
 from towpath_agent.system.clock import Clock, SystemClock
 from towpath_agent.system.conversation import Conversation
-from towpath_agent.trust.codec import from_result_frames, raise_error_frame, to_error_frame, to_request_frame
+from towpath_agent.trust.codec import (
+    RESULT_KINDS,
+    from_result_frames,
+    raise_error_frame,
+    to_error_frame,
+    to_request_frame,
+)
 from towpath_agent.trust.frames import Frame, decode, encode
 from towpath_agent.trust.model import MAX_FILE_BYTES, Fetch, VerifyRequest, VerifyResult
 
 DEADLINE_S = 300.0
 MAX_RESULT_BYTES = 64 * 2**20
-# Roots, the other roles and one release per app; more questions than that are a child that runs in circles.
+# Roots, the other roles, and two releases per app (one to run, one announced); more questions than that are a child
+# that runs in circles.
 MAX_QUESTIONS = 2048
 
 
@@ -42,7 +49,7 @@ class TrustClient:
                 frame = decode(child.receive)
                 if frame.kind == "fetch":
                     child.send(encode(_answer(fetch, frame)))
-                elif frame.kind in ("admitted", "refused", "result"):
+                elif frame.kind in RESULT_KINDS:
                     frames.append(frame)
                     size += sum(len(blob) for blob in frame.blobs)
                     if size > MAX_RESULT_BYTES:

@@ -1,11 +1,11 @@
 """Requests, results and errors as frames. Field by field; no pickling: frames carry data, never code."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from towpath.dsse import Keys
 from towpath.errors import Broken, InputError, Refusal, TowpathError, Unavailable
-from towpath.manifest import HostFacts, ManifestFloor
+from towpath.manifest import DesiredApp, HostFacts, ManifestFloor
 from towpath.parameters import Value
 from towpath.wire import decode_manifest
 from towpath_agent.errors import DiskError, DiskFull
@@ -16,6 +16,10 @@ _ERRORS: dict[str, type[TowpathError]] = {
     kind.__name__: kind for kind in (InputError, Refusal, Unavailable, DiskFull, DiskError, Broken)
 }
 _MESSAGE_CHARS = 1000
+# Frames of verdicts: admitted, refused; of what is to run, and of what is only announced.
+APP_KINDS = ("admitted", "refused")
+PREFETCH_KINDS = ("prefetch", "prefetch-refused")
+RESULT_KINDS = (*APP_KINDS, *PREFETCH_KINDS, "result")
 
 
 def to_request_frame(request: VerifyRequest) -> Frame:
@@ -33,12 +37,12 @@ def to_request_frame(request: VerifyRequest) -> Frame:
         "now_unix_ms": request.now_unix_ms,
         "time_floor_unix_ms": request.time_floor_unix_ms,
     }
-    return Frame("verify", fields, (request.root, request.envelope))
+    return Frame("verify", fields, (request.root, request.envelope, request.bundle))
 
 
 def from_request_frame(frame: Frame) -> VerifyRequest:
     """Return the request in a frame; Broken where it is none."""
-    if frame.kind != "verify" or len(frame.blobs) != 2:
+    if frame.kind != "verify" or len(frame.blobs) != 3:
         raise Broken(f"cannot verify: a {frame.kind[:20]!r} frame came instead of a request")
     it = frame.fields
     return VerifyRequest(
@@ -52,18 +56,15 @@ def from_request_frame(frame: Frame) -> VerifyRequest:
         release_floors=it["release_floors"],
         now_unix_ms=it["now_unix_ms"],
         time_floor_unix_ms=it["time_floor_unix_ms"],
+        bundle=frame.blobs[2],
     )
 
 
 def to_result_frames(result: VerifyResult) -> Iterator[Frame]:
     """Yield one frame per app and a last one; an app is named by its place in the manifest."""
-    places = {desired.app: place for place, desired in enumerate(decode_manifest(result.manifest).apps)}
-    for admitted in result.apps:
-        place = places[admitted.desired.app]
-        yield Frame("admitted", {"place": place, "parameters": dict(admitted.parameters)}, (admitted.release,))
-    for refused in result.refused:
-        fields = {"place": places[refused.desired.app], "code": refused.code, "message": refused.message}
-        yield Frame("refused", fields)
+    manifest = decode_manifest(result.manifest)
+    yield from _verdicts(APP_KINDS, manifest.apps, result.apps, result.refused)
+    yield from _verdicts(PREFETCH_KINDS, manifest.prefetch, result.prefetch, result.prefetch_refused)
     yield Frame(
         "result",
         {
@@ -78,23 +79,47 @@ def to_result_frames(result: VerifyResult) -> Iterator[Frame]:
     )
 
 
+def _verdicts(
+    kinds: tuple[str, str],
+    named: Sequence[DesiredApp],
+    admitted: Iterable[AdmittedApp],
+    refused: Iterable[RefusedApp],
+) -> Iterator[Frame]:
+    places = {desired.app: place for place, desired in enumerate(named)}
+    for yes in admitted:
+        fields = {"place": places[yes.desired.app], "parameters": dict(yes.parameters)}
+        yield Frame(kinds[0], fields, (yes.release,))
+    for no in refused:
+        yield Frame(kinds[1], {"place": places[no.desired.app], "code": no.code, "message": no.message})
+
+
+def _admitted(kind: str, named: Sequence[DesiredApp], frames: Iterable[Frame]) -> tuple[AdmittedApp, ...]:
+    return tuple(
+        AdmittedApp(named[frame.fields["place"]], frame.blobs[0], _to_values(frame.fields["parameters"]))
+        for frame in frames
+        if frame.kind == kind
+    )
+
+
+def _refused(kind: str, named: Sequence[DesiredApp], frames: Iterable[Frame]) -> tuple[RefusedApp, ...]:
+    return tuple(
+        RefusedApp(named[frame.fields["place"]], frame.fields["code"], frame.fields["message"])
+        for frame in frames
+        if frame.kind == kind
+    )
+
+
 def from_result_frames(frames: list[Frame]) -> VerifyResult:
     """Return the result in a child's frames, the last of which is `result`."""
     last = frames[-1]
-    desired = decode_manifest(last.blobs[0]).apps
+    manifest = decode_manifest(last.blobs[0])
     it = last.fields
     return VerifyResult(
         manifest=last.blobs[0],
-        apps=tuple(
-            AdmittedApp(desired[frame.fields["place"]], frame.blobs[0], _to_values(frame.fields["parameters"]))
-            for frame in frames
-            if frame.kind == "admitted"
-        ),
-        refused=tuple(
-            RefusedApp(desired[frame.fields["place"]], frame.fields["code"], frame.fields["message"])
-            for frame in frames
-            if frame.kind == "refused"
-        ),
+        apps=_admitted(APP_KINDS[0], manifest.apps, frames),
+        refused=_refused(APP_KINDS[1], manifest.apps, frames),
+        prefetch=_admitted(PREFETCH_KINDS[0], manifest.prefetch, frames),
+        prefetch_refused=_refused(PREFETCH_KINDS[1], manifest.prefetch, frames),
         role_floors=it["role_floors"],
         manifest_floor=_to_floor(it["manifest_floor"]),
         director=Keys({keyid: bytes.fromhex(key) for keyid, key in it["director"].items()}, it["threshold"]),

@@ -18,7 +18,9 @@ class VerifyRequest:
     """One envelope to judge, with everything that this host knows by itself.
 
     `metadata_dir` is the TUF library's cache; `root` the bootstrap root of the enrolment; `nonce` None for an envelope
-    that answers no request. Floors are what was durable before; times are Unix milliseconds.
+    that answers no request; `bundle`: the statement (an envelope) of the
+    bundle that it is out of, empty for none. Floors are what was durable before; times
+    are Unix milliseconds.
     """
 
     metadata_dir: str
@@ -31,6 +33,7 @@ class VerifyRequest:
     release_floors: Mapping[str, int]
     now_unix_ms: int
     time_floor_unix_ms: int
+    bundle: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class RefusedApp:
 class VerifyResult:
     """A good manifest. Every desired app is in `apps` or in `refused`.
 
+    Releases that are only announced were verified in the very same way: `prefetch`, `prefetch_refused`.
+
     The floors are to be made durable before anything is acted upon; the metadata that they stand for already is.
     `expires_unix_ms` is when the first of the metadata that vouches for this lapses.
     """
@@ -67,3 +72,5 @@ class VerifyResult:
     director: Keys
     expires_unix_ms: int
     time_floor_unix_ms: int
+    prefetch: tuple[AdmittedApp, ...] = ()
+    prefetch_refused: tuple[RefusedApp, ...] = ()

@@ -2,7 +2,9 @@
 
 Order (DESIGN section 2): time floor; root chain, timestamp, snapshot, targets by the TUF library; our guard (floors,
 expiry at T); envelope type and threshold of director signatures; identity, nonce, sequence, window; then each app:
-resolved through its delegation, equal to the manifest, fetched, hashed, platform, environment, counter, parameters.
+resolved through its delegation, equal to the manifest, fetched, hashed, platform, environment, counter, parameters. A
+release that is only announced goes the same way: no object of it is fetched before that.
+Of a manifest that comes out of a bundle the bundle's statement is verified first, by the same keys.
 Metadata is fsynced before floors are returned.
 Trouble with the repository or the manifest refuses everything, under the attack's name. Trouble with one app refuses
 that app: one team's lapsed role does not hold up the others.
@@ -19,6 +21,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, TargetFile, Updater, UpdaterConfig
 
 from towpath import dsse
+from towpath.bundle import statement
 from towpath.errors import InputError, Refusal, TowpathError, Unavailable
 from towpath.manifest import DesiredApp, Manifest, ManifestFloor, accept, admit_release
 from towpath.names import app_role
@@ -220,7 +223,7 @@ def verify(request: VerifyRequest, fetch: Fetch, files: Files | None = None) -> 
     payload = dsse.verify(envelope, dsse.MANIFEST_TYPE, director)
     manifest = decode_manifest(payload)
     floor = ManifestFloor(manifest.sequence, hashlib.sha256(payload).digest(), frozenset(director.keys))
-    _accept(request, manifest, floor, now)
+    _accept(request, manifest, floor, nonce=_nonce(request, director, now), now=now)
     if manifest.min_snapshot_version > repository.snapshot_version:
         raise Refusal(
             f"cannot accept the manifest: it stands on snapshot {manifest.min_snapshot_version}, the server shows "
@@ -228,11 +231,14 @@ def verify(request: VerifyRequest, fetch: Fetch, files: Files | None = None) -> 
             code="mix-and-match",
         )
     verdicts = [_app(request, repository, desired) for desired in manifest.apps]
+    ahead = [_app(request, repository, desired) for desired in manifest.prefetch]
     repository.sync()
     return VerifyResult(
         manifest=payload,
         apps=tuple(verdict for verdict in verdicts if isinstance(verdict, AdmittedApp)),
         refused=tuple(verdict for verdict in verdicts if isinstance(verdict, RefusedApp)),
+        prefetch=tuple(verdict for verdict in ahead if isinstance(verdict, AdmittedApp)),
+        prefetch_refused=tuple(verdict for verdict in ahead if isinstance(verdict, RefusedApp)),
         role_floors=guard.raise_floors(repository.facts, request.role_floors),
         manifest_floor=floor,
         director=director,
@@ -243,16 +249,26 @@ def verify(request: VerifyRequest, fetch: Fetch, files: Files | None = None) -> 
     )
 
 
-def _accept(request: VerifyRequest, manifest: Manifest, floor: ManifestFloor, now: int) -> None:
+def _nonce(request: VerifyRequest, director: dsse.Keys, now: int) -> bytes | None:
+    """Return what the manifest has to answer: the host's own request, or the id of the bundle that it is out of."""
+    if not request.bundle:
+        return request.nonce
+    said = statement.decode(dsse.verify(decode_envelope(request.bundle), statement.TYPE, director))
+    statement.check_lapse(said, now)
+    return said.nonce
+
+
+def _accept(request: VerifyRequest, manifest: Manifest, floor: ManifestFloor, *, nonce: bytes | None, now: int) -> None:
     try:
         accept(
             manifest,
             floor.payload_sha256,
             facts=request.facts,
-            nonce=request.nonce,
+            nonce=nonce,
             floor=request.manifest_floor,
             director_keys=floor.director_keys,
             now_unix_ms=now,
+            offline=bool(request.bundle),
         )
     except InputError as error:
         raise Refusal(f"cannot accept the manifest: {_short(error)}", code="garbled") from error

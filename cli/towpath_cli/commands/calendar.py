@@ -7,10 +7,11 @@ import click
 
 from towpath.errors import InputError
 from towpath.names import check_environment, check_labels
-from towpath.windows import parse_moment, parse_window, parse_zone
+from towpath.windows import parse_window
 from towpath_cli.model import CalendarEntry, EntryOrder
 from towpath_cli.options import Operator, operator_command, pairs
 from towpath_cli.output import cell, clean, echo_json, echo_table, when
+from towpath_cli.timing import zoned
 
 COLUMNS = ("id", "environment", "hosts", "when", "now", "by", "reason")
 
@@ -23,23 +24,6 @@ def freeze() -> None:
 @click.group()
 def window() -> None:
     """Say at which times of the week alone an environment's rollouts let hosts in."""
-
-
-def _moment(text: str, zone: str, option: str) -> str:
-    """Return a time with the zone that it lacks."""
-    if not text:
-        return ""
-    try:
-        parse_moment(text)
-    except InputError:
-        if not zone:
-            raise
-        text = f"{text} {parse_zone(zone)}"
-        parse_moment(text)
-    else:
-        if zone:
-            raise InputError(f"cannot use --zone together with {option} {text[:40]!r}: it says its zone already")
-    return text
 
 
 def _where(environment: str, everywhere: bool, what: str) -> str:
@@ -90,8 +74,8 @@ def add_freeze(
         everywhere=everywhere,
         selector=check_labels(pairs(selector, "selector")),
         weekly=parse_window(weekly).text if weekly else "",
-        begins=_moment(begins, zone, "--from"),
-        ends=_moment(ends, zone, "--until"),
+        begins=zoned(begins, zone, "--from"),
+        ends=zoned(ends, zone, "--until"),
         reason=reason,
     )
     _added(operator, order)

@@ -69,7 +69,16 @@ def show(operator: Operator, *, name: str) -> None:
     if detail.apps:
         click.echo()
         rows = [
-            (a.app, a.current_version, a.desired_version, a.state, a.health, a.verdict, when(a.since_unix_ms), a.reason)
+            (
+                a.app,
+                a.current_version,
+                a.desired_version,
+                a.state,
+                a.health,
+                a.verdict,
+                when(a.since_unix_ms),
+                a.transfer.text if a.transfer is not None and not a.reason else a.reason,
+            )
             for a in detail.apps
         ]
         columns = ("app", "current", "desired", "state", "health", "verdict", "since", "reason")

@@ -1,4 +1,7 @@
-"""`towpath plan`: what a deploy would do, before anything moves. Takes the arguments of `towpath deploy`."""
+"""`towpath plan`: what a deploy would do, before anything moves. Takes the arguments of `towpath deploy`.
+
+`show_plan` is `towpath promote --dry-run` too.
+"""
 
 from typing import Any
 
@@ -9,7 +12,7 @@ from towpath_cli.commands.deploy import order_of
 from towpath_cli.model import DeployOrder, Plan
 from towpath_cli.options import Operator, operator_command
 from towpath_cli.output import clean, count, echo_json, echo_table
-from towpath_cli.policy import policy_options, rule_options
+from towpath_cli.policy import policy_options, reach, rule_options
 
 HOST_COLUMNS = ("wave", "turn", "host", "from", "to", "at most", "stays because")
 WAVE_COLUMNS = ("wave", "what", "hosts", "opens after", "its gate")
@@ -37,33 +40,39 @@ def plan(
     order = order_of(app, version, environment, selector, all_hosts=all_hosts, limits=limits)
     with operator.connect() as client:
         found = client.plan(order)
+    show_plan(operator, order, found, "the same words after 'towpath deploy' do it")
+
+
+def show_plan(operator: Operator, order: DeployOrder, plan: Plan, next_step: str) -> None:
+    """Print a plan; `next_step` says how it is done."""
     if operator.json:
-        echo_json(found)
+        echo_json(plan)
         return
-    _show(operator, order, found)
-
-
-def _show(operator: Operator, order: DeployOrder, plan: Plan) -> None:
     name = f"{order.app} {plan.version}"
     moving = [host for host in plan.hosts if not host.stays]
     if plan.unchanged:
-        click.echo(f"{name} is what {order.environment} should run already by this rule: a deploy would change nothing")
+        click.echo(f"{name} is what {order.environment} should run already by this rule: it would change nothing")
         return
     click.echo(
         f"{name} to {order.environment}: {len(moving)} of {count(len(plan.hosts), 'host')} would move, at most "
         f"{count(plan.at_once, 'host')} at once; at most {size(plan.at_most_bytes)} travel"
     )
+    for line in reach(order):
+        click.echo(line)
     click.echo(f"{_time(plan)}\n")
     echo_table(operator.world, WAVE_COLUMNS, [_wave(plan, n) for n in range(len(plan.waves))])
     if plan.hosts:
         click.echo()
         echo_table(operator.world, HOST_COLUMNS, [_row(plan, n) for n in range(len(plan.hosts))])
+    if order.prefetch:
+        most = max((host.at_most_bytes for host in moving), default=0)
+        click.echo(f"prefetch: each host downloads it before it is let in, at most {size(most)}")
     for delay in plan.delays:
         lasts = f" for {format_duration(delay.lasts_ms)}" if delay.lasts_ms else ""
         click.echo(clean(f"delay: after {_after(delay.after_ms)} wave {delay.wave + 1} waits{lasts}: {delay.waits}"))
     if plan.waits:
         click.echo(clean(f"it would not end by itself: {plan.waits}"))
-    click.echo("nothing was changed; the same words after 'towpath deploy' do it")
+    click.echo(f"nothing was changed; {next_step}")
 
 
 def _time(plan: Plan) -> str:

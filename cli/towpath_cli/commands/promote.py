@@ -7,6 +7,7 @@ import click
 from towpath.errors import InputError
 from towpath.names import check_app, check_environment, check_labels
 from towpath_cli.commands.deploy import TIMEOUT_MS, finish
+from towpath_cli.commands.plan import show_plan
 from towpath_cli.following import follow, headline
 from towpath_cli.model import DeployOrder, Rollout
 from towpath_cli.options import DURATION, Operator, operator_command, pairs
@@ -21,6 +22,7 @@ from towpath_cli.watch import Result
 @click.option("--to", "target", required=True, metavar="E", help="Where it shall run.")
 @click.option("--select", "selector", multiple=True, metavar="K=V", help="Hosts with this label [every host].")
 @policy_options
+@click.option("--dry-run", is_flag=True, help="Show what it would do, as towpath plan does, and do nothing.")
 @click.option("--wait", "waits", is_flag=True, help="Wait until the hosts have proven it: exit 0, 1 (failed) or 2.")
 @click.option("--timeout", type=DURATION, default=TIMEOUT_MS, show_default="10m", help="The longest wait.")
 @operator_command
@@ -31,11 +33,14 @@ def promote(
     source: str,
     target: str,
     selector: tuple[str, ...],
+    dry_run: bool,
     waits: bool,
     timeout: int,
     **limits: Any,
 ) -> None:
     """Have another environment run the very release of APP that is proven healthy in one: the same bytes."""
+    if dry_run and waits:
+        raise InputError("cannot use --dry-run together with --wait: there would be nothing to wait for")
     labels = check_labels(pairs(selector, "selector"))
     order = DeployOrder(
         app=check_app(app),
@@ -46,6 +51,10 @@ def promote(
         **policy(**limits),
     )
     with operator.connect() as client:
+        if dry_run:
+            planned = client.plan(order, check_environment(source))
+            show_plan(operator, order, planned, "the same words without --dry-run do it")
+            return
         deployed = client.promote(check_environment(source), order)
         finish(operator, client, order, deployed, waits=waits, timeout_ms=timeout)
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import click
 
+from towpath.budgets import order_text
 from towpath.errors import Broken, InputError
 from towpath.waves import ALL, parse_share
 from towpath_cli.client import Client
 from towpath_cli.commands.deploy import order_of
+from towpath_cli.model import DeployOrder, Rollout
 from towpath_cli.options import DURATION, Operator, operator_command
 from towpath_cli.output import clean, count, echo_json, echo_table
 from towpath_cli.plot import HOUR_MS, svg
@@ -25,7 +27,16 @@ from towpath_cli.policy import limit_options, rule_options
 MODULE = "towpath_server.services.rehearsing"
 LIMIT_SECONDS = 1800.0
 COLUMNS = ("wave", "what", "hosts", "opened after", "healthy", "harmed", "taken back", "offline")
-_NOT_BY_ID = ("waves", "soak", "max_unavailable", "max_failures", "max_failure_share", "progress_deadline")
+_NOT_BY_ID = (
+    "waves",
+    "soak",
+    "max_unavailable",
+    "max_failures",
+    "max_failure_share",
+    "progress_deadline",
+    "budgets",
+    "order",
+)
 
 
 def _share(text: str) -> float:
@@ -116,6 +127,7 @@ def _planned(client: Client, order: Any) -> tuple[dict[str, Any], list[Mapping[s
         "max_failure_share": order.max_failure_share,
         "on_breach": order.on_breach,
         "progress_deadline_ms": plan.progress_deadline_ms,
+        **_reach(order),
     }
     return policy, [host.labels for host in plan.hosts]
 
@@ -130,8 +142,13 @@ def _existing(client: Client, name: str) -> tuple[dict[str, Any], list[Mapping[s
         "max_failure_share": one.max_failure_share,
         "on_breach": one.on_breach,
         "progress_deadline_ms": one.progress_deadline_ms,
+        **_reach(one),
     }
     return policy, [labels[host.host] for host in one.hosts if host.host in labels]
+
+
+def _reach(one: DeployOrder | Rollout) -> dict[str, Any]:
+    return {"budgets": [budget.text for budget in one.budgets], "order": order_text(one.order_label)}
 
 
 def _run(request: Mapping[str, Any]) -> dict[str, Any]:

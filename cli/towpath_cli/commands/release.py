@@ -1,4 +1,4 @@
-"""`towpath release`: lint, publish, list, schema."""
+"""`towpath release`: lint, publish, list, show, schema."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,10 @@ from towpath.errors import InputError
 from towpath.names import check_app, check_version
 from towpath.quantity import format_size
 from towpath.release import Release
+from towpath_cli.compressed import notes
 from towpath_cli.operator_folder import read_identity
 from towpath_cli.options import JSON, Operator, operator_command, output_option, world_of
-from towpath_cli.output import count, echo_json, echo_table, say_error, when
+from towpath_cli.output import clean, count, echo_json, echo_table, say_error, when
 from towpath_cli.passphrase import passphrase_source
 from towpath_cli.publisher import Publisher
 from towpath_cli.publishing import checked, publish
@@ -82,7 +83,8 @@ def lint(ctx: click.Context, file: Path, number: str | None, output: str) -> Non
         for problem in error.problems:
             say_error(problem)
         ctx.exit(1)
-    facts = _describe(made, tree) | {"version": shown}
+    advice = notes(made.install.kind, tree)
+    facts = _describe(made, tree) | {"version": shown, "notes": advice}
     if output == JSON:
         echo_json(facts)
         return
@@ -90,6 +92,8 @@ def lint(ctx: click.Context, file: Path, number: str | None, output: str) -> Non
     name = f"{made.app} {shown}" if shown else f"{made.app} (version given at publish)"
     click.echo(f"{name}: good")
     click.echo(f"would publish {count(tree.files, 'file')}, {size}, tree sha256:{made.artifact.index_sha256.hex()}")
+    for line in advice:
+        click.echo(f"note: {line}")
 
 
 @release.command(name="publish")
@@ -146,6 +150,35 @@ def list_releases(operator: Operator, *, app: str | None) -> None:
         echo_table(operator.world, ("app", "version", "counter", "published", "by", "sha256"), table)
     else:
         click.echo("nothing is published yet; publish with: towpath release publish FILE --version V")
+
+
+@release.command()
+@click.argument("app")
+@click.argument("version")
+@operator_command
+def show(operator: Operator, *, app: str, version: str) -> None:
+    """Show the bytes of a release: unpacked, compressed, and what travels to hosts that run another one."""
+    with operator.connect() as client:
+        rows = {row.version: row for row in client.list_releases(check_app(app))}
+        weight = client.weigh_release(app, check_version(version))
+    row = rows[version]
+    if operator.json:
+        echo_json({"release": row, "bytes": weight})
+        return
+    published = f"published {when(row.published_unix_ms)} by {row.published_by}"
+    click.echo(clean(f"{app} {version}, counter {row.counter}, {published}, sha256 {row.sha256.hex()}"))
+    click.echo(
+        f"{format_size(weight.unpacked)} unpacked; {format_size(weight.carried)} in {count(weight.objects, 'object')} "
+        "travel to a host without anything of it"
+    )
+    if not weight.ways:
+        click.echo("no host runs another release of it")
+        return
+    table = [
+        (way.version, way.hosts, format_size(way.objects), "none" if way.delta is None else format_size(way.delta))
+        for way in weight.ways
+    ]
+    echo_table(operator.world, ("from", "hosts", "objects", "delta"), table)
 
 
 @release.command()

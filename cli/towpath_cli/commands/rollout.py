@@ -9,11 +9,13 @@ import click
 
 from towpath.names import check_app, check_environment
 from towpath.quantity import format_duration
+from towpath.reports import PrefetchState
 from towpath.waves import format_share
-from towpath_cli.following import COLUMNS, WAVE_COLUMNS, bar_line, follow, headline, host_rows, look, wave_rows
+from towpath_cli.following import COLUMNS, bar_line, follow, headline, host_rows, look, wave_table
 from towpath_cli.model import Rollout
 from towpath_cli.options import DURATION, Operator, operator_command
-from towpath_cli.output import cell, clean, echo_json, echo_table, say_error, when
+from towpath_cli.output import cell, clean, count, echo_json, echo_table, say_error, say_notice, when
+from towpath_cli.policy import reach
 from towpath_cli.watch import Result
 
 LIST_COLUMNS = ("rollout", "app", "version", "environment", "selector", "state", "wave", "healthy", "by", "reason")
@@ -54,6 +56,7 @@ def list_rollouts(operator: Operator, *, app: str | None, environment: str, hist
     where = check_environment(environment) if environment else ""
     with operator.connect() as client:
         found = client.list_rollouts(check_app(app) if app else "", where, history=history)
+        say_notice(client.notice)
     if operator.json:
         echo_json(found)
     elif found:
@@ -96,9 +99,9 @@ def show(operator: Operator, *, name: str) -> None:
     created = f"by {one.created_by} at {when(one.created_unix_ms)}"
     click.echo(clean(f"rollout {one.assignment}, generation {one.generation}, for {selector}, {created}"))
     click.echo(f"{_limits(one)}; on a breach: {one.on_breach}")
-    for line in (*_times(one), *_gates(one), *map(bar_line, one.bars), ""):
+    for line in (*reach(one), *_times(one), *_gates(one), *map(bar_line, one.bars), *_prefetch(one), ""):
         click.echo(clean(line))
-    echo_table(operator.world, WAVE_COLUMNS, wave_rows(one))
+    echo_table(operator.world, *wave_table(one))
     for wave in one.waves:
         for check in wave.checks:
             click.echo(clean(f"wave {wave.number + 1}: {check}"))
@@ -117,6 +120,18 @@ def _times(one: Rollout) -> list[str]:
     parts += [f"waits {format_duration(one.offline_wait_ms)} for offline hosts"] if one.offline_wait_ms else []
     parts += ["newcomers wait for the next rollout"] if one.newcomers == "wait" else []
     return ["; ".join(parts)] if parts else []
+
+
+def _prefetch(one: Rollout) -> list[str]:
+    """Return how many of the hosts that wait have the release already, and why the first of the others does not."""
+    waiting = [host for host in one.hosts if not host.admitted]
+    if not one.prefetch:
+        return []
+    mine = {host.host: host.prefetch for host in waiting if host.prefetch and host.prefetch.version == one.version}
+    have = sum(it.state is PrefetchState.COMPLETE for it in mine.values())
+    lines = [f"prefetch: {have} of {count(len(waiting), 'host')} not let in yet have downloaded it"]
+    lines += [f"prefetch: {name}: {it.text}" for name, it in mine.items() if it.reason][:1]
+    return lines
 
 
 def _limits(one: Rollout) -> str:

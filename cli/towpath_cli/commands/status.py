@@ -4,7 +4,7 @@ import click
 
 from towpath.names import check_app
 from towpath_cli.options import Operator, operator_command
-from towpath_cli.output import echo_json, echo_table
+from towpath_cli.output import echo_json, echo_table, say_notice
 
 COLUMNS = ("host", "environment", "app", "current", "desired", "state", "health", "reason")
 
@@ -16,6 +16,7 @@ def status(operator: Operator, *, app: str | None) -> None:
     """Show what runs where, and how well: APP, or every app."""
     with operator.connect() as client:
         rows = client.status(check_app(app) if app else "")
+        say_notice(client.notice)
     if operator.json:
         echo_json(rows)
     elif rows:

@@ -21,6 +21,7 @@ from towpath.delta.layout import (
     MAX_ADDRESS,
     MAX_HEADER_BYTES,
     MAX_OBJECTS,
+    SPARE_FRAMES,
     Reader,
     basis,
     corrupt,
@@ -94,7 +95,11 @@ class Decoder:
             raise wrong_base("it was made against other objects than this host has")
         self._header((yield (yield from _number(MAX_HEADER_BYTES))))
         self._next_objects()
+        frames = self._new_bytes // FRAME_BYTES + SPARE_FRAMES
         while self._made < self._new_bytes:
+            frames -= 1
+            if frames < 0:
+                raise endless("it comes in more frames than its content needs")
             length = yield from _number(min(FRAME_BYTES, self._new_bytes - self._made))
             head = yield from _number(length + FRAME_MARGIN_BYTES << 2 | 3)
             if not length or head >> 2 == 0:

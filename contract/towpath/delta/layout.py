@@ -24,6 +24,8 @@ MAX_EXTENTS = 4096
 MAX_ADDRESS = 2**41
 # A size takes at most six bytes.
 MAX_HEADER_BYTES = 6 * MAX_OBJECTS + 64
+# A window and its streams cost the same for a frame of one byte. An encoder needs one more than whole ones, or two.
+SPARE_FRAMES = 16
 # What a frame may be carried in beyond its raw length: a frame that does not compress is stored.
 FRAME_MARGIN_BYTES = 1024
 # zstandard wants a window that spans prefix and content.

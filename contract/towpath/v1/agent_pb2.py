@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from towpath.v1 import types_pb2 as towpath_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16towpath/v1/agent.proto\x12\ntowpath.v1\x1a\x16towpath/v1/types.proto\"\x7f\n\rEnrollRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x04 \x01(\x0c\x12\x10\n\x08platform\x18\x05 \x01(\t\x12\x15\n\ragent_version\x18\x06 \x01(\t\"\x97\x01\n\x0e\x45nrollResponse\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x05 \x01(\x0c\x12\x11\n\troot_json\x18\x06 \x01(\x0c\x12\x15\n\ragent_address\x18\x07 \x01(\t\"a\n\x0eRecoverRequest\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x12\n\nat_unix_ms\x18\x03 \x01(\x03\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\"8\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\"\x8f\x01\n\x0bSyncRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x16\n\x0estate_revision\x18\x02 \x01(\x04\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x1f\n\x05holds\x18\x06 \x03(\x0b\x32\x10.towpath.v1.Hold\">\n\x0cSyncResponse\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x1c\n\x14known_state_revision\x18\x02 \x01(\x04\"\x0e\n\x0cWatchRequest\"\x1f\n\rWatchResponse\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x04\"/\n\x0c\x46\x65tchRequest\x12\x1f\n\x05wants\x18\x01 \x03(\x0b\x32\x10.towpath.v1.Want\"]\n\x04Want\x12\x12\n\x08metadata\x18\x01 \x01(\tH\x00\x12\x10\n\x06target\x18\x02 \x01(\tH\x00\x12\x17\n\robject_sha256\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x42\x06\n\x04what\"`\n\rFetchResponse\x12\x0c\n\x04want\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0f\n\x07missing\x18\x04 \x01(\x08\x12\x14\n\x0c\x63\x61rried_size\x18\x05 \x01(\x04\"t\n\rReportRequest\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.towpath.v1.ReportEvent\x12\"\n\x04\x61pps\x18\x02 \x03(\x0b\x32\x14.towpath.v1.AppState\x12\x16\n\x0estate_revision\x18\x03 \x01(\x04\"&\n\x0eReportResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x03(\t2\x8f\x01\n\nEnrollment\x12?\n\x06\x45nroll\x12\x19.towpath.v1.EnrollRequest\x1a\x1a.towpath.v1.EnrollResponse\x12@\n\x07Recover\x12\x1a.towpath.v1.RecoverRequest\x1a\x19.towpath.v1.RenewResponse2\xc4\x02\n\x08\x41gentApi\x12\x39\n\x04Sync\x12\x17.towpath.v1.SyncRequest\x1a\x18.towpath.v1.SyncResponse\x12>\n\x05Watch\x12\x18.towpath.v1.WatchRequest\x1a\x19.towpath.v1.WatchResponse0\x01\x12>\n\x05\x46\x65tch\x12\x18.towpath.v1.FetchRequest\x1a\x19.towpath.v1.FetchResponse0\x01\x12?\n\x06Report\x12\x19.towpath.v1.ReportRequest\x1a\x1a.towpath.v1.ReportResponse\x12<\n\x05Renew\x12\x18.towpath.v1.RenewRequest\x1a\x19.towpath.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16towpath/v1/agent.proto\x12\ntowpath.v1\x1a\x16towpath/v1/types.proto\"\x7f\n\rEnrollRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x04 \x01(\x0c\x12\x10\n\x08platform\x18\x05 \x01(\t\x12\x15\n\ragent_version\x18\x06 \x01(\t\"\x97\x01\n\x0e\x45nrollResponse\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x05 \x01(\x0c\x12\x11\n\troot_json\x18\x06 \x01(\x0c\x12\x15\n\ragent_address\x18\x07 \x01(\t\"a\n\x0eRecoverRequest\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x12\n\nat_unix_ms\x18\x03 \x01(\x03\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\"8\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\"\xbc\x01\n\x0bSyncRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x16\n\x0estate_revision\x18\x02 \x01(\x04\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x19\n\x11\x61\x63\x63\x65pted_sequence\x18\x11 \x01(\x04\x12\x1f\n\x05holds\x18\x06 \x03(\x0b\x32\x10.towpath.v1.Hold\x12\x10\n\x08\x66\x65\x61tures\x18\x0c \x03(\t\"L\n\x0cSyncResponse\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x1c\n\x14known_state_revision\x18\x02 \x01(\x04\x12\x0c\n\x04keep\x18\r \x01(\t\"\x0e\n\x0cWatchRequest\"\x1f\n\rWatchResponse\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x04\"D\n\x0c\x46\x65tchRequest\x12\x1f\n\x05wants\x18\x01 \x03(\x0b\x32\x10.towpath.v1.Want\x12\x13\n\x0b\x64irect_from\x18\x02 \x03(\t\"\x81\x01\n\x04Want\x12\x12\n\x08metadata\x18\x01 \x01(\tH\x00\x12\x10\n\x06target\x18\x02 \x01(\tH\x00\x12\x17\n\robject_sha256\x18\x03 \x01(\x0cH\x00\x12\"\n\x05\x64\x65lta\x18\x19 \x01(\x0b\x32\x11.towpath.v1.DeltaH\x00\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x42\x06\n\x04what\"K\n\x05\x44\x65lta\x12\x18\n\x10old_index_sha256\x18\x01 \x01(\x0c\x12\x18\n\x10new_index_sha256\x18\x02 \x01(\x0c\x12\x0e\n\x06opened\x18\x03 \x01(\x08\"m\n\rFetchResponse\x12\x0c\n\x04want\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0f\n\x07missing\x18\x04 \x01(\x08\x12\x14\n\x0c\x63\x61rried_size\x18\x05 \x01(\x04\x12\x0b\n\x03url\x18\x06 \x01(\t\"t\n\rReportRequest\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.towpath.v1.ReportEvent\x12\"\n\x04\x61pps\x18\x02 \x03(\x0b\x32\x14.towpath.v1.AppState\x12\x16\n\x0estate_revision\x18\x03 \x01(\x04\"&\n\x0eReportResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x03(\t2\x8f\x01\n\nEnrollment\x12?\n\x06\x45nroll\x12\x19.towpath.v1.EnrollRequest\x1a\x1a.towpath.v1.EnrollResponse\x12@\n\x07Recover\x12\x1a.towpath.v1.RecoverRequest\x1a\x19.towpath.v1.RenewResponse2\xc4\x02\n\x08\x41gentApi\x12\x39\n\x04Sync\x12\x17.towpath.v1.SyncRequest\x1a\x18.towpath.v1.SyncResponse\x12>\n\x05Watch\x12\x18.towpath.v1.WatchRequest\x1a\x19.towpath.v1.WatchResponse0\x01\x12>\n\x05\x46\x65tch\x12\x18.towpath.v1.FetchRequest\x1a\x19.towpath.v1.FetchResponse0\x01\x12?\n\x06Report\x12\x19.towpath.v1.ReportRequest\x1a\x1a.towpath.v1.ReportResponse\x12<\n\x05Renew\x12\x18.towpath.v1.RenewRequest\x1a\x19.towpath.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,25 +43,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWRESPONSE']._serialized_start=477
   _globals['_RENEWRESPONSE']._serialized_end=533
   _globals['_SYNCREQUEST']._serialized_start=536
-  _globals['_SYNCREQUEST']._serialized_end=679
-  _globals['_SYNCRESPONSE']._serialized_start=681
-  _globals['_SYNCRESPONSE']._serialized_end=743
-  _globals['_WATCHREQUEST']._serialized_start=745
-  _globals['_WATCHREQUEST']._serialized_end=759
-  _globals['_WATCHRESPONSE']._serialized_start=761
-  _globals['_WATCHRESPONSE']._serialized_end=792
-  _globals['_FETCHREQUEST']._serialized_start=794
-  _globals['_FETCHREQUEST']._serialized_end=841
-  _globals['_WANT']._serialized_start=843
-  _globals['_WANT']._serialized_end=936
-  _globals['_FETCHRESPONSE']._serialized_start=938
-  _globals['_FETCHRESPONSE']._serialized_end=1034
-  _globals['_REPORTREQUEST']._serialized_start=1036
-  _globals['_REPORTREQUEST']._serialized_end=1152
-  _globals['_REPORTRESPONSE']._serialized_start=1154
-  _globals['_REPORTRESPONSE']._serialized_end=1192
-  _globals['_ENROLLMENT']._serialized_start=1195
-  _globals['_ENROLLMENT']._serialized_end=1338
-  _globals['_AGENTAPI']._serialized_start=1341
-  _globals['_AGENTAPI']._serialized_end=1665
+  _globals['_SYNCREQUEST']._serialized_end=724
+  _globals['_SYNCRESPONSE']._serialized_start=726
+  _globals['_SYNCRESPONSE']._serialized_end=802
+  _globals['_WATCHREQUEST']._serialized_start=804
+  _globals['_WATCHREQUEST']._serialized_end=818
+  _globals['_WATCHRESPONSE']._serialized_start=820
+  _globals['_WATCHRESPONSE']._serialized_end=851
+  _globals['_FETCHREQUEST']._serialized_start=853
+  _globals['_FETCHREQUEST']._serialized_end=921
+  _globals['_WANT']._serialized_start=924
+  _globals['_WANT']._serialized_end=1053
+  _globals['_DELTA']._serialized_start=1055
+  _globals['_DELTA']._serialized_end=1130
+  _globals['_FETCHRESPONSE']._serialized_start=1132
+  _globals['_FETCHRESPONSE']._serialized_end=1241
+  _globals['_REPORTREQUEST']._serialized_start=1243
+  _globals['_REPORTREQUEST']._serialized_end=1359
+  _globals['_REPORTRESPONSE']._serialized_start=1361
+  _globals['_REPORTRESPONSE']._serialized_end=1399
+  _globals['_ENROLLMENT']._serialized_start=1402
+  _globals['_ENROLLMENT']._serialized_end=1545
+  _globals['_AGENTAPI']._serialized_start=1548
+  _globals['_AGENTAPI']._serialized_end=1872
 # @@protoc_insertion_point(module_scope)

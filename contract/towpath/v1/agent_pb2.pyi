@@ -68,28 +68,34 @@ class RenewResponse(_message.Message):
     def __init__(self, certificate_pem: _Optional[bytes] = ..., ca_pem: _Optional[bytes] = ...) -> None: ...
 
 class SyncRequest(_message.Message):
-    __slots__ = ("nonce", "state_revision", "agent_version", "platform", "boot_id", "holds")
+    __slots__ = ("nonce", "state_revision", "agent_version", "platform", "boot_id", "accepted_sequence", "holds", "features")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     STATE_REVISION_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
     state_revision: int
     agent_version: str
     platform: str
     boot_id: str
+    accepted_sequence: int
     holds: _containers.RepeatedCompositeFieldContainer[_types_pb2.Hold]
-    def __init__(self, nonce: _Optional[bytes] = ..., state_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., boot_id: _Optional[str] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ...) -> None: ...
+    features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nonce: _Optional[bytes] = ..., state_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., boot_id: _Optional[str] = ..., accepted_sequence: _Optional[int] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SyncResponse(_message.Message):
-    __slots__ = ("envelope", "known_state_revision")
+    __slots__ = ("envelope", "known_state_revision", "keep")
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     KNOWN_STATE_REVISION_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     envelope: bytes
     known_state_revision: int
-    def __init__(self, envelope: _Optional[bytes] = ..., known_state_revision: _Optional[int] = ...) -> None: ...
+    keep: str
+    def __init__(self, envelope: _Optional[bytes] = ..., known_state_revision: _Optional[int] = ..., keep: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ()
@@ -102,36 +108,52 @@ class WatchResponse(_message.Message):
     def __init__(self, change: _Optional[int] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
-    __slots__ = ("wants",)
+    __slots__ = ("wants", "direct_from")
     WANTS_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_FROM_FIELD_NUMBER: _ClassVar[int]
     wants: _containers.RepeatedCompositeFieldContainer[Want]
-    def __init__(self, wants: _Optional[_Iterable[_Union[Want, _Mapping]]] = ...) -> None: ...
+    direct_from: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, wants: _Optional[_Iterable[_Union[Want, _Mapping]]] = ..., direct_from: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Want(_message.Message):
-    __slots__ = ("metadata", "target", "object_sha256", "offset")
+    __slots__ = ("metadata", "target", "object_sha256", "delta", "offset")
     METADATA_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     OBJECT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     metadata: str
     target: str
     object_sha256: bytes
+    delta: Delta
     offset: int
-    def __init__(self, metadata: _Optional[str] = ..., target: _Optional[str] = ..., object_sha256: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+    def __init__(self, metadata: _Optional[str] = ..., target: _Optional[str] = ..., object_sha256: _Optional[bytes] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class Delta(_message.Message):
+    __slots__ = ("old_index_sha256", "new_index_sha256", "opened")
+    OLD_INDEX_SHA256_FIELD_NUMBER: _ClassVar[int]
+    NEW_INDEX_SHA256_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    old_index_sha256: bytes
+    new_index_sha256: bytes
+    opened: bool
+    def __init__(self, old_index_sha256: _Optional[bytes] = ..., new_index_sha256: _Optional[bytes] = ..., opened: _Optional[bool] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
-    __slots__ = ("want", "data", "last", "missing", "carried_size")
+    __slots__ = ("want", "data", "last", "missing", "carried_size", "url")
     WANT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     CARRIED_SIZE_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
     want: int
     data: bytes
     last: bool
     missing: bool
     carried_size: int
-    def __init__(self, want: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., missing: _Optional[bool] = ..., carried_size: _Optional[int] = ...) -> None: ...
+    url: str
+    def __init__(self, want: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., missing: _Optional[bool] = ..., carried_size: _Optional[int] = ..., url: _Optional[str] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("events", "apps", "state_revision")

@@ -35,7 +35,7 @@ class CreateTokenResponse(_message.Message):
     def __init__(self, token: _Optional[str] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
 
 class Host(_message.Message):
-    __slots__ = ("id", "name", "environment", "labels", "status", "online", "last_seen_unix_ms", "certificate_expires_unix_ms", "agent_version", "platform", "parameters", "holds", "parameter_origins")
+    __slots__ = ("id", "name", "environment", "labels", "status", "online", "last_seen_unix_ms", "certificate_expires_unix_ms", "agent_version", "platform", "parameters", "holds", "own_parameters", "parameter_origins")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,13 @@ class Host(_message.Message):
         key: str
         value: _types_pb2.Value
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    class OwnParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     class ParameterOriginsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +76,7 @@ class Host(_message.Message):
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
+    OWN_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     PARAMETER_ORIGINS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
@@ -82,8 +90,9 @@ class Host(_message.Message):
     platform: str
     parameters: _containers.MessageMap[str, _types_pb2.Value]
     holds: _containers.RepeatedCompositeFieldContainer[_types_pb2.Hold]
+    own_parameters: _containers.ScalarMap[str, str]
     parameter_origins: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., online: _Optional[bool] = ..., last_seen_unix_ms: _Optional[int] = ..., certificate_expires_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _types_pb2.Value]] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ..., parameter_origins: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., online: _Optional[bool] = ..., last_seen_unix_ms: _Optional[int] = ..., certificate_expires_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., platform: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _types_pb2.Value]] = ..., holds: _Optional[_Iterable[_Union[_types_pb2.Hold, _Mapping]]] = ..., own_parameters: _Optional[_Mapping[str, str]] = ..., parameter_origins: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ListHostsRequest(_message.Message):
     __slots__ = ()
@@ -273,8 +282,40 @@ class ListReleasesResponse(_message.Message):
     releases: _containers.RepeatedCompositeFieldContainer[ReleaseInfo]
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseInfo, _Mapping]]] = ...) -> None: ...
 
+class WeighReleaseRequest(_message.Message):
+    __slots__ = ("app", "version")
+    APP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    app: str
+    version: str
+    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class WeighReleaseResponse(_message.Message):
+    __slots__ = ("unpacked", "carried", "objects", "ways")
+    UNPACKED_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    WAYS_FIELD_NUMBER: _ClassVar[int]
+    unpacked: int
+    carried: int
+    objects: int
+    ways: _containers.RepeatedCompositeFieldContainer[WayToRelease]
+    def __init__(self, unpacked: _Optional[int] = ..., carried: _Optional[int] = ..., objects: _Optional[int] = ..., ways: _Optional[_Iterable[_Union[WayToRelease, _Mapping]]] = ...) -> None: ...
+
+class WayToRelease(_message.Message):
+    __slots__ = ("version", "hosts", "objects", "delta")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    hosts: int
+    objects: int
+    delta: int
+    def __init__(self, version: _Optional[str] = ..., hosts: _Optional[int] = ..., objects: _Optional[int] = ..., delta: _Optional[int] = ...) -> None: ...
+
 class DeployRequest(_message.Message):
-    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty", "windows", "at", "expires", "override_freeze", "offline_wait_ms", "newcomers", "approvers", "metrics")
+    __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty", "windows", "at", "expires", "override_freeze", "offline_wait_ms", "newcomers", "approvers", "metrics", "budgets", "priority", "order", "prefetch")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +343,10 @@ class DeployRequest(_message.Message):
     NEWCOMERS_FIELD_NUMBER: _ClassVar[int]
     APPROVERS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
     app: str
     version: str
     environment: str
@@ -322,7 +367,11 @@ class DeployRequest(_message.Message):
     newcomers: str
     approvers: _containers.RepeatedScalarFieldContainer[str]
     metrics: _containers.RepeatedCompositeFieldContainer[Metric]
-    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., allow_empty: _Optional[bool] = ..., windows: _Optional[_Iterable[str]] = ..., at: _Optional[str] = ..., expires: _Optional[str] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ...) -> None: ...
+    budgets: _containers.RepeatedScalarFieldContainer[str]
+    priority: int
+    order: str
+    prefetch: bool
+    def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., whole_environment: _Optional[bool] = ..., waves: _Optional[_Iterable[_Union[Wave, _Mapping]]] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., allow_empty: _Optional[bool] = ..., windows: _Optional[_Iterable[str]] = ..., at: _Optional[str] = ..., expires: _Optional[str] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., budgets: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., order: _Optional[str] = ..., prefetch: _Optional[bool] = ...) -> None: ...
 
 class Wave(_message.Message):
     __slots__ = ("what", "soak_ms", "manual", "approve", "metrics")
@@ -445,7 +494,7 @@ class WaveProgress(_message.Message):
     def __init__(self, number: _Optional[int] = ..., text: _Optional[str] = ..., state: _Optional[str] = ..., waits: _Optional[str] = ..., soak_until_unix_ms: _Optional[int] = ..., phases: _Optional[_Mapping[str, int]] = ..., checks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetAssignmentResponse(_message.Message):
-    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach", "windows", "at_unix_ms", "expires_unix_ms", "override_freeze", "offline_wait_ms", "newcomers", "bars", "approvers", "metrics", "progress_deadline_ms")
+    __slots__ = ("assignment", "app", "version", "environment", "state", "reason", "hosts", "waves", "wave", "generation", "selector", "created_by", "created_unix_ms", "max_unavailable", "max_failures", "max_failure_share", "on_breach", "windows", "at_unix_ms", "expires_unix_ms", "override_freeze", "offline_wait_ms", "newcomers", "bars", "approvers", "metrics", "progress_deadline_ms", "budgets", "priority", "order", "prefetch")
     class SelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -480,6 +529,10 @@ class GetAssignmentResponse(_message.Message):
     APPROVERS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
     assignment: str
     app: str
     version: str
@@ -507,7 +560,11 @@ class GetAssignmentResponse(_message.Message):
     approvers: _containers.RepeatedScalarFieldContainer[str]
     metrics: _containers.RepeatedCompositeFieldContainer[Metric]
     progress_deadline_ms: int
-    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., windows: _Optional[_Iterable[str]] = ..., at_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., progress_deadline_ms: _Optional[int] = ...) -> None: ...
+    budgets: _containers.RepeatedScalarFieldContainer[str]
+    priority: int
+    order: str
+    prefetch: bool
+    def __init__(self, assignment: _Optional[str] = ..., app: _Optional[str] = ..., version: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[_Union[HostProgress, _Mapping]]] = ..., waves: _Optional[_Iterable[_Union[WaveProgress, _Mapping]]] = ..., wave: _Optional[int] = ..., generation: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., created_unix_ms: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., max_failures: _Optional[int] = ..., max_failure_share: _Optional[int] = ..., on_breach: _Optional[str] = ..., windows: _Optional[_Iterable[str]] = ..., at_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., override_freeze: _Optional[str] = ..., offline_wait_ms: _Optional[int] = ..., newcomers: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ..., approvers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., progress_deadline_ms: _Optional[int] = ..., budgets: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., order: _Optional[str] = ..., prefetch: _Optional[bool] = ...) -> None: ...
 
 class Bar(_message.Message):
     __slots__ = ("fact", "until_unix_ms", "command")
@@ -520,10 +577,12 @@ class Bar(_message.Message):
     def __init__(self, fact: _Optional[str] = ..., until_unix_ms: _Optional[int] = ..., command: _Optional[str] = ...) -> None: ...
 
 class PlanRequest(_message.Message):
-    __slots__ = ("deploy",)
+    __slots__ = ("deploy", "source")
     DEPLOY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     deploy: DeployRequest
-    def __init__(self, deploy: _Optional[_Union[DeployRequest, _Mapping]] = ...) -> None: ...
+    source: str
+    def __init__(self, deploy: _Optional[_Union[DeployRequest, _Mapping]] = ..., source: _Optional[str] = ...) -> None: ...
 
 class PlannedHost(_message.Message):
     __slots__ = ("host", "wave", "turn", "before", "stays", "online", "at_most_bytes", "labels")
@@ -619,10 +678,12 @@ class ListRolloutsRequest(_message.Message):
     def __init__(self, app: _Optional[str] = ..., environment: _Optional[str] = ..., history: _Optional[bool] = ...) -> None: ...
 
 class ListRolloutsResponse(_message.Message):
-    __slots__ = ("rollouts",)
+    __slots__ = ("rollouts", "notice")
     ROLLOUTS_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     rollouts: _containers.RepeatedCompositeFieldContainer[GetAssignmentResponse]
-    def __init__(self, rollouts: _Optional[_Iterable[_Union[GetAssignmentResponse, _Mapping]]] = ...) -> None: ...
+    notice: str
+    def __init__(self, rollouts: _Optional[_Iterable[_Union[GetAssignmentResponse, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class SteerRolloutRequest(_message.Message):
     __slots__ = ("rollout", "verb", "reason")
@@ -831,10 +892,12 @@ class StatusRow(_message.Message):
     def __init__(self, host: _Optional[str] = ..., environment: _Optional[str] = ..., app: _Optional[str] = ..., current: _Optional[str] = ..., desired: _Optional[str] = ..., state: _Optional[str] = ..., health: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("rows",)
+    __slots__ = ("rows", "notice")
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     rows: _containers.RepeatedCompositeFieldContainer[StatusRow]
-    def __init__(self, rows: _Optional[_Iterable[_Union[StatusRow, _Mapping]]] = ...) -> None: ...
+    notice: str
+    def __init__(self, rows: _Optional[_Iterable[_Union[StatusRow, _Mapping]]] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class AddEntryRequest(_message.Message):
     __slots__ = ("kind", "environment", "everywhere", "selector", "weekly", "begins", "ends", "reason")
@@ -915,6 +978,157 @@ class RemoveEntryRequest(_message.Message):
     kind: str
     id: str
     def __init__(self, kind: _Optional[str] = ..., id: _Optional[str] = ...) -> None: ...
+
+class SetHostParameters(_message.Message):
+    __slots__ = ("name", "parameters", "unset")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    UNSET_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    parameters: _containers.ScalarMap[str, str]
+    unset: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., unset: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ApplyStep(_message.Message):
+    __slots__ = ("environment", "parameters", "host", "add_entry", "remove_entry", "deploy", "undeploy")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ADD_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    DEPLOY_FIELD_NUMBER: _ClassVar[int]
+    UNDEPLOY_FIELD_NUMBER: _ClassVar[int]
+    environment: SetEnvironmentRequest
+    parameters: SetParametersRequest
+    host: SetHostParameters
+    add_entry: AddEntryRequest
+    remove_entry: RemoveEntryRequest
+    deploy: DeployRequest
+    undeploy: UndeployRequest
+    def __init__(self, environment: _Optional[_Union[SetEnvironmentRequest, _Mapping]] = ..., parameters: _Optional[_Union[SetParametersRequest, _Mapping]] = ..., host: _Optional[_Union[SetHostParameters, _Mapping]] = ..., add_entry: _Optional[_Union[AddEntryRequest, _Mapping]] = ..., remove_entry: _Optional[_Union[RemoveEntryRequest, _Mapping]] = ..., deploy: _Optional[_Union[DeployRequest, _Mapping]] = ..., undeploy: _Optional[_Union[UndeployRequest, _Mapping]] = ...) -> None: ...
+
+class ApplyRequest(_message.Message):
+    __slots__ = ("steps", "dry_run")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[ApplyStep]
+    dry_run: bool
+    def __init__(self, steps: _Optional[_Iterable[_Union[ApplyStep, _Mapping]]] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
+class ApplyResponse(_message.Message):
+    __slots__ = ("refused", "step", "reason")
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    refused: bool
+    step: int
+    reason: str
+    def __init__(self, refused: _Optional[bool] = ..., step: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ShowRestoredRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RestoredRow(_message.Message):
+    __slots__ = ("host", "environment", "ahead", "app", "current", "desired")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    environment: str
+    ahead: bool
+    app: str
+    current: str
+    desired: str
+    def __init__(self, host: _Optional[str] = ..., environment: _Optional[str] = ..., ahead: _Optional[bool] = ..., app: _Optional[str] = ..., current: _Optional[str] = ..., desired: _Optional[str] = ...) -> None: ...
+
+class ShowRestoredResponse(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[RestoredRow]
+    def __init__(self, rows: _Optional[_Iterable[_Union[RestoredRow, _Mapping]]] = ...) -> None: ...
+
+class AcceptRestoredRequest(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class AcceptRestoredResponse(_message.Message):
+    __slots__ = ("hosts",)
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    hosts: int
+    def __init__(self, hosts: _Optional[int] = ...) -> None: ...
+
+class CreateBundleRequest(_message.Message):
+    __slots__ = ("hosts", "releases", "since", "valid_ms", "delta_wait_ms")
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    RELEASES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    VALID_MS_FIELD_NUMBER: _ClassVar[int]
+    DELTA_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    hosts: _containers.RepeatedScalarFieldContainer[str]
+    releases: _containers.RepeatedScalarFieldContainer[str]
+    since: _containers.RepeatedScalarFieldContainer[str]
+    valid_ms: int
+    delta_wait_ms: int
+    def __init__(self, hosts: _Optional[_Iterable[str]] = ..., releases: _Optional[_Iterable[str]] = ..., since: _Optional[_Iterable[str]] = ..., valid_ms: _Optional[int] = ..., delta_wait_ms: _Optional[int] = ...) -> None: ...
+
+class CreateBundleResponse(_message.Message):
+    __slots__ = ("note", "size", "data", "last")
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    note: str
+    size: int
+    data: bytes
+    last: bool
+    def __init__(self, note: _Optional[str] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class ImportReportsRequest(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class ImportReportsResponse(_message.Message):
+    __slots__ = ("host", "events", "added", "state", "made_unix_ms")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MADE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    events: int
+    added: int
+    state: bool
+    made_unix_ms: int
+    def __init__(self, host: _Optional[str] = ..., events: _Optional[int] = ..., added: _Optional[int] = ..., state: _Optional[bool] = ..., made_unix_ms: _Optional[int] = ...) -> None: ...
+
+class HostReports(_message.Message):
+    __slots__ = ("host_id", "made_unix_ms", "events", "apps", "state_revision")
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    MADE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    APPS_FIELD_NUMBER: _ClassVar[int]
+    STATE_REVISION_FIELD_NUMBER: _ClassVar[int]
+    host_id: str
+    made_unix_ms: int
+    events: _containers.RepeatedCompositeFieldContainer[_types_pb2.ReportEvent]
+    apps: _containers.RepeatedCompositeFieldContainer[_types_pb2.AppState]
+    state_revision: int
+    def __init__(self, host_id: _Optional[str] = ..., made_unix_ms: _Optional[int] = ..., events: _Optional[_Iterable[_Union[_types_pb2.ReportEvent, _Mapping]]] = ..., apps: _Optional[_Iterable[_Union[_types_pb2.AppState, _Mapping]]] = ..., state_revision: _Optional[int] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
     __slots__ = ("limit",)

@@ -346,6 +346,11 @@ class ReleasesStub:
                 request_serializer=towpath_dot_v1_dot_operator__pb2.ListReleasesRequest.SerializeToString,
                 response_deserializer=towpath_dot_v1_dot_operator__pb2.ListReleasesResponse.FromString,
                 _registered_method=True)
+        self.WeighRelease = channel.unary_unary(
+                '/towpath.v1.Releases/WeighRelease',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.WeighReleaseRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.WeighReleaseResponse.FromString,
+                _registered_method=True)
 
 
 class ReleasesServicer:
@@ -381,6 +386,12 @@ class ReleasesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WeighRelease(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReleasesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -408,6 +419,11 @@ def add_ReleasesServicer_to_server(servicer, server):
                     servicer.ListReleases,
                     request_deserializer=towpath_dot_v1_dot_operator__pb2.ListReleasesRequest.FromString,
                     response_serializer=towpath_dot_v1_dot_operator__pb2.ListReleasesResponse.SerializeToString,
+            ),
+            'WeighRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.WeighRelease,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.WeighReleaseRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.WeighReleaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -545,6 +561,33 @@ class Releases:
             '/towpath.v1.Releases/ListReleases',
             towpath_dot_v1_dot_operator__pb2.ListReleasesRequest.SerializeToString,
             towpath_dot_v1_dot_operator__pb2.ListReleasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WeighRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Releases/WeighRelease',
+            towpath_dot_v1_dot_operator__pb2.WeighReleaseRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.WeighReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1453,6 +1496,317 @@ class Plans:
             '/towpath.v1.Plans/Plan',
             towpath_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
             towpath_dot_v1_dot_operator__pb2.PlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class FleetStub:
+    """Many acts of operators at once: all of them are done, or none.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Apply = channel.unary_unary(
+                '/towpath.v1.Fleet/Apply',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ApplyRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ApplyResponse.FromString,
+                _registered_method=True)
+
+
+class FleetServicer:
+    """Many acts of operators at once: all of them are done, or none.
+    """
+
+    def Apply(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_FleetServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Apply': grpc.unary_unary_rpc_method_handler(
+                    servicer.Apply,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ApplyRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ApplyResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Fleet', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Fleet', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Fleet:
+    """Many acts of operators at once: all of them are done, or none.
+    """
+
+    @staticmethod
+    def Apply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Fleet/Apply',
+            towpath_dot_v1_dot_operator__pb2.ApplyRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ApplyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class RestoredStub:
+    """A database that is older than what hosts know: it was put back from a backup.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ShowRestored = channel.unary_unary(
+                '/towpath.v1.Restored/ShowRestored',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ShowRestoredRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ShowRestoredResponse.FromString,
+                _registered_method=True)
+        self.AcceptRestored = channel.unary_unary(
+                '/towpath.v1.Restored/AcceptRestored',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.AcceptRestoredRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.AcceptRestoredResponse.FromString,
+                _registered_method=True)
+
+
+class RestoredServicer:
+    """A database that is older than what hosts know: it was put back from a backup.
+    """
+
+    def ShowRestored(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptRestored(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_RestoredServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ShowRestored': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowRestored,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ShowRestoredRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ShowRestoredResponse.SerializeToString,
+            ),
+            'AcceptRestored': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptRestored,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.AcceptRestoredRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.AcceptRestoredResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Restored', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Restored', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Restored:
+    """A database that is older than what hosts know: it was put back from a backup.
+    """
+
+    @staticmethod
+    def ShowRestored(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Restored/ShowRestored',
+            towpath_dot_v1_dot_operator__pb2.ShowRestoredRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ShowRestoredResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptRestored(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/towpath.v1.Restored/AcceptRestored',
+            towpath_dot_v1_dot_operator__pb2.AcceptRestoredRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.AcceptRestoredResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class BundlesStub:
+    """What travels in files, to hosts that no line reaches and back from them; docs/bundles.md.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CreateBundle = channel.unary_stream(
+                '/towpath.v1.Bundles/CreateBundle',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.CreateBundleRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.CreateBundleResponse.FromString,
+                _registered_method=True)
+        self.ImportReports = channel.stream_unary(
+                '/towpath.v1.Bundles/ImportReports',
+                request_serializer=towpath_dot_v1_dot_operator__pb2.ImportReportsRequest.SerializeToString,
+                response_deserializer=towpath_dot_v1_dot_operator__pb2.ImportReportsResponse.FromString,
+                _registered_method=True)
+
+
+class BundlesServicer:
+    """What travels in files, to hosts that no line reaches and back from them; docs/bundles.md.
+    """
+
+    def CreateBundle(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportReports(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_BundlesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CreateBundle': grpc.unary_stream_rpc_method_handler(
+                    servicer.CreateBundle,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.CreateBundleRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.CreateBundleResponse.SerializeToString,
+            ),
+            'ImportReports': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportReports,
+                    request_deserializer=towpath_dot_v1_dot_operator__pb2.ImportReportsRequest.FromString,
+                    response_serializer=towpath_dot_v1_dot_operator__pb2.ImportReportsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'towpath.v1.Bundles', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('towpath.v1.Bundles', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Bundles:
+    """What travels in files, to hosts that no line reaches and back from them; docs/bundles.md.
+    """
+
+    @staticmethod
+    def CreateBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/towpath.v1.Bundles/CreateBundle',
+            towpath_dot_v1_dot_operator__pb2.CreateBundleRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.CreateBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportReports(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/towpath.v1.Bundles/ImportReports',
+            towpath_dot_v1_dot_operator__pb2.ImportReportsRequest.SerializeToString,
+            towpath_dot_v1_dot_operator__pb2.ImportReportsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -211,7 +211,7 @@ class Release(_message.Message):
     def __init__(self, app: _Optional[str] = ..., version: _Optional[str] = ..., counter: _Optional[int] = ..., rollback_floor: _Optional[int] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., install: _Optional[_Union[Install, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., hooks: _Optional[_Iterable[_Union[Hook, _Mapping]]] = ..., probes: _Optional[_Iterable[_Union[Probe, _Mapping]]] = ..., health: _Optional[_Union[HealthPolicy, _Mapping]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., requires: _Optional[_Union[Requirements, _Mapping]] = ..., platforms: _Optional[_Iterable[str]] = ..., environments: _Optional[_Iterable[str]] = ..., critical: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("host_id", "host_key_sha256", "sequence", "issued_unix_ms", "expires_unix_ms", "nonce", "min_snapshot_version", "environment", "apps", "critical")
+    __slots__ = ("host_id", "host_key_sha256", "sequence", "issued_unix_ms", "expires_unix_ms", "nonce", "min_snapshot_version", "environment", "apps", "critical", "prefetch")
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_KEY_SHA256_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +222,7 @@ class Manifest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     APPS_FIELD_NUMBER: _ClassVar[int]
     CRITICAL_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
     host_id: str
     host_key_sha256: bytes
     sequence: int
@@ -232,7 +233,8 @@ class Manifest(_message.Message):
     environment: str
     apps: _containers.RepeatedCompositeFieldContainer[DesiredApp]
     critical: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, host_id: _Optional[str] = ..., host_key_sha256: _Optional[bytes] = ..., sequence: _Optional[int] = ..., issued_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., nonce: _Optional[bytes] = ..., min_snapshot_version: _Optional[int] = ..., environment: _Optional[str] = ..., apps: _Optional[_Iterable[_Union[DesiredApp, _Mapping]]] = ..., critical: _Optional[_Iterable[str]] = ...) -> None: ...
+    prefetch: _containers.RepeatedCompositeFieldContainer[DesiredApp]
+    def __init__(self, host_id: _Optional[str] = ..., host_key_sha256: _Optional[bytes] = ..., sequence: _Optional[int] = ..., issued_unix_ms: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., nonce: _Optional[bytes] = ..., min_snapshot_version: _Optional[int] = ..., environment: _Optional[str] = ..., apps: _Optional[_Iterable[_Union[DesiredApp, _Mapping]]] = ..., critical: _Optional[_Iterable[str]] = ..., prefetch: _Optional[_Iterable[_Union[DesiredApp, _Mapping]]] = ...) -> None: ...
 
 class DesiredApp(_message.Message):
     __slots__ = ("app", "version", "target_path", "release_size", "release_sha256", "counter", "parameters", "generation", "assignment")
@@ -282,7 +284,7 @@ class Signature(_message.Message):
     def __init__(self, sig: _Optional[bytes] = ..., keyid: _Optional[str] = ...) -> None: ...
 
 class AppState(_message.Message):
-    __slots__ = ("app", "current_version", "current_sha256", "desired_version", "desired_sha256", "state", "health", "verdict", "reason", "previous_version", "generation", "since_unix_ms", "parameters")
+    __slots__ = ("app", "current_version", "current_sha256", "desired_version", "desired_sha256", "state", "health", "verdict", "reason", "previous_version", "generation", "since_unix_ms", "parameters", "prefetch", "transfer")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -303,6 +305,8 @@ class AppState(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     SINCE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
     app: str
     current_version: str
     current_sha256: bytes
@@ -316,7 +320,39 @@ class AppState(_message.Message):
     generation: int
     since_unix_ms: int
     parameters: _containers.MessageMap[str, Value]
-    def __init__(self, app: _Optional[str] = ..., current_version: _Optional[str] = ..., current_sha256: _Optional[bytes] = ..., desired_version: _Optional[str] = ..., desired_sha256: _Optional[bytes] = ..., state: _Optional[str] = ..., health: _Optional[str] = ..., verdict: _Optional[str] = ..., reason: _Optional[str] = ..., previous_version: _Optional[str] = ..., generation: _Optional[int] = ..., since_unix_ms: _Optional[int] = ..., parameters: _Optional[_Mapping[str, Value]] = ...) -> None: ...
+    prefetch: Prefetch
+    transfer: Transfer
+    def __init__(self, app: _Optional[str] = ..., current_version: _Optional[str] = ..., current_sha256: _Optional[bytes] = ..., desired_version: _Optional[str] = ..., desired_sha256: _Optional[bytes] = ..., state: _Optional[str] = ..., health: _Optional[str] = ..., verdict: _Optional[str] = ..., reason: _Optional[str] = ..., previous_version: _Optional[str] = ..., generation: _Optional[int] = ..., since_unix_ms: _Optional[int] = ..., parameters: _Optional[_Mapping[str, Value]] = ..., prefetch: _Optional[_Union[Prefetch, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
+
+class Transfer(_message.Message):
+    __slots__ = ("version", "done", "total", "about", "rate", "remaining_ms", "delta")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    ABOUT_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_MS_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    done: int
+    total: int
+    about: bool
+    rate: int
+    remaining_ms: int
+    delta: bool
+    def __init__(self, version: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., about: _Optional[bool] = ..., rate: _Optional[int] = ..., remaining_ms: _Optional[int] = ..., delta: _Optional[bool] = ...) -> None: ...
+
+class Prefetch(_message.Message):
+    __slots__ = ("version", "sha256", "state", "reason")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    sha256: bytes
+    state: str
+    reason: str
+    def __init__(self, version: _Optional[str] = ..., sha256: _Optional[bytes] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReportEvent(_message.Message):
     __slots__ = ("id", "at_unix_ms", "kind", "app", "transaction", "state", "version", "release_sha256", "verdict", "reason", "code", "evidence")

@@ -1,6 +1,7 @@
 """Dataclasses to bytes and back. Field by field, so that a new field is a visible line here."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -144,8 +145,13 @@ def _from_handover(run: pb.Run) -> Handover | None:
     return Handover(tuple(run.handover.ports), run.handover.drain_ms) if run.HasField("handover") else None
 
 
+@lru_cache(maxsize=16)
 def decode_release(data: bytes) -> Release:
-    """Return the release in bytes that TUF vouched for; Refusal where garbled. Not yet checked for sense."""
+    """Return the release in bytes that TUF vouched for; Refusal where garbled. Not yet checked for sense.
+
+    The same bytes are asked for again and again (an agent looks at what runs at each tick) and are the same release for
+    ever: the latest are kept, decoded.
+    """
     message = _parse(pb.Release(), data, MAX_RELEASE_BYTES, "a release")
     try:
         return _release(message)
@@ -199,22 +205,24 @@ def encode_manifest(manifest: Manifest) -> bytes:
         nonce=manifest.nonce,
         min_snapshot_version=manifest.min_snapshot_version,
         environment=manifest.environment,
-        apps=[
-            pb.DesiredApp(
-                app=desired.app,
-                version=desired.version,
-                target_path=desired.target_path,
-                release_size=desired.release_size,
-                release_sha256=desired.release_sha256,
-                counter=desired.counter,
-                parameters={name: to_value(value) for name, value in desired.parameters.items()},
-                generation=desired.generation,
-                assignment=desired.assignment,
-            )
-            for desired in manifest.apps
-        ],
+        apps=[_to_desired(desired) for desired in manifest.apps],
         critical=manifest.critical,
+        prefetch=[_to_desired(desired) for desired in manifest.prefetch],
     ).SerializeToString(deterministic=True)
+
+
+def _to_desired(desired: DesiredApp) -> pb.DesiredApp:
+    return pb.DesiredApp(
+        app=desired.app,
+        version=desired.version,
+        target_path=desired.target_path,
+        release_size=desired.release_size,
+        release_sha256=desired.release_sha256,
+        counter=desired.counter,
+        parameters={name: to_value(value) for name, value in desired.parameters.items()},
+        generation=desired.generation,
+        assignment=desired.assignment,
+    )
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -232,6 +240,7 @@ def decode_manifest(data: bytes) -> Manifest:
             environment=m.environment,
             apps=tuple(_desired(app) for app in m.apps),
             critical=tuple(m.critical),
+            prefetch=tuple(_desired(app) for app in m.prefetch),
         )
     except InputError as error:
         raise Refusal(f"cannot read a manifest: {error}", code="garbled") from error

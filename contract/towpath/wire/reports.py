@@ -1,7 +1,17 @@
 """Reports between dataclasses and messages."""
 
 from towpath.errors import InputError, Refusal
-from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event, fit
+from towpath.quantity import MAX_SIZE
+from towpath.reports import (
+    MAX_EVIDENCE_CHARS,
+    MAX_REASON_CHARS,
+    AppState,
+    Event,
+    Prefetch,
+    PrefetchState,
+    Transfer,
+    fit,
+)
 from towpath.status import Health, State, Verdict
 from towpath.v1 import types_pb2 as pb
 from towpath.wire.codec import from_value, to_value
@@ -25,7 +35,46 @@ def to_app_state(state: AppState) -> pb.AppState:
         generation=state.generation,
         since_unix_ms=state.since_unix_ms,
         parameters={name: to_value(value) for name, value in state.parameters.items()},
+        prefetch=_to_prefetch(state.prefetch),
+        transfer=_to_transfer(state.transfer),
     )
+
+
+def _to_transfer(it: Transfer | None) -> pb.Transfer | None:
+    if it is None:
+        return None
+    return pb.Transfer(
+        version=it.version,
+        done=it.done,
+        total=it.total,
+        about=it.about,
+        rate=it.rate,
+        remaining_ms=it.remaining_ms,
+        delta=it.delta,
+    )
+
+
+def from_transfer(m: pb.AppState) -> Transfer | None:
+    """Return what a host says of what travels to it now, None where it says nothing; numbers capped."""
+    if not m.HasField("transfer"):
+        return None
+    it = m.transfer
+    done, total, rate, remaining_ms = (min(one, MAX_SIZE) for one in (it.done, it.total, it.rate, it.remaining_ms))
+    return Transfer(it.version[:MAX_ID_CHARS], done, total, it.about, rate, remaining_ms, it.delta)
+
+
+def _to_prefetch(it: Prefetch | None) -> pb.Prefetch | None:
+    if it is None:
+        return None
+    return pb.Prefetch(version=it.version, sha256=it.sha256, state=it.state.value, reason=it.reason[:MAX_REASON_CHARS])
+
+
+def from_prefetch(m: pb.AppState) -> Prefetch | None:
+    """Return what a host says of a release that it fetches ahead, None where it says nothing."""
+    if not m.HasField("prefetch"):
+        return None
+    it = m.prefetch
+    return Prefetch(it.version[:MAX_ID_CHARS], it.sha256[:32], PrefetchState(it.state), it.reason[:MAX_REASON_CHARS])
 
 
 def from_app_state(m: pb.AppState) -> AppState:
@@ -45,6 +94,8 @@ def from_app_state(m: pb.AppState) -> AppState:
             generation=m.generation,
             since_unix_ms=m.since_unix_ms,
             parameters={name: from_value(value) for name, value in m.parameters.items()},
+            prefetch=from_prefetch(m),
+            transfer=from_transfer(m),
         )
     except (ValueError, InputError) as error:
         raise Refusal(f"cannot read a report: {str(error)[:120]}", code="garbled") from error

@@ -1,16 +1,19 @@
 """Enrollment and AgentApi: what agents ask. The host is the certificate's, never a field of a request."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Container, Iterator
+from dataclasses import dataclass, replace
 
-from towpath.errors import Broken, Refusal
+from towpath.errors import Broken, InputError, Refusal
 from towpath.v1 import agent_pb2, agent_pb2_grpc
+from towpath.weburl import MAX_ORIGINS, parse_web_url
 from towpath.wire.holds import from_holds
 from towpath.wire.reports import from_app_state, from_event
 from towpath_server.api.gate import CALLER, AgentGate, Caller, ServicerContext
 from towpath_server.api.hub import Hub
-from towpath_server.services import enrolment, identities, publishing, syncing
+from towpath_server.api.pace import Pace
+from towpath_server.domain.deltas import Pair
+from towpath_server.services import encoding, enrolment, identities, publishing, restoring, syncing
 from towpath_server.services.context import Context, HostEntry
 from towpath_server.services.enrolment import Candidate
 from towpath_server.services.syncing import Sequencer, SyncQuestion
@@ -18,6 +21,9 @@ from towpath_server.services.thread import StorageThread, Workers
 
 CHUNK_BYTES = 256 * 1024
 MAX_WANTS = 512
+DIGEST_BYTES = 32
+# A smaller object is here before a connection elsewhere would stand.
+DIRECT_BYTES = 2**20
 RECHECK_S = 30.0
 
 
@@ -102,17 +108,31 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
             request.platform,
             request.boot_id,
             from_holds(request.holds),
+            request.accepted_sequence,
+            frozenset(request.features),
         )
+        if restoring.is_new(self._context, entry.host, question.accepted_sequence):
+            await self._thread.run(restoring.heard, self._context, entry.host.id, question.accepted_sequence)
         if syncing.told_something_new(entry.host, question):
             await self._thread.run(syncing.learn, self._context, entry.host.id, question)
             caller = await self._gate.refreshed(caller)
             entry = _entry(caller)
+        keep = restoring.keep(self._context, entry.host)
+        if keep:
+            return agent_pb2.SyncResponse(keep=keep, known_state_revision=syncing.known_revision(entry.host))
         now = self._context.clock.now_unix_ms()
         sequence = self._sequencer.take(now)
         while sequence is None:
             await self._thread.run(self._sequencer.reserve)
             sequence = self._sequencer.take(now)
-        envelope = syncing.answer(self._context, entry, caller.key_sha256, nonce=request.nonce, sequence=sequence)
+        envelope = syncing.answer(
+            self._context,
+            entry,
+            caller.key_sha256,
+            nonce=request.nonce,
+            sequence=sequence,
+            features=question.features,
+        )
         return agent_pb2.SyncResponse(envelope=envelope, known_state_revision=syncing.known_revision(entry.host))
 
     async def Watch(
@@ -142,26 +162,50 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
         """See the .proto file."""
         if len(request.wants) > MAX_WANTS:
             raise Refusal(f"cannot fetch {len(request.wants)} things at once: at most {MAX_WANTS}", code="endless-data")
+        direct_from = set(request.direct_from[:MAX_ORIGINS])
+        pace = Pace(self._now_s())
         for number, want in enumerate(request.wants):
             carried = await self._carried(want)
             if carried is None:
                 yield agent_pb2.FetchResponse(want=number, missing=True, last=True)
                 continue
-            sent = want.offset + len(carried.first)
-            yield agent_pb2.FetchResponse(
-                want=number, data=carried.first, last=sent >= carried.size, carried_size=carried.size
-            )
-            while sent < carried.size:
-                data = await self._objects.run(next, carried.rest, b"")
+            if direct_from and (url := await self._elsewhere(want, carried, direct_from)):
+                yield agent_pb2.FetchResponse(want=number, url=url, carried_size=carried.size)
+                continue
+            sent, data, first = want.offset, carried.first, carried.size
+            while True:
+                piece = data[: pace.next_bytes(self._now_s())]
+                data = data[len(piece) :]
+                sent += len(piece)
+                last = sent >= carried.size
+                yield agent_pb2.FetchResponse(want=number, data=piece, last=last, carried_size=first)
+                if last:
+                    break
+                pace.sent(len(piece))
+                first = 0
+                data = data or await self._objects.run(next, carried.rest, b"")
                 if not data:
                     raise Broken("cannot send an object: it is shorter than it was; look at the disk of the server")
-                sent += len(data)
-                yield agent_pb2.FetchResponse(want=number, data=data, last=sent >= carried.size)
+
+    async def _elsewhere(self, want: agent_pb2.Want, carried: Carried, direct_from: set[str]) -> str:
+        """Return where the host may get an object by itself, empty where it may not or it would not pay."""
+        if want.WhichOneof("what") != "object_sha256" or carried.size - want.offset < DIRECT_BYTES:
+            return ""
+        url = await self._objects.run(self._context.blobs.link, want.object_sha256)
+        return url if url is not None and may_go(url, direct_from) else ""
+
+    def _now_s(self) -> float:
+        return self._context.clock.monotonic_ms() / 1000
 
     async def _carried(self, want: agent_pb2.Want) -> Carried | None:
         match want.WhichOneof("what"):
             case "object_sha256":
                 return await self._objects.run(self._object, want.object_sha256, want.offset)
+            case "delta":
+                pair = Pair(want.delta.old_index_sha256, want.delta.new_index_sha256, want.delta.opened)
+                if {len(pair.old), len(pair.new)} != {DIGEST_BYTES}:
+                    raise Refusal("cannot fetch: a delta is named by two digests of 32 bytes", code="garbled")
+                return await self._objects.run(self._delta, _entry(CALLER.get()), pair, want.offset)
             case "metadata":
                 data = await self._thread.run(publishing.metadata_file, self._context, want.metadata)
             case "target":
@@ -182,6 +226,23 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
         rest = self._context.blobs.chunks(digest, offset, CHUNK_BYTES)
         return Carried(size, next(rest, b""), rest)
 
+    def _delta(self, entry: HostEntry, pair: Pair, offset: int) -> Carried | None:
+        """Return a delta that is ready. Where none is, nobody waits: it is noted, and the host takes objects."""
+        deltas = self._context.deltas
+        if deltas is not None and pair.opened and deltas.size(pair) is None:
+            pair = replace(pair, opened=False)
+        size = deltas.size(pair) if deltas is not None else None
+        if deltas is None or size is None:
+            encoding.wanted_by(self._context, entry, pair)
+            return None
+        if offset >= size:
+            return Carried(size, b"", iter(()))
+        rest = deltas.chunks(pair, offset, CHUNK_BYTES)
+        try:
+            return Carried(size, next(rest, b""), rest)
+        except InputError:  # it went since to make room
+            return None
+
     async def Report(self, request: agent_pb2.ReportRequest, _call: ServicerContext) -> agent_pb2.ReportResponse:
         """See the .proto file."""
         host = _entry(CALLER.get()).host
@@ -197,6 +258,11 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
         return agent_pb2.RenewResponse(certificate_pem=pem, ca_pem=self._context.authority.ca_pem)
 
 
+def may_go(url: str, origins: Container[str]) -> bool:
+    """Return whether a host that named `origins` will ask `url`."""
+    return parse_web_url(url).origin in origins
+
+
 def _entry(caller: Caller) -> HostEntry:
     if caller.entry is None:
         raise Refusal("cannot answer: this port is for hosts", code="wrong-role")
@@ -206,7 +272,8 @@ def _entry(caller: Caller) -> HostEntry:
 async def _woken(event: asyncio.Event) -> bool:
     """Wait for a hint; False where none came in time and the caller is to be looked at again."""
     try:
-        await asyncio.wait_for(event.wait(), RECHECK_S)
+        async with asyncio.timeout(RECHECK_S):
+            await event.wait()
     except TimeoutError:
         return False
     event.clear()

@@ -94,7 +94,7 @@ class Identities:
 
     def caller(self, context: ServicerContext) -> Caller:
         """Return the peer; Refusal where it shows no certificate or one without a role."""
-        pem = _first(context.auth_context().get("x509_pem_cert"))
+        pem = _shown(context)
         if not pem:
             raise Refusal("cannot answer: this port needs a client certificate", code="no-certificate")
         caller = self._known.get(pem)
@@ -109,8 +109,9 @@ class Identities:
         return caller
 
 
-def _first(values: Iterable[bytes] | None) -> bytes:
-    return next(iter(values or ()), b"")
+def _shown(context: ServicerContext) -> bytes:
+    values: Iterable[bytes] = context.auth_context().get("x509_pem_cert") or ()
+    return next(iter(values), b"")
 
 
 # grpcio's own name for a method's handler; its stubs make it generic, the class is not.
@@ -234,6 +235,11 @@ class AgentGate(RoleGate):
         caller = await super().admit(call, method)
         now = self._context.clock.now_unix_ms()
         entry = self._context.cache.entries.get(caller.name) or await self._load(caller.name)
+        if entry is not None and hosts.renewed_in_lost_time(
+            entry.host, serial=caller.serial, not_after_unix_ms=caller.not_after_unix_ms, lost=self._context.lost
+        ):
+            await self._thread.run(identities.take_back, self._context, _shown(call))
+            entry = await self._load(caller.name)
         host = hosts.check_caller(
             entry.host if entry is not None else None,
             serial=caller.serial,

@@ -16,6 +16,8 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from towpath.errors import InputError
 from towpath.v1 import agent_pb2, agent_pb2_grpc, operator_pb2, operator_pb2_grpc
 from towpath_server.api.agents import AgentServicer, EnrollmentServicer
+from towpath_server.api.bundles import BundlesServicer
+from towpath_server.api.fleet import FleetServicer, RestoredServicer
 from towpath_server.api.gate import AgentGate, EnrolmentGate, Gate, OperatorGate
 from towpath_server.api.hub import Hub
 from towpath_server.api.operators import (
@@ -159,6 +161,10 @@ class Listeners:
         operator_pb2_grpc.add_EnvironmentsServicer_to_server(EnvironmentsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_ParametersServicer_to_server(ParametersServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_PlansServicer_to_server(PlansServicer(self._context, self._thread, self._objects), server)
+        operator_pb2_grpc.add_FleetServicer_to_server(FleetServicer(self._context, self._thread), server)
+        operator_pb2_grpc.add_RestoredServicer_to_server(RestoredServicer(self._context, self._thread), server)
+        bundles = BundlesServicer(self._context, self._thread, self._objects, self._sequencer)
+        operator_pb2_grpc.add_BundlesServicer_to_server(bundles, server)
         operator_pb2_grpc.add_AuditServicer_to_server(AuditServicer(self._context, self._thread), server)
         return self._bind(server, address, "--operator-listen", mutual=True)
 

@@ -1,20 +1,23 @@
 """Rows to messages of the operator's services."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from towpath.budgets import order_text
 from towpath.metrics import Metric
 from towpath.v1 import operator_pb2 as pb
 from towpath.waves import Wave
 from towpath.wire import to_value
 from towpath.wire.holds import to_hold
 from towpath.wire.reports import to_app_state
+from towpath_server.domain.freezes import Draft
 from towpath_server.domain.model import Assignment, AuditEntry, PublishedRelease
 from towpath_server.services.approving import Approved
 from towpath_server.services.calendar import Shown
 from towpath_server.services.deploying import Deployed, Order
+from towpath_server.services.evidence import Failure
 from towpath_server.services.ordering import EnvironmentRow
 from towpath_server.services.reading import HostCard, StatusRow
-from towpath_server.services.rollouts import Picture
+from towpath_server.services.rollouts import Picture, Progress
 
 
 def host_message(card: HostCard) -> pb.Host:
@@ -34,6 +37,7 @@ def host_message(card: HostCard) -> pb.Host:
         parameters={name: to_value(value) for name, value in card.parameters.items()},
         holds=[to_hold(hold) for hold in card.holds],
         parameter_origins=card.origins,
+        own_parameters=host.parameters,
     )
 
 
@@ -49,9 +53,10 @@ def release_message(row: PublishedRelease) -> pb.ReleaseInfo:
     )
 
 
-def progress_message(picture: Picture, evidence: Mapping[str, Sequence[str]] | None = None) -> pb.GetAssignmentResponse:
-    """Return an assignment and where its hosts and waves stand; `evidence` is by host id."""
+def progress_message(picture: Picture, failures: Mapping[str, Failure] | None = None) -> pb.GetAssignmentResponse:
+    """Return an assignment and where its hosts and waves stand; `failures` are by host id."""
     one = picture.assignment
+    known = failures or {}
     return pb.GetAssignmentResponse(
         assignment=one.id,
         app=one.app,
@@ -66,9 +71,9 @@ def progress_message(picture: Picture, evidence: Mapping[str, Sequence[str]] | N
                 admitted=each.admitted,
                 phase=str(each.standing.phase),
                 state=to_app_state(each.state) if each.state is not None else None,
-                reason=each.standing.reason,
+                reason=_reason(one, each, known.get(each.host.id)),
                 wave=each.wave,
-                evidence=(evidence or {}).get(each.host.id, ()),
+                evidence=known[each.host.id].lines if each.host.id in known else (),
             )
             for each in picture.hosts
         ],
@@ -103,7 +108,19 @@ def progress_message(picture: Picture, evidence: Mapping[str, Sequence[str]] | N
         approvers=one.approvers,
         metrics=[metric_message(metric) for metric in one.metrics],
         progress_deadline_ms=one.progress_deadline_ms,
+        prefetch=one.prefetch,
+        budgets=[budget.text for budget in one.budgets],
+        priority=one.priority,
+        order=order_text(one.order_label),
     )
+
+
+def _reason(one: Assignment, each: Progress, failure: Failure | None) -> str:
+    """Return why a host is where it is; one that is sent back keeps why it failed what it comes from."""
+    said = each.standing.reason
+    if failure is None or not failure.reason or not one.state.returning or failure.reason in said:
+        return said
+    return f"{said}; {one.version} failed: {failure.reason}"
 
 
 def metric_message(one: Metric) -> pb.Metric:
@@ -140,6 +157,24 @@ def order_of(request: pb.DeployRequest) -> Order:
         metrics=tuple(
             Metric(one.name, one.query, one.below, one.good, one.bad, one.patience_ms) for one in request.metrics
         ),
+        prefetch=request.prefetch,
+        budgets=tuple(request.budgets),
+        priority=request.priority,
+        order=request.order,
+    )
+
+
+def draft_of(request: pb.AddEntryRequest) -> Draft:
+    """Return the entry of the calendar that is asked for."""
+    return Draft(
+        kind=request.kind,
+        environment=request.environment,
+        everywhere=request.everywhere,
+        selector=dict(request.selector),
+        weekly=request.weekly,
+        begins=request.begins,
+        ends=request.ends,
+        reason=request.reason,
     )
 
 

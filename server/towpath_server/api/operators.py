@@ -11,6 +11,7 @@ from towpath_server.api.messages import (
     approved_message,
     audit_message,
     deployed_message,
+    draft_of,
     entry_message,
     host_message,
     order_of,
@@ -19,8 +20,17 @@ from towpath_server.api.messages import (
     status_message,
     steered_message,
 )
-from towpath_server.domain.freezes import Draft
-from towpath_server.services import approving, calendar, deploying, enrolment, hosting, publishing, reading, steering
+from towpath_server.services import (
+    approving,
+    calendar,
+    deploying,
+    enrolment,
+    hosting,
+    publishing,
+    reading,
+    steering,
+    weighing,
+)
 from towpath_server.services.context import Context, note
 from towpath_server.services.gating import check_queries
 from towpath_server.services.hosting import HostChange
@@ -135,6 +145,16 @@ class ReleasesServicer(operator_pb2_grpc.ReleasesServicer):
         rows = await self._thread.run(publishing.releases, self._context, request.app)
         return pb.ListReleasesResponse(releases=[release_message(row) for row in rows])
 
+    async def WeighRelease(self, request: pb.WeighReleaseRequest, _call: ServicerContext) -> pb.WeighReleaseResponse:
+        """See the .proto file."""
+        known = await self._thread.run(weighing.know, self._context, request.app, request.version)
+        found = await self._objects.run(weighing.weigh, self._context, known)
+        ways = [
+            pb.WayToRelease(version=way.version, hosts=way.hosts, objects=way.objects, delta=way.delta)
+            for way in found.ways
+        ]
+        return pb.WeighReleaseResponse(unpacked=found.unpacked, carried=found.carried, objects=found.count, ways=ways)
+
 
 class AssignmentsServicer(operator_pb2_grpc.AssignmentsServicer):
     """Who runs what."""
@@ -161,13 +181,14 @@ class AssignmentsServicer(operator_pb2_grpc.AssignmentsServicer):
 
     async def GetAssignment(self, request: pb.GetAssignmentRequest, _call: ServicerContext) -> pb.GetAssignmentResponse:
         """See the .proto file."""
-        picture, evidence = await self._thread.run(reading.assignment, self._context, request.assignment)
-        return progress_message(picture, evidence)
+        picture, failures = await self._thread.run(reading.assignment, self._context, request.assignment)
+        return progress_message(picture, failures)
 
     async def Status(self, request: pb.StatusRequest, _call: ServicerContext) -> pb.StatusResponse:
         """See the .proto file."""
         rows = await self._thread.run(reading.status, self._context, request.app)
-        return pb.StatusResponse(rows=[status_message(row) for row in rows])
+        notice = await self._thread.run(reading.notice, self._context)
+        return pb.StatusResponse(rows=[status_message(row) for row in rows], notice=notice)
 
 
 class RolloutsServicer(operator_pb2_grpc.RolloutsServicer):
@@ -182,7 +203,8 @@ class RolloutsServicer(operator_pb2_grpc.RolloutsServicer):
         found = await self._thread.run(
             reading.list_rollouts, self._context, request.app, request.environment, history=request.history
         )
-        return pb.ListRolloutsResponse(rollouts=[progress_message(one) for one in found])
+        notice = await self._thread.run(reading.notice, self._context)
+        return pb.ListRolloutsResponse(rollouts=[progress_message(one) for one in found], notice=notice)
 
     async def SteerRollout(self, request: pb.SteerRolloutRequest, _call: ServicerContext) -> pb.SteerRolloutResponse:
         """See the .proto file."""
@@ -231,16 +253,7 @@ class CalendarServicer(operator_pb2_grpc.CalendarServicer):
 
     async def AddEntry(self, request: pb.AddEntryRequest, _call: ServicerContext) -> pb.CalendarEntry:
         """See the .proto file."""
-        draft = Draft(
-            kind=request.kind,
-            environment=request.environment,
-            everywhere=request.everywhere,
-            selector=dict(request.selector),
-            weekly=request.weekly,
-            begins=request.begins,
-            ends=request.ends,
-            reason=request.reason,
-        )
+        draft = draft_of(request)
         return entry_message(await self._thread.run(calendar.add, self._context, CALLER.get().actor, draft))
 
     async def ListEntries(self, request: pb.ListEntriesRequest, _call: ServicerContext) -> pb.ListEntriesResponse:

@@ -1,4 +1,4 @@
-"""Plans: what a deploy would do."""
+"""Plans: what a deploy or a promotion would do."""
 
 from towpath.v1 import operator_pb2 as pb
 from towpath.v1 import operator_pb2_grpc
@@ -21,7 +21,7 @@ class PlansServicer(operator_pb2_grpc.PlansServicer):
     async def Plan(self, request: pb.PlanRequest, _call: ServicerContext) -> pb.PlanResponse:
         """See the .proto file."""
         order = order_of(request.deploy)
-        draft = await self._thread.run(planning.draft, self._context, CALLER.get().actor, order)
+        draft = await self._thread.run(planning.draft, self._context, CALLER.get().actor, order, request.source)
         return _message(await self._objects.run(planning.measure, self._context, draft))
 
 

@@ -8,7 +8,6 @@ it. The last object may be an index: it begins a frame of its own, which knows t
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -16,18 +15,11 @@ import numpy as np
 from towpath.delta.frame import Extent, put_extents
 from towpath.delta.layout import FRAME_BYTES, MAGIC, WINDOW_BYTES, basis, put_varint
 from towpath_server.deltas import anchors, frames, windows
+from towpath_server.deltas.pairing import NewObject
 
 _DIGEST_BYTES = 32
 # A longer list of digests is not worth the room that it takes of the window.
 _MAX_DIGEST_BYTES = WINDOW_BYTES // 2
-
-
-@dataclass(frozen=True, slots=True)
-class NewObject:
-    """An object to make. `like` is the number of the base object of the same path, if there is one."""
-
-    size: int
-    like: int | None = None
 
 
 def encode(

@@ -5,16 +5,26 @@ objects are the contents that the old tree lacks, in path order, then the new in
 of its path, else with the only old file of its name in the folder with the most path in common.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from towpath.delta.archives import NAMES as ARCHIVE_NAMES
 from towpath.delta.base import base_objects
 from towpath.index import Entry, EntryType
-from towpath_server.deltas.encoder import NewObject
 
 # A name that so many files have says nothing.
 _MOST_NAMESAKES = 64
+_DIGITS = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object to make. `like` is the number of the base object of the same path, if there is one."""
+
+    size: int
+    like: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,8 @@ class Pairing:
     base: list[tuple[bytes, int]]
     new: list[NewObject]
     new_digests: list[bytes]
+    base_archives: tuple[int, ...] = ()
+    new_archives: tuple[int, ...] = ()
 
 
 def pair(old: Named, new: Named) -> Pairing:
@@ -47,6 +59,32 @@ def pair(old: Named, new: Named) -> Pairing:
             objects[entry.sha256] = NewObject(entry.size, None if like is None else numbers[like])
     objects[new.index_sha256] = NewObject(new.index_size, len(base) - 1)
     return Pairing(base, list(objects.values()), list(objects))
+
+
+def with_archives(pairing: Pairing, old: Named, new: Named) -> Pairing:
+    """Return the pairing for a delta that sees into archives, which are known by name; there may be none.
+
+    An archive whose name is new is paired with one that differs in the numbers of its name (a version) only.
+    """
+    numbers = {digest: number for number, (digest, _) in enumerate(pairing.base)}
+    old_files = [entry for entry in old.entries if _is_archive(entry)]
+    by_path = {entry.path: numbers[entry.sha256] for entry in old_files}
+    by_shape = {_DIGITS.sub("", entry.path): numbers[entry.sha256] for entry in old_files}
+    likes: dict[bytes, int] = {}
+    for entry in filter(_is_archive, new.entries):
+        like = by_path.get(entry.path, by_shape.get(_DIGITS.sub("", entry.path)))
+        if like is not None and entry.sha256 not in numbers:
+            likes[entry.sha256] = like
+    objects = [
+        replace(it, like=likes.get(digest, it.like))
+        for digest, it in zip(pairing.new_digests, pairing.new, strict=True)
+    ]
+    made = tuple(number for number, digest in enumerate(pairing.new_digests) if digest in likes)
+    return Pairing(pairing.base, objects, pairing.new_digests, tuple(sorted(set(likes.values()))), made)
+
+
+def _is_archive(entry: Entry) -> bool:
+    return entry.type is EntryType.FILE and entry.path.lower().endswith(ARCHIVE_NAMES)
 
 
 class _Namesakes:

@@ -7,6 +7,8 @@ Two questions that are easily mixed up:
 - `resolve`: the newest matching assignment to which the host was ADMITTED. That is what the host runs now, even where a
   newer one has superseded it or has halted. So a halt leaves everybody on what they had.
 
+Where several rules cover a host, both take the newest of each rule, and among these the one of the highest priority.
+
 Pure; rows in, rows out.
 """
 
@@ -28,6 +30,7 @@ from towpath_server.domain.waves import nobody
 MAX_PROGRESS_DEADLINE_MS = 7 * 86_400_000
 MIN_PROGRESS_DEADLINE_MS = 1_000
 MAX_HOSTS = 1_000_000
+_SEVERAL = 2
 
 
 def matches(assignment: Assignment, host: Host) -> bool:
@@ -39,16 +42,28 @@ def matches(assignment: Assignment, host: Host) -> bool:
     )
 
 
-def _newest(assignments: Iterable[Assignment]) -> Assignment | None:
-    return max(assignments, key=lambda one: one.generation, default=None)
+def _foremost(assignments: Iterable[Assignment]) -> Assignment | None:
+    """Return the newest of the rule that has the highest priority; a rule's newer rollout supersedes its older ones."""
+    found = list(assignments)
+    if len(found) < _SEVERAL:
+        return found[0] if found else None
+    newest: dict[object, Assignment] = {}
+    for one in sorted(found, key=lambda it: it.generation):
+        newest[rule(one)] = one
+    return max(newest.values(), key=lambda it: (it.priority, it.generation))
+
+
+def rule(one: Assignment) -> object:
+    """Return what makes two assignments of one app and environment the same rule."""
+    return tuple(sorted(one.selector.items()))
 
 
 def owner(assignments: Iterable[Assignment], host: Host, bound: Collection[str] = ()) -> Assignment | None:
-    """Return the newest assignment among those of ONE app that decides about the host, or None.
+    """Return the foremost assignment among those of ONE app that decides about the host, or None.
 
     `bound`: ids of the assignments that let it in, or from which it is on its way back.
     """
-    return _newest(
+    return _foremost(
         one
         for one in assignments
         if (one.state.active or (one.state.leaving and one.id in bound)) and matches(one, host)
@@ -57,14 +72,11 @@ def owner(assignments: Iterable[Assignment], host: Host, bound: Collection[str] 
 
 def resolve(assignments: Iterable[Assignment], admitted: Collection[str], host: Host) -> dict[str, Assignment]:
     """Return app to the assignment that `host` runs; `admitted` holds the ids of assignments that let it in."""
-    result: dict[str, Assignment] = {}
+    found: dict[str, list[Assignment]] = {}
     for one in assignments:
-        if one.id not in admitted or one.state is RolloutState.REMOVED or not matches(one, host):
-            continue
-        best = result.get(one.app)
-        if best is None or one.generation > best.generation:
-            result[one.app] = one
-    return result
+        if one.id in admitted and one.state is not RolloutState.REMOVED and matches(one, host):
+            found.setdefault(one.app, []).append(one)
+    return {app: first for app, several in found.items() if (first := _foremost(several)) is not None}
 
 
 def same_rule(one: Assignment, app: str, environment: str, selector: Mapping[str, str]) -> bool:
@@ -121,6 +133,17 @@ def check_reach(draft: Assignment, labels: Sequence[Mapping[str, str]], *, allow
             f"cannot deploy {name} by wave {empty}: none of its {len(labels)} hosts in {draft.environment} has the "
             f"label; towpath host set HOST --label {parse_label(empty)}"
         )
+    for budget in draft.budgets:
+        if not any(budget.label in one for one in labels):
+            raise InputError(
+                f"cannot deploy {name} with the budget {budget.text}: none of its {len(labels)} hosts in "
+                f"{draft.environment} has the label; towpath host set HOST --label {budget.label}=VALUE"
+            )
+    if draft.order_label and not any(draft.order_label in one for one in labels):
+        raise InputError(
+            f"cannot deploy {name} in the order of {draft.order_label}: none of its {len(labels)} hosts in "
+            f"{draft.environment} has the label; towpath host set HOST --label {draft.order_label}=VALUE"
+        )
     if draft.max_failures > len(labels):
         raise InputError(
             f"cannot deploy {name} with {draft.max_failures} failures allowed: it has {len(labels)} hosts, so that "
@@ -135,8 +158,9 @@ def parse_label(what: str) -> str:
 
 def _policy(one: Assignment) -> tuple[object, ...]:
     limits = (one.max_unavailable, one.max_failures, one.max_failure_share, one.progress_deadline_ms, one.on_breach)
-    times = (one.timing, one.offline_wait_ms, one.newcomers)
-    return (one.release_sha256, *limits, effective(one.waves), *times, one.approvers, one.metrics)
+    times = (one.timing, one.offline_wait_ms, one.newcomers, one.prefetch)
+    reach = (one.budgets, one.priority, one.order_label)
+    return (one.release_sha256, *limits, effective(one.waves), *times, one.approvers, one.metrics, *reach)
 
 
 def unchanged(current: Assignment, wanted: Assignment, *, failed: int) -> bool:

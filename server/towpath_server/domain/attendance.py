@@ -3,6 +3,8 @@
 Rules, each a named test:
 - offline hosts are `ignore`d, or waited for: a wave that has finished then stays for its hosts that are away, until
   `offline_wait_ms` after it had first finished. Then it goes on without them.
+- who was online when a server was last up is expected when the next one has started: it is offline only after
+  `hosts.ONLINE_MS` without a word. Until then no wave that it is in passes, and no way back has ended.
 - newcomers `join`, or `wait`: with the first `done` the list is closed. Who was on it and not let in yet (away, held,
   blocked, barred), and who was let in and withdrawn, may still come in; the others stay on what they have.
 - before its time a rollout is not done, even where its release runs already.
@@ -15,6 +17,7 @@ Pure. Not handled here: what bars a host now (`domain.timing`).
 from dataclasses import replace
 
 from towpath.errors import InputError
+from towpath_server.domain.hosts import ONLINE_MS
 from towpath_server.domain.model import Newcomers, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import Decision, Phase, RolloutView, Standings, stay
@@ -36,6 +39,19 @@ def missing(view: RolloutView, away: tuple[Standings, int], since_unix_ms: int, 
         return "", 0
     more = f" and {count - 1} more" if count > 1 else ""
     return f"waits for {named[0][0].name}{more}, offline, until {moment(until)}", until
+
+
+def unheard(view: RolloutView, expected: tuple[Standings, int], now_unix_ms: int) -> str:
+    """Return for which hosts a server waits that it has not heard since its start, empty for none or no longer.
+
+    `expected`: the first of them, and how many there are.
+    """
+    until = view.observed_since_unix_ms + ONLINE_MS
+    named, count = expected
+    if not named or now_unix_ms >= until:
+        return ""
+    more = f" and {count - 1} more" if count > 1 else ""
+    return f"waits for {named[0][0].name}{more}, not heard since the server started, until {moment(until)}"
 
 
 def unbegun(view: RolloutView, now_unix_ms: int) -> bool:

@@ -9,15 +9,15 @@ Rules, each a named test:
 Pure. Not handled here: hosts that come back (`domain.simulation`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from towpath.waves import effective
 from towpath_server.domain import approval
 from towpath_server.domain.gates import Gate
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import Phase, RolloutView, Standings
-from towpath_server.domain.timing import said
+from towpath_server.domain.standing import RolloutView
+from towpath_server.domain.timing import Bar, said
 
 Then = Callable[[RolloutView, int, int], RolloutView]
 
@@ -34,14 +34,13 @@ class Awaited:
     then: Then | None = None
 
 
-def awaited(view: RolloutView, seen: Gate, standings: Standings, now_unix_ms: int, person_ms: int) -> Awaited:
-    """Return what ends the wait of a rollout that stands at the gate `seen`."""
+def awaited(view: RolloutView, seen: Gate, bars: Sequence[Bar], now_unix_ms: int, person_ms: int) -> Awaited:
+    """Return what ends the wait of a rollout that stands at the gate `seen`; `bars`: of hosts that wait."""
     wave = effective(view.waves)[seen.wave]
     if view.entry:
         return Awaited(now_unix_ms, seen.waits, _enter)
     if seen.soak_until_unix_ms:
         return Awaited(seen.soak_until_unix_ms, seen.waits)
-    bars = [bar for host, where in standings if where.phase is Phase.WAITING for bar in (*view.bars, *host.bars)]
     ends = [bar.until_unix_ms for bar in bars if bar.until_unix_ms]
     if ends:
         return Awaited(min(ends), said(dict.fromkeys(bars)))

@@ -10,11 +10,12 @@ from enum import StrEnum
 
 from towpath.errors import InputError
 from towpath.holds import check_line
+from towpath.instants import moment_ms, zone
 from towpath.names import check_environment, check_labels
 from towpath.windows import Window, parse_moment, parse_window
 from towpath_server.domain.model import CalendarEntry, EntryKind
 from towpath_server.domain.timing import frozen
-from towpath_server.domain.windows import moment, moment_ms, open_until, zone
+from towpath_server.domain.windows import moment, open_until
 
 MAX_ENTRIES = 500
 MAX_AHEAD_MS = 5 * 366 * 86_400_000

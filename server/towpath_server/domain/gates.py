@@ -7,6 +7,8 @@ rollout.
 Rules, each a named test:
 - failed and inconclusive hosts are finished; whether there are too many is the breach's question, which is asked first.
 - offline and held hosts neither block nor count, but nobody is no proof: where all of them are away, the wave waits.
+- a server that has just started has not heard anybody yet: a wave waits for its hosts that were there when a server was
+  last up, for as long as their silence would make them offline (`domain.attendance`). Else every wave would pass.
 - a blocked host (a parameter is missing) has not finished: the wave waits and says so.
 - where the policy is to wait for offline hosts, a wave that has finished waits for them too, until its deadline
   (`domain.attendance`).
@@ -27,7 +29,7 @@ from typing import Protocol
 
 from towpath.waves import effective
 from towpath_server.domain import approval, metric
-from towpath_server.domain.attendance import missing
+from towpath_server.domain.attendance import missing, unheard
 from towpath_server.domain.metric import Finding
 from towpath_server.domain.model import RolloutState
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, Standings, in_order
@@ -80,6 +82,10 @@ class Counted(Protocol):
         """Return the first by name of the hosts in the waves up to `wave` that are offline, and how many are."""
         ...
 
+    def expected(self, wave: int) -> tuple[Standings, int]:
+        """Return the first by name of those that are not offline but were not heard yet, and how many they are."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -114,6 +120,11 @@ class Listed:
         left = [(host, where) for host, where in self._open(wave) if where.phase is Phase.OFFLINE]
         return sorted(left, key=lambda one: one[0].name)[:1], len(left)
 
+    def expected(self, wave: int) -> tuple[Standings, int]:
+        """See `Counted`."""
+        left = [one for one in self._open(wave) if one[1].phase is Phase.OFFLINE and one[0].expected]
+        return sorted(left, key=lambda one: one[0].name)[:1], len(left)
+
 
 def gate(view: RolloutView, standings: Standings, numbers: Mapping[str, int], now_unix_ms: int) -> Gate:
     """Return where the waves stand now, as many opened as have their gates passed."""
@@ -132,6 +143,8 @@ def opened(view: RolloutView, hosts: Counted, now_unix_ms: int) -> Gate:
         if not waits and not last and not hosts.populated(number) and not waves[number].approve:
             number, done = number + 1, 0
             continue
+        if not waits:
+            waits = unheard(view, hosts.expected(number), now_unix_ms)
         if not waits and not hosts.proven(number):
             waits = "nobody has proven the release yet"
         if waits:
@@ -159,13 +172,15 @@ def _after_finish(view: RolloutView, number: int, done_unix_ms: int, now_unix_ms
 
 def asked_since(view: RolloutView, done_unix_ms: int) -> int:
     """Return from when on a metric's answers count, for a wave that had finished then."""
-    return max(done_unix_ms, view.observed_since_unix_ms, view.resumed_unix_ms)
+    return max(done_unix_ms, view.observed_since_unix_ms, view.resumed_unix_ms, view.asking_since_unix_ms or 0)
 
 
 def looks(view: RolloutView, number: int, done_unix_ms: int, now_unix_ms: int) -> list[metric.Look]:
     """Return where the metrics stand that a finished wave asks for."""
     trails = view.trails if number == view.wave else {}
     wave = effective(view.waves)[number]
+    if view.asking_since_unix_ms is None:
+        return metric.unasked(view.metrics, wave.metrics)
     return metric.looks(view.metrics, wave.metrics, trails, asked_since(view, done_unix_ms), now_unix_ms)
 
 

@@ -5,12 +5,13 @@ grpcio lets a connection outlive its certificate and offers no revocation list, 
     serial in use      newest, or the previous one as long as nobody has used the newest
     renew              previous = the serial that asked; the newest is replaced (a lost reply may be asked for again)
     first use          of the newest makes the previous one worthless
+    after a restore    one that was issued in the hours that the database lost takes the place of the newest known
     recover            a lapsed certificate inside the grace window, by the same rule for its serial
 
 Not handled here: signatures of certificates (`towpath.pki`) and of recovery requests (`services.identities`).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from towpath.errors import InputError, Refusal
 from towpath.holds import Hold, covering
@@ -21,6 +22,14 @@ BACKDATE_MS = 600_000
 RECOVERY_GRACE_MS = 30 * 86_400_000
 RECOVERY_SKEW_MS = 600_000
 ONLINE_MS = 90_000
+
+
+@dataclass(frozen=True, slots=True)
+class LostTime:
+    """What a restored server does not remember, in Unix ms: from the backup to the restore. 0, 0: nothing."""
+
+    from_unix_ms: int = 0
+    until_unix_ms: int = 0
 
 
 def check_caller(host: Host | None, *, serial: str, not_after_unix_ms: int, now_unix_ms: int) -> Host:
@@ -57,6 +66,22 @@ def check_known(host: Host | None, serial: str) -> Host:
             f"cannot accept the certificate of {host.name}: it was replaced by a newer one", code="stale-certificate"
         )
     return host
+
+
+def renewed_in_lost_time(host: Host, *, serial: str, not_after_unix_ms: int, lost: LostTime) -> bool:
+    """Return whether a certificate of ours was issued to `host` in the time that a restored database does not know.
+
+    Without this a host that renewed after the backup would be cut off by the restore. What was replaced before the
+    backup stays worthless, and so does everything once a newer one is known.
+    """
+    issued_unix_ms = not_after_unix_ms - CERTIFICATE_LIFE_MS
+    return (
+        host.status is HostStatus.ACTIVE
+        and serial not in (host.serial, host.previous_serial)
+        and not_after_unix_ms > host.not_after_unix_ms
+        # Certificates count in whole seconds.
+        and lost.from_unix_ms - 1000 < issued_unix_ms <= lost.until_unix_ms
+    )
 
 
 def first_use(host: Host, serial: str) -> Host | None:
@@ -99,6 +124,11 @@ def online(*, watching: bool, last_seen_unix_ms: int, now_unix_ms: int) -> bool:
     return watching or now_unix_ms - last_seen_unix_ms < ONLINE_MS
 
 
+def expected(host: Host, *, heard_unix_ms: int) -> bool:
+    """Return True for a host that was online when the server before was last up, at `heard_unix_ms` (0: never)."""
+    return heard_unix_ms > 0 and heard_unix_ms - host.last_seen_unix_ms < ONLINE_MS
+
+
 def _in_force(hold: Hold, *, online: bool, now_unix_ms: int) -> bool:
     """Return True while the host says so at every sync (its clock may be off), or said so last and time is not up."""
     return online or now_unix_ms < hold.until_unix_ms
@@ -111,6 +141,8 @@ def holds_in_force(host: Host, *, online: bool, now_unix_ms: int) -> tuple[Hold,
 
 def held(host: Host, app: str, *, online: bool, now_unix_ms: int) -> Hold | None:
     """Return the host's own hold on `app` that is in force, the longest; None where the app may move."""
+    if not host.holds:
+        return None
     return covering(holds_in_force(host, online=online, now_unix_ms=now_unix_ms), app)
 
 

@@ -32,6 +32,11 @@ class Claim:
     seen: Lease | None = None
     since_ms: float = 0.0
 
+    @property
+    def decides(self) -> bool:
+        """Return whether this server held the lease when it last looked, or has not looked yet."""
+        return self.epoch > 0 or self.seen is None
+
 
 def claim(me: Claim, row: Lease | None, now_ms: float) -> tuple[Claim, Lease | None]:
     """Return what `me` knows after it read `row`, and the row to write in the same transaction (None: leave it)."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from towpath.errors import Broken, InputError
-from towpath.manifest import MAX_APPS, DesiredApp, Manifest
+from towpath.manifest import MAX_APPS, PREFETCH_FEATURE, DesiredApp, Manifest
 from towpath.parameters import Value, parse_value
 from towpath.release import Release, fill_parameters
 from towpath_server.domain.model import Assignment, Host, Setting
@@ -131,12 +131,13 @@ def manifest(
     environment: str,
     key_sha256: bytes,
     apps: tuple[DesiredApp, ...],
+    prefetch: tuple[DesiredApp, ...] = (),
     nonce: bytes,
     sequence: int,
     snapshot_version: int,
     now_unix_ms: int,
 ) -> Manifest:
-    """Return the manifest that answers one sync."""
+    """Return the manifest that answers one sync; `prefetch` only for an agent that knows PREFETCH_FEATURE."""
     return Manifest(
         host_id=host_id,
         host_key_sha256=key_sha256,
@@ -147,4 +148,6 @@ def manifest(
         min_snapshot_version=snapshot_version,
         environment=environment,
         apps=apps,
+        critical=(PREFETCH_FEATURE,) if prefetch else (),
+        prefetch=prefetch,
     )

@@ -10,13 +10,15 @@ Not handled here: storing the files, keeping older versions for hosts that are i
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from towpath import dsse
-from towpath.errors import Broken, Refusal
+from towpath.bundle.statement import TYPE as BUNDLE_TYPE
+from towpath.errors import Broken, InputError, Refusal
 from towpath.names import app_role, check_app, target_path
 from towpath.pki import signing_key_from_pem
 from towpath.release import Release, check_release
@@ -43,6 +45,7 @@ from towpath.wire import MAX_RELEASE_BYTES, decode_release
 
 # Roles that lapse sooner than this are worth a warning at the server's start.
 WARN_MS = 30 * 86_400_000
+AHEAD_MS = 86_400_000
 
 
 class OnlineKeys:
@@ -59,6 +62,10 @@ class OnlineKeys:
     def sign_manifest(self, payload: bytes) -> dsse.Envelope:
         """Return the envelope of a serialized manifest, signed by the director."""
         return dsse.sign(payload, dsse.MANIFEST_TYPE, self._signers)
+
+    def sign_bundle(self, payload: bytes) -> dsse.Envelope:
+        """Return the envelope of a bundle's statement, signed by the director; it can stand for no manifest."""
+        return dsse.sign(payload, BUNDLE_TYPE, self._signers)
 
 
 def check_repository(files: Mapping[str, bytes], now_ms: int) -> list[str]:
@@ -244,32 +251,45 @@ def _check_others(repository: Repository, files: Mapping[str, bytes], targets: T
             verified(Targets, files[file_name(name, role.version)], MAX_TARGETS_BYTES, targets, name)
 
 
-def _sign_online(repository: Repository, new: Mapping[str, bytes], keys: OnlineKeys, now_ms: int) -> dict[str, bytes]:
+def _sign_online(
+    repository: Repository,
+    new: Mapping[str, bytes],
+    keys: OnlineKeys,
+    now_ms: int,
+    *,
+    ahead_ms: int = 0,
+    until_ms: int = 0,
+) -> dict[str, bytes]:
     meta = dict(repository.snapshot.meta)
     for name, data in new.items():
         parts = split_name(name)
         if parts is not None and parts[0] != Root.type:
             meta[f"{parts[0]}.json"] = meta_file(parts[1], data)
-    version = _above(repository.snapshot.version, now_ms)
-    snapshot = Snapshot(version=version, expires=to_time(now_ms + SNAPSHOT_MS), meta=meta)
+    version = _above(repository.snapshot.version, now_ms + ahead_ms)
+    snapshot = Snapshot(version=version, expires=to_time(until_ms or now_ms + SNAPSHOT_MS), meta=meta)
     data = sign_role(snapshot, [keys.snapshot])
+    timestamp = _above(repository.timestamp.version, now_ms + ahead_ms)
     return {
         file_name(Snapshot.type, version): data,
-        **_sign_timestamp(repository.timestamp.version, version, data, keys, now_ms),
+        **_sign_timestamp(timestamp, meta_file(version, data), keys, until_ms or now_ms + TIMESTAMP_MS),
     }
 
 
-def _sign_timestamp(previous: int, version: int, snapshot: bytes, keys: OnlineKeys, now_ms: int) -> dict[str, bytes]:
-    timestamp = Timestamp(
-        version=_above(previous, now_ms),
-        expires=to_time(now_ms + TIMESTAMP_MS),
-        snapshot_meta=meta_file(version, snapshot),
-    )
-    return {file_name(Timestamp.type, timestamp.version): sign_role(timestamp, [keys.timestamp])}
+def _sign_timestamp(version: int, snapshot: MetaFile, keys: OnlineKeys, until_ms: int) -> dict[str, bytes]:
+    timestamp = Timestamp(version=version, expires=to_time(until_ms), snapshot_meta=snapshot)
+    return {file_name(Timestamp.type, version): sign_role(timestamp, [keys.timestamp])}
 
 
 def _above(previous: int, now_ms: int) -> int:
     return max(previous + 1, now_ms // 1000)
+
+
+def sign_again(files: Mapping[str, bytes], keys: OnlineKeys, now_ms: int) -> dict[str, bytes]:
+    """Return a new snapshot and timestamp, whatever the age of those before, with versions of a day ahead.
+
+    For a restored server: hosts may have seen newer ones, also such that many publishes pushed ahead of the clock.
+    """
+    return _sign_online(open_repository(files), {}, keys, now_ms, ahead_ms=AHEAD_MS)
 
 
 def refresh(files: Mapping[str, bytes], keys: OnlineKeys, now_ms: int) -> dict[str, bytes]:
@@ -279,6 +299,49 @@ def refresh(files: Mapping[str, bytes], keys: OnlineKeys, now_ms: int) -> dict[s
         return _sign_online(repository, {}, keys, now_ms)
     if to_ms(repository.timestamp.expires) - now_ms < TIMESTAMP_MS // 2:
         version = repository.snapshot.version
-        data = files[file_name(Snapshot.type, version)]
-        return _sign_timestamp(repository.timestamp.version, version, data, keys, now_ms)
+        listed = meta_file(version, files[file_name(Snapshot.type, version)])
+        version = _above(repository.timestamp.version, now_ms)
+        return _sign_timestamp(version, listed, keys, now_ms + TIMESTAMP_MS)
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Travelling:
+    """Metadata for a bundle, `files`, and what the server shows from then on, `after`: newer, and short-lived again.
+
+    `snapshot_version` is the one in the bundle.
+    """
+
+    files: dict[str, bytes]
+    after: dict[str, bytes]
+    snapshot_version: int
+
+
+def travelling(
+    files: Mapping[str, bytes], apps: Collection[str], keys: OnlineKeys, *, now_ms: int, until_ms: int
+) -> Travelling:
+    """Return metadata that is good until `until_ms`, of these apps alone; InputError where a role lapses before.
+
+    Snapshot and timestamp are signed for the bundle. Versions go up, and the server's own go on above: so a host that
+    has heard the server since refuses what is in the bundle as older, and no version has two contents.
+    """
+    repository = open_repository(files)
+    roles = [Root.type, Targets.type, *(app_role(app) for app in sorted(apps))]
+    for name in roles:
+        expires_ms = to_ms(repository.roles()[name].expires)
+        if expires_ms < until_ms:
+            way_out = "sign it anew with the publisher's keys" if name == Root.type else "publish a release to renew it"
+            raise InputError(
+                f"cannot make a bundle that is good until {to_time(until_ms):%Y-%m-%d %H:%M}Z: role {name} lapses on "
+                f"{to_time(expires_ms):%Y-%m-%d %H:%M}Z, and hosts would refuse it from then on; {way_out}, or give a "
+                "shorter --valid",
+                code="lapses",
+            )
+    online = _sign_online(repository, {}, keys, now_ms, until_ms=until_ms)
+    after = _sign_online(open_repository({**files, **online}), {}, keys, now_ms)
+    roots = {name: data for name, data in files.items() if _role(name) == Root.type}
+    others = {}
+    for name in roles[1:]:
+        file = file_name(name, repository.roles()[name].version)
+        others[file] = files[file]
+    return Travelling({**roots, **online, **others}, after, snapshot_version(online))

@@ -6,7 +6,8 @@ A trail is what the looks at one metric have said since its wave had finished. R
 - no answer, no sample, NaN, and a value between the limits are inconclusive: the wave waits and says why.
 - inconclusive for longer than the metric's patience: the rollout halts, and blames no release.
 - of several samples the worst counts.
-- what was said before the wave had finished, before a person said "go on", or before this server started is forgotten.
+- what was said before the wave had finished, before a person said "go on", or before this server started or took the
+  decision over from another one is forgotten.
 
 Pure: answers in, a decision out. Not handled here: asking (`towpath_server.prometheus`), when (`services.sampling`).
 """
@@ -126,6 +127,12 @@ def looks(
 ) -> list[Look]:
     """Return where those of `metrics` stand that a wave asks for."""
     return [look(one, trails.get(one.name), since_unix_ms, now_unix_ms) for one in metrics if one.name in asked]
+
+
+def unasked(metrics: Sequence[Metric], asked: Sequence[str]) -> list[Look]:
+    """Return `looks` where another server on the database asks, which alone knows what is said."""
+    said = "another server on this database decides and asks for it"
+    return [Look(one, Finding.INCONCLUSIVE, said) for one in metrics if one.name in asked]
 
 
 def read_answer(status: int, body: bytes) -> Answer:

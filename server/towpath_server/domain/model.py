@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from towpath.budgets import Budget
 from towpath.holds import Hold
 from towpath.metrics import Metric
 from towpath.reports import AppState
@@ -182,7 +183,10 @@ class Assignment:
     `offline_wait_ms`: how long a finished wave waits for hosts that are away, 0 for not at all. `roster`: where
     newcomers wait, who may still come in after it was first done; None before.
     `approvers`: who may approve its waves, nobody named: any operator but `created_by`. `entered_unix_ms`: when its
-    first host moved; until then the order of environments may keep it waiting.
+    first host moved; until then the order of environments may keep it waiting. `prefetch`: hosts fetch the release
+    before they are let in.
+    `priority`: of several rules that cover a host the highest counts, and moves first where they share a budget.
+    `order_label`: hosts go by the value of this label; empty: by hash.
     """
 
     id: str
@@ -215,6 +219,10 @@ class Assignment:
     approvals: tuple[Approval, ...] = ()
     metrics: tuple[Metric, ...] = ()
     entered_unix_ms: int = 0
+    prefetch: bool = False
+    budgets: tuple[Budget, ...] = ()
+    priority: int = 0
+    order_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +253,25 @@ class Retreat:
     host_id: str
     at_unix_ms: int
     arrived_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Sequence numbers of manifests that no server with this database gave out: above `after`, below `before`."""
+
+    after: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A host that accepted a manifest with a number out of a gap: it knows more than this database."""
+
+    host_id: str
+    name: str
+    environment: str
+    sequence: int
+    at_unix_ms: int
 
 
 @dataclass(frozen=True, slots=True)

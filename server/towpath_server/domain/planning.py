@@ -16,8 +16,8 @@ from towpath_server.domain.simulated import Assumptions, Certainty, Delay, Run, 
 from towpath_server.domain.simulation import play
 from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, in_order, limit
 
-# Decisions cost by host and tick: where a plan would cost more than this many, its turns end and its waves do not.
-MAX_WORK = 2_000_000
+# Decisions cost by host that changed: where a plan would cost more than this many, its turns end and its waves do not.
+MAX_WORK = 1_000_000
 ASSUMED = Assumptions()
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Generic, TypeVar
 
-T = TypeVar("T", bound=tuple[object, ...])
+Key = tuple[object, ...]
+T = TypeVar("T", bound=Key)
 BUCKET = 512
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from towpath.budgets import Budget
 from towpath.errors import InputError
 from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
@@ -38,6 +39,8 @@ class Policy:
     max_failure_share: int
     on_breach: OnBreach
     progress_deadline_ms: int
+    budgets: tuple[Budget, ...] = ()
+    order_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,13 @@ def rehearse(
     empty = nobody(policy.waves, fleet)
     if empty:
         raise InputError(f"cannot rehearse wave {empty}: none of these hosts has the label {parse_label(empty)}")
+    missing = [
+        label
+        for label in (*(one.label for one in policy.budgets), policy.order_label)
+        if label and not any(label in one for one in fleet)
+    ]
+    if missing:
+        raise InputError(f"cannot rehearse with the label {missing[0]}: none of these hosts has it")
     view = _view(policy, fleet)
     return _numbers(view, play(view, assumptions, chance, BEGAN_UNIX_MS))
 
@@ -111,6 +121,8 @@ def _view(policy: Policy, fleet: Sequence[Mapping[str, str]]) -> RolloutView:
         waves=policy.waves,
         max_failure_share=policy.max_failure_share,
         on_breach=policy.on_breach,
+        budgets=policy.budgets,
+        order_label=policy.order_label,
     )
 
 

@@ -3,8 +3,8 @@
     reverting --nobody waits or is on the way--> reverted
 
 Rules, each a named test:
-- waves do not count, `max_unavailable` does: a host on its way back is unavailable. Those that are between two releases
-  anyway go first; those on which the release does not run go at once, nothing changes for them.
+- waves do not count, `max_unavailable` and budgets do: a host on its way back is unavailable. Those that are between
+  two releases anyway go first; those on which the release does not run go at once, nothing changes for them.
 - offline and held hosts neither block nor count; they go back in their turn when they are there again, also after the
   rollout is `reverted`.
 - a host that cannot go back has failed and gives its slot away: the others still need to.
@@ -14,6 +14,7 @@ Pure. Not handled here: what a host goes back to (`services.rollouts`: the assig
 
 from collections.abc import Iterable
 
+from towpath_server.domain.attendance import unheard
 from towpath_server.domain.model import Assignment, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
 from towpath_server.domain.standing import Decision, Phase, limit
@@ -27,9 +28,10 @@ def decided(tally: Tally) -> Decision:
     slots = max(0, limit(view, tally.total) - on_the_way)
     # Who is down anyway takes a slot already, told to go back or not: sending it on makes nobody else unavailable.
     down = tally.first(Group.DOWN, limit=slots)
-    calm = tally.first(Group.CALM, limit=max(0, slots - tally.size(Group.DOWN)))
+    calm = tally.next(None, max(0, slots - tally.size(Group.DOWN)))
     state = view.state
-    if state is RolloutState.REVERTING and not tally.count(Phase.WAITING) and not on_the_way:
+    left = tally.count(Phase.WAITING) or on_the_way or unheard(view, tally.expected(), tally.now_unix_ms)
+    if state is RolloutState.REVERTING and not left:
         state = next_state(state, Act.RETURN)
     return Decision(
         state,

@@ -13,6 +13,7 @@ Rules, each a named test:
   done: later a breach halts, because by then other things than the release fail hosts.
 - a metric that is bad is a breach and blames the release; one that is inconclusive for too long halts and blames none.
 - inconclusive (the previous release fails its probes too): the world is broken. It halts, and blames no release.
+- a host moves where every budget has room for it (`domain.budgets`).
 - at most `max_unavailable` in flight, across all waves; a host that confirmed and then fell ill holds its slot, and so
   does one that a superseded assignment left between two releases.
 - nobody moves before its wave is open; a newcomer whose wave is open moves at once.
@@ -20,7 +21,8 @@ Rules, each a named test:
 - offline hosts neither block nor count; they are admitted when they come back.
 - hosts that a person on the host holds neither block nor count: one that was let in and has not switched is withdrawn,
   one past the switch finishes, and each is admitted in its turn when the hold ends, with a whole deadline.
-- who is first follows hash(assignment, host): not always the same hosts, and neighbours by name are spread.
+- who is first follows hash(assignment, host): not always the same hosts, and neighbours by name are spread. A rollout
+  may go by the value of a label instead.
 
 Pure: the caller applies the decision in the transaction in which it read the view, one rollout at a time.
 """
@@ -117,7 +119,7 @@ def _admit(tally: Tally, wave: int) -> tuple[str, ...]:
     identical = tally.first(Group.IDENTICAL, wave)
     slots = max(0, limit(tally.view, tally.total) - tally.count(Phase.IN_FLIGHT))
     down = tally.first(Group.DOWN, wave, limit=slots)
-    calm = tally.first(Group.CALM, wave, limit=max(0, slots - tally.size(Group.BETWEEN)))
+    calm = tally.next(wave, max(0, slots - tally.size(Group.BETWEEN)))
     return tuple(identical + down + calm)
 
 
@@ -169,6 +171,9 @@ def _progress(view: RolloutView, tally: Tally, wave: int, waits: str) -> str:
     parts += [f"{tally.count(phase)} {phase.replace('_', ' ')}" for phase in _SHOWN if tally.count(phase)]
     if tally.size(Group.BLOCKED):
         parts.append(f"blocked: {_named(tally, Group.BLOCKED)}")
+    kept = tally.quotas.said(view.others, wave)
+    if kept:
+        parts.append(kept)
     waves = effective(view.waves)
     said = f"wave {wave + 1} of {len(waves)} ({waves[wave].what})" if len(waves) > 1 else ""
     if view.state is not RolloutState.DONE and (view.entry or waits.startswith(_SAID)):

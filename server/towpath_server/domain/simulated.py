@@ -83,10 +83,11 @@ class Dated:
 
     one: Assignment
     entries: Sequence[CalendarEntry]
+    always: tuple[Bar, ...] = ()
 
     def bars(self, now_unix_ms: int) -> tuple[Bar, ...]:
-        """See `timing.bars`."""
-        return timing.bars(self.one, self.entries, now_unix_ms)
+        """See `timing.bars`; what is not a matter of time comes first."""
+        return self.always + timing.bars(self.one, self.entries, now_unix_ms)
 
     def some_bars(self, now_unix_ms: int) -> tuple[Bar, ...]:
         """See `timing.some_bars`."""

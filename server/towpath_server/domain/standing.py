@@ -6,6 +6,8 @@ Rules, each a named test:
 - failed: the host reported Reverted, Stuck or refused for this generation, or it was silent in flight past the progress
   deadline. Downtime of the server, a hold of the host and a pause of the rollout are nobody's silence.
 - a newcomer to a rollout that is done waits for the next one, where the policy says so: it neither blocks nor counts.
+- a host that a bundle was made for was let in, and nobody knows when it will hear of it: while it is offline it neither
+  blocks nor counts, and its silence begins with its first word about the release.
 - inconclusive: the previous release fails its probes too, so the world is broken and not the release.
 - a host that goes back is back when it reports that something else than this release runs, ended and healthy, or that
   it has nothing of the app.
@@ -14,10 +16,12 @@ Pure. Not handled here: what follows from it (`domain.rolling`, `domain.gates`, 
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from towpath.budgets import Budget
 from towpath.metrics import Metric
 from towpath.quantity import format_duration
 from towpath.reports import AppState
@@ -29,6 +33,10 @@ from towpath_server.domain.model import Newcomers, OnBreach, Retreat, RolloutSta
 from towpath_server.domain.timing import Bar, said
 
 DEFAULT_UNAVAILABLE_SHARE = 4
+# When a host was let in that only a bundle tells of it: some day.
+CARRIED_UNIX_MS = 2**53 - 1
+_NUMBER = re.compile(r"[0-9]+")
+_DIGITS = 63  # no label's value is longer
 _BAD_VERDICTS = (Verdict.FAILED, Verdict.REFUSED, Verdict.INCONCLUSIVE)
 
 
@@ -53,7 +61,8 @@ class HostView:
 
     `held`: its own hold on the app, as people read it, or empty; `released_unix_ms`: when the last one ended.
     `retreat`: that it was told to go back, or None; `back_blocked`: why it could not run what it would go back to.
-    `bars`: what of the calendar bars it alone.
+    `bars`: what of the calendar bars it alone. `expected`: it is offline only as far as this server knows; it was there
+    when a server was last up, and this one has not heard it yet.
     """
 
     host_id: str
@@ -69,6 +78,17 @@ class HostView:
     retreat: Retreat | None = None
     back_blocked: str = ""
     bars: tuple[Bar, ...] = ()
+    expected: bool = False
+
+    @property
+    def carried(self) -> bool:
+        """Return whether a bundle lets it in."""
+        return self.admitted_unix_ms == CARRIED_UNIX_MS
+
+    @property
+    def unreached(self) -> bool:
+        """Return whether a bundle lets it in, and it is away: what becomes of it, its reports will say."""
+        return self.carried and not self.online
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +98,8 @@ class RolloutView:
     `fleet` is how many hosts the rule matches; `hosts` may be fewer, where another assignment counts for some.
     `bars`: why nobody may be admitted now, `some_bars`: why some may not, each of whom has his own (`domain.timing`).
     `trails`: what the metrics of the newest open wave said, by name. `entry`: why nobody may move yet, or empty.
+    `asking_since_unix_ms`: from when on this server has asked for metrics; None: another one on the database does.
+    `others`: how many hosts that run the app by other rules are unavailable, by label and value (`domain.budgets`).
     """
 
     assignment: str
@@ -107,8 +129,12 @@ class RolloutView:
     approvers: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    asking_since_unix_ms: int | None = 0
     trails: Mapping[str, Trail] = field(default_factory=dict)
     entry: str = ""
+    budgets: tuple[Budget, ...] = ()
+    others: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    order_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +175,22 @@ def limit(view: RolloutView, hosts: int | None = None) -> int:
     return view.max_unavailable or max(1, max(count, view.fleet) // DEFAULT_UNAVAILABLE_SHARE)
 
 
-def order(assignment: str, host_id: str) -> bytes:
-    """Return the sort key that spreads hosts differently in every rollout."""
-    return hashlib.sha256(f"{assignment}\0{host_id}".encode()).digest()
+def order(view: RolloutView, host: HostView) -> bytes:
+    """Return the sort key of a host: by hash, spread differently in every rollout; or by a label's value, then by hash.
+
+    Numbers in a value count as numbers: rack2 goes before rack10. Who lacks the label goes last.
+    """
+    spread = hashlib.sha256(f"{view.assignment}\0{host.host_id}".encode()).digest()
+    if not view.order_label:
+        return spread
+    value = host.labels.get(view.order_label, "")
+    named = _NUMBER.sub(lambda found: found[0].zfill(_DIGITS), value)
+    return b"\1".join((named.encode() or b"\x7f", spread))
 
 
 def in_order(view: RolloutView) -> list[HostView]:
     """Return the hosts in the rollout's own order."""
-    return sorted(view.hosts, key=lambda host: order(view.assignment, host.host_id))
+    return sorted(view.hosts, key=lambda host: order(view, host))
 
 
 def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
@@ -164,7 +198,7 @@ def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
     if view.state.returning:
         return _standing_back(view, host, now_unix_ms)
     state = host.state
-    if state is not None and _ended_badly(view, state):
+    if state is not None and ended_badly(view, state):
         if state.verdict is Verdict.INCONCLUSIVE:
             return Standing(Phase.INCONCLUSIVE, state.reason or "the previous release fails its probes too")
         return Standing(Phase.FAILED, state.reason or f"the host reported {state.state}")
@@ -174,20 +208,31 @@ def standing(view: RolloutView, host: HostView, now_unix_ms: int) -> Standing:
         return Standing(Phase.OFFLINE, "offline; it catches up when it comes back")
     if state is not None and _proven(view, state):
         return Standing(Phase.HEALTHY, "runs it and is healthy")
+    if host.unreached:
+        return Standing(Phase.OFFLINE, "offline; a bundle was made for it, and its reports have not come yet")
     if host.held and (host.admitted_unix_ms is None or may_stay(view, host)):
         return Standing(Phase.HELD, host.held)
     if host.admitted_unix_ms is None:
         return Standing(Phase.WAITING, host.blocked or said((*view.bars, *host.bars)) or "waits for its turn")
     answers = _answers(view, state)
-    where = f"in {state.state}" if state is not None and answers else "no report yet"
+    where = _where(state) if state is not None and answers else "no report yet"
+    if host.carried and not answers:
+        return Standing(Phase.IN_FLIGHT, where)
     silent_ms = now_unix_ms - _heard_unix_ms(view, host)
     if silent_ms > view.progress_deadline_ms and not _fell_ill_later(view, state):
         return Standing(Phase.FAILED, f"silent for {format_duration(silent_ms)}, {where}")
     return Standing(Phase.IN_FLIGHT, where if host.online else f"{where}, offline")
 
 
+def _where(state: AppState) -> str:
+    travels = f", {state.transfer.text}" if state.transfer is not None else ""
+    return f"in {state.state}{travels}"
+
+
 def due_unix_ms(view: RolloutView, host: HostView, phase: Phase) -> int | None:
     """Return when time alone takes a host out of the `phase` that it is in; None where it never does."""
+    if host.carried and not view.state.returning and not _answers(view, host.state):
+        return None
     if phase is Phase.GOING_BACK or (phase is Phase.IN_FLIGHT and not _fell_ill_later(view, host.state)):
         return _heard_unix_ms(view, host) + view.progress_deadline_ms + 1
     return None
@@ -203,12 +248,13 @@ def _answers(view: RolloutView, state: AppState | None) -> bool:
 def _heard_unix_ms(view: RolloutView, host: HostView) -> int:
     """Return since when the silence of a host that was told to move counts."""
     back = host.retreat if view.state.returning else None
-    told = back.at_unix_ms if back is not None else host.admitted_unix_ms or 0
+    told = back.at_unix_ms if back is not None else 0 if host.carried else host.admitted_unix_ms or 0
     progress = host.progress_unix_ms if _answers(view, host.state) else 0
     return max(told, progress, view.observed_since_unix_ms, view.resumed_unix_ms, host.released_unix_ms)
 
 
-def _ended_badly(view: RolloutView, state: AppState) -> bool:
+def ended_badly(view: RolloutView, state: AppState) -> bool:
+    """Return True where the host said that this release failed on it."""
     if state.generation != view.generation:
         return False
     return state.state in (State.REVERTED, State.STUCK) or state.verdict in _BAD_VERDICTS
@@ -234,8 +280,12 @@ def _fell_ill_later(view: RolloutView, state: AppState | None) -> bool:
 
 def busy(host: HostView) -> bool:
     """Return True where the host is between two releases: unavailable, whoever caused it."""
-    state = host.state
-    return state is not None and state.state in (State.SWITCHING, State.SWITCHED, State.WATCHING, State.REVERTING)
+    return host.state is not None and between(host.state)
+
+
+def between(state: AppState) -> bool:
+    """Return True for what a host says that is between two releases."""
+    return state.state in (State.SWITCHING, State.SWITCHED, State.WATCHING, State.REVERTING)
 
 
 def may_stay(view: RolloutView, host: HostView) -> bool:
@@ -245,7 +295,7 @@ def may_stay(view: RolloutView, host: HostView) -> bool:
     state = host.state
     if state is None:
         return True
-    if _ended_badly(view, state) or _proven(view, state):
+    if ended_badly(view, state) or _proven(view, state):
         return False
     return state.generation != view.generation or state.state.before_switch
 
@@ -272,7 +322,7 @@ def _standing_back(view: RolloutView, host: HostView, now_unix_ms: int) -> Stand
             return Standing(Phase.HELD, host.held)
         return Standing(Phase.WAITING, "waits for its turn to go back")
     state = host.state
-    if host.retreat.arrived_unix_ms or state is None or _is_back(view, state):
+    if host.retreat.arrived_unix_ms or state is None or is_back(view, state):
         return Standing(
             Phase.BACK, f"runs {state.current_version} again" if state and state.current_version else "has none of it"
         )
@@ -284,7 +334,8 @@ def _standing_back(view: RolloutView, host: HostView, now_unix_ms: int) -> Stand
     return Standing(Phase.GOING_BACK, f"goes back, in {state.state}")
 
 
-def _is_back(view: RolloutView, state: AppState) -> bool:
+def is_back(view: RolloutView, state: AppState) -> bool:
+    """Return True where the host said that it runs something else again, or nothing."""
     if state.current_sha256 == view.release_sha256 or not state.state.ended:
         return False
     return state.health is Health.HEALTHY or not state.current_sha256

@@ -17,7 +17,8 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush, merge
 from itertools import islice
 
-from towpath_server.domain.ranking import Ranked
+from towpath_server.domain.budgets import Quotas, unavailable, values
+from towpath_server.domain.ranking import Key, Ranked
 from towpath_server.domain.standing import (
     HostView,
     Phase,
@@ -50,13 +51,11 @@ class Group(StrEnum):
     BLOCKED = "blocked"
     OPEN = "open"  # keeps its wave from finishing; ranked by what people should read first
     AWAY = "away"  # offline; ranked by name
+    EXPECTED = "expected"  # offline, and was there when a server was last up; ranked by name
     BARRED = "barred"  # waits, and the calendar bars it; ranked by name
     STOPPED = "stopped"  # let in and barred before its switch
     FREE = "free"  # waits to go back, and going back changes nothing for it
     ARRIVED = "arrived"  # is back, and that is not written down yet
-
-
-Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,7 @@ class _Mark:
     phase: Phase
     wave: int
     entries: tuple[tuple[Group, Key], ...]
+    out: bool
 
 
 class Tally:
@@ -75,7 +75,8 @@ class Tally:
         self.now_unix_ms = now_unix_ms
         self.view = replace(view, hosts=())
         self.hosts: dict[str, HostView] = {host.host_id: host for host in view.hosts}
-        self._keys = {host_id: order(view.assignment, host_id) for host_id in self.hosts}
+        self._keys = {host.host_id: order(view, host) for host in view.hosts}
+        self.quotas = Quotas(view.budgets, view.hosts)
         in_order = sorted(self.hosts.values(), key=lambda host: self._keys[host.host_id])
         waves = () if view.state.returning else view.waves  # a way back has no waves
         self.numbers = membership(waves, [(host.host_id, host.labels) for host in in_order])
@@ -90,6 +91,8 @@ class Tally:
             self._phases.setdefault(mark.wave, Counter())[mark.phase] += 1
             for group, key in mark.entries:
                 entries.setdefault((group, mark.wave), []).append(key)
+            if view.budgets:
+                self._spend(host, None, mark)
         self._groups = {place: Ranked(keys) for place, keys in entries.items()}
         self._heap = [(at, host_id) for host_id, at in self._due.items()]
         heapify(self._heap)
@@ -131,9 +134,25 @@ class Tally:
         for entry in new.entries:
             if entry not in old.entries:
                 self._groups.setdefault((entry[0], old.wave), Ranked()).add(entry[1])
+        if self.view.budgets:
+            self._spend(host, old, new)
         after = self._due.get(host.host_id)
         if after is not None and after != due:
             heappush(self._heap, (after, host.host_id))
+
+    def _spend(self, host: HostView, old: _Mark | None, new: _Mark) -> None:
+        """Let the budgets know of a host."""
+        mine = values(self.view.budgets, host.labels)
+        change = int(new.out) - int(old is not None and old.out)
+        if change:
+            self.quotas.out(mine, change)
+        waited, waits = _turn(old), _turn(new)
+        if waited == waits:
+            return
+        if old is not None and waited is not None:
+            self.quotas.wait_no_more(old.wave, mine, waited[0], out=waited[1])
+        if waits is not None:
+            self.quotas.wait(new.wave, mine, waits[0], out=waits[1])
 
     def _mark(self, host: HostView) -> _Mark:
         where = standing(self.view, host, self.now_unix_ms)
@@ -144,7 +163,8 @@ class Tally:
         groups = _back_groups if self.view.state.returning else _groups
         entries: tuple[tuple[Group, Key], ...] = tuple((group, key) for group in groups(self.view, host, where.phase))
         entries += tuple((group, (*lead, *key)) for group, lead in _by_name(self.view, host, where.phase))
-        return _Mark(where.phase, self.numbers[host.host_id], entries)
+        out = bool(self.view.budgets) and unavailable(self.view, host)
+        return _Mark(where.phase, self.numbers[host.host_id], entries, out)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -160,6 +180,10 @@ class Tally:
     def away(self, wave: int) -> tuple[Standings, int]:
         """Return the first by name of the hosts in the waves up to `wave` that are offline, and how many are."""
         return self.named(self.first(Group.AWAY, wave, limit=1)), self.size(Group.AWAY, wave)
+
+    def expected(self, wave: int | None = None) -> tuple[Standings, int]:
+        """Return the first by name of the hosts in these waves that were not heard since the start, and how many."""
+        return self.named(self.first(Group.EXPECTED, wave, limit=1)), self.size(Group.EXPECTED, wave)
 
     def proven(self, wave: int) -> bool:
         """Return whether anybody in the waves up to `wave` has proven the release."""
@@ -181,6 +205,12 @@ class Tally:
         """Return the ids of a group in its order, the first `limit` of them, from the waves up to `wave`."""
         return [str(key[-1]) for key in islice(merge(*self._ranked(group, wave)), limit)]
 
+    def next(self, wave: int | None, limit: int) -> list[str]:
+        """Return the ids of the calm ones whose turn it is and for whom every budget has room."""
+        if self.view.budgets:
+            return self.quotas.first(self.view.others, wave, limit)
+        return self.first(Group.CALM, wave, limit=limit)
+
     def named(self, ids: Iterable[str]) -> Standings:
         """Return these hosts with where they stand now."""
         hosts = [self.hosts[host_id] for host_id in ids]
@@ -194,6 +224,13 @@ class Tally:
         return (
             ranked for (of, number), ranked in self._groups.items() if of is group and (wave is None or number <= wave)
         )
+
+
+def _turn(mark: _Mark | None) -> tuple[Key, bool] | None:
+    """Return the key of a host that waits for its turn, and whether it is unavailable anyway."""
+    if mark is None:
+        return None
+    return next(((key, mark.out) for group, key in mark.entries if group is Group.CALM), None)
 
 
 # What a rollout's own row may change without any host standing elsewhere.
@@ -211,8 +248,10 @@ _UNREAD = (
     "approvers",
     "approvals",
     "metrics",
+    "asking_since_unix_ms",
     "trails",
     "entry",
+    "others",
 )
 
 
@@ -242,6 +281,8 @@ def _by_name(view: RolloutView, host: HostView, phase: Phase) -> Iterator[tuple[
         yield Group.OPEN, (not host.blocked, host.name)
     if phase is Phase.OFFLINE:
         yield Group.AWAY, (host.name,)
+        if host.expected:
+            yield Group.EXPECTED, (host.name,)
     if phase is Phase.WAITING and (view.bars or host.bars):
         yield Group.BARRED, (host.name,)
 

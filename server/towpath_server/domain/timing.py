@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 from towpath.errors import InputError
 from towpath.holds import check_line
+from towpath.instants import moment_ms, zone
 from towpath.windows import Window, parse_moment, parse_windows
 from towpath_server.domain.model import Assignment, CalendarEntry, EntryKind, Timing
-from towpath_server.domain.windows import frozen_until, moment, moment_ms, next_opening, open_until, zone
+from towpath_server.domain.windows import frozen_until, moment, next_opening, open_until
 
 MAX_AHEAD_MS = 2 * 366 * 86_400_000
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from towpath.errors import InputError, Refusal
 from towpath.names import check_environment, check_labels
 from towpath.token import secret_sha256
+from towpath_server.domain.hosts import LostTime
 from towpath_server.domain.model import EnrolmentToken
 
 MAX_USES = 10_000
@@ -60,6 +61,15 @@ def check_presented(token: EnrolmentToken | None, secret: bytes, now_unix_ms: in
     if token.expires_unix_ms <= now_unix_ms:
         raise Refusal("cannot enrol: the token has expired; ask the operator for a new one", code="token-expired")
     return token
+
+
+def check_remembered(token: EnrolmentToken, lost: LostTime) -> None:
+    """Refuse a token from before the backup that this server was restored from: nobody knows which uses are left."""
+    if token.created_unix_ms <= lost.from_unix_ms:
+        raise Refusal(
+            "cannot enrol: the token is from before a restore of the server; ask the operator for a new one",
+            code="token-used",
+        )
 
 
 def used_up() -> Refusal:

@@ -10,10 +10,9 @@ Not handled here: how waves are written (`towpath.waves`), and when one opens (`
 
 from collections.abc import Mapping, Sequence
 
-from towpath.waves import ALL, Wave, effective, parse_target, parse_waves
+from towpath.waves import ALL, LARGE, Wave, effective, parse_target
 
 LARGE_RULE = 20
-LARGE = parse_waves("1,1%,10%,100%")
 
 
 def membership(waves: Sequence[Wave], hosts: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from towpath.holds import Hold
 from towpath.reports import AppState, Event
 from towpath.status import Verdict
+from towpath_server.domain.announcing import announces
 from towpath_server.domain.assignment import matches
 from towpath_server.domain.gates import WaveCount
 from towpath_server.domain.model import Assignment, Host, HostStatus, RolloutState
@@ -51,13 +52,18 @@ class Facts:
     parameters: Mapping[str, Origin] | None = None
     held: Hold | None = None
     reported: AppState | None = None
+    notices: Sequence[Bar] = ()  # what bars everything in its environment
     failure: Event | None = None  # the newest transition of the app with evidence
 
 
 def chain(facts: Facts) -> tuple[Reason, ...]:
     """Return the reasons, first cause first."""
-    parts = (_host, _rules, _rollout, _manifest, _report, _evidence)
+    parts = (_notices, _host, _rules, _taken_back, _rollout, _manifest, _report, _evidence)
     return tuple(reason for part in parts for reason in part(facts))
+
+
+def _notices(facts: Facts) -> list[Reason]:
+    return [Reason(bar.fact, bar.command) for bar in facts.notices]
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -71,7 +77,8 @@ def _host(facts: Facts) -> list[Reason]:
     if host.status is not HostStatus.ACTIVE:
         reasons.append(Reason("it was revoked: the server answers it no more", "towpath token create"))
     elif not facts.online:
-        reasons.append(Reason("it is offline: it neither blocks nor counts in a rollout, and catches up later"))
+        away = "it is offline: it neither blocks nor counts in a rollout, and catches up later"
+        reasons.append(Reason(away, f"towpath-agent doctor  (on {host.name})"))
     if facts.held is not None:
         release = f"towpath-agent release {facts.held.app}".rstrip()
         reasons.append(Reason(f"{facts.held.text}; it neither blocks nor counts", f"{release}  (on {host.name})"))
@@ -96,6 +103,22 @@ def _rules(facts: Facts) -> list[Reason]:
     return [_miss(one, host) for one in active if not matches(one, host)]
 
 
+def _given_up(facts: Facts) -> Assignment | None:
+    """Return the newest rule that was to follow the one that counts for the host and was given up, or None."""
+    if facts.owner is None:
+        return None
+    newer = [one for one in facts.assignments if one.generation > facts.owner.generation and one.state.leaving]
+    return next((one for one in newer if matches(one, facts.host)), None)
+
+
+def _taken_back(facts: Facts) -> list[Reason]:
+    one = _given_up(facts)
+    if one is None:
+        return []
+    said = f"{one.app} {one.version} (generation {one.generation}) came after it and is {one.state}"
+    return [Reason(f"{said}: {one.reason}", f"towpath rollout show {one.id}")]
+
+
 def _miss(one: Assignment, host: Host) -> Reason:
     rule = f"{one.app} {one.version} is deployed to {_labels(one.selector) or _WORD_ANY} in {one.environment}"
     if one.environment != host.environment:
@@ -115,11 +138,40 @@ def _rollout(facts: Facts) -> list[Reason]:
     reasons = [Reason(f"its rollout is {one.state}{said}", _would_change(one)), *_wave(facts, one)]
     if not facts.admitted and one.state.active:
         reasons += [Reason(f"nobody is let in now: {bar.fact}", bar.command) for bar in facts.bars]
+    reasons += [Reason(_outranked(one, other), f"towpath rollout show {one.id}") for other in _outranked_by(facts, one)]
     admitted = "admitted" if facts.admitted else "not admitted"
     failed = standing.phase in (Phase.FAILED, Phase.INCONCLUSIVE)
     retry = f"towpath rollout retry {one.id}" if failed and can(one.state, Act.RETRY) else ""
-    reasons.append(Reason(f"{facts.host.name} is {admitted}, {standing.phase}: {standing.reason}", retry))
-    return reasons
+    phase = str(standing.phase).replace("_", " ")
+    because = standing.reason.removeprefix(f"{phase}; ")
+    shows = f"towpath rollout show {one.id}" if "budget" in standing.reason else retry
+    reasons.append(Reason(f"{facts.host.name} is {admitted}, {phase}: {because}", shows))
+    return reasons + _prefetch(facts, one)
+
+
+def _prefetch(facts: Facts, one: Assignment) -> list[Reason]:
+    """Return how far a host is with a release that it is told to fetch ahead."""
+    if not announces(one) or facts.admitted:
+        return []
+    said = facts.reported.prefetch if facts.reported is not None else None
+    if said is None or said.sha256 != one.release_sha256:
+        version = f" (its agent is {facts.host.agent_version})" if facts.host.agent_version else ""
+        said_nothing = f"it may download {one.version} ahead, and has said nothing of it yet{version}"
+        return [Reason(said_nothing, f"towpath host show {facts.host.name}")]
+    transfer = facts.reported.transfer if facts.reported is not None else None
+    travels = f": {transfer.text}" if transfer is not None and transfer.version == said.version else ""
+    return [Reason(f"{said.text}{travels}", f"towpath-agent explain {one.app}  (on {facts.host.name})")]
+
+
+def _outranked_by(facts: Facts, one: Assignment) -> list[Assignment]:
+    """Return the newer rules that cover the host too, and count less for it."""
+    newer = (it for it in facts.assignments if it.state.active and it.generation > one.generation)
+    return [it for it in newer if it.priority < one.priority and matches(it, facts.host)]
+
+
+def _outranked(one: Assignment, other: Assignment) -> str:
+    rule = f"{other.app} {other.version} to {_labels(other.selector) or _WORD_ANY}"
+    return f"{rule} (priority {other.priority}) covers it too; this rule has priority {one.priority}"
 
 
 def _would_change(one: Assignment) -> str:
@@ -193,9 +245,12 @@ def _report(facts: Facts) -> list[Reason]:
 
 
 def _evidence(facts: Facts) -> list[Reason]:
-    """Say what the host saw, line by line, where what it reports is a failure that this explains."""
-    state, event = facts.reported, facts.failure
-    if state is None or event is None or state.verdict not in _FAILED or event.version != state.desired_version:
+    """Say what the host saw, line by line, where what it reports or was taken back from is a failure of that."""
+    state, event, left = facts.reported, facts.failure, _given_up(facts)
+    if state is None or event is None:
+        return []
+    failed = state.verdict in _FAILED and event.version == state.desired_version
+    if not failed and (left is None or event.version != left.version):
         return []
     lines = [line for line in event.evidence.splitlines() if line.strip()]
     what = f"when {event.version} went to {event.state} it saw:"

@@ -2,22 +2,19 @@
 
 Rules, each a named test:
 - a window belongs to the day on which it begins, also where it ends on the next one.
-- a time that the clocks skip is the moment of the skip: what lies inside it whole is empty, nothing moves by an hour.
-- a time that the clocks show twice is the first of the two. The end of a freeze is the second: a freeze is never
-  shorter than its words.
+- what lies whole inside a time that the clocks skip is empty, nothing moves by an hour (`towpath.instants`).
+- the end of a freeze is the second of a time that the clocks show twice: a freeze is never shorter than its words.
 - a zone that this server does not know (any more) opens nothing, and a freeze in it holds: nobody moves by mistake.
 
-The time zone database is the system's (`tzdata`); `zoneinfo` keeps what it has read. Apart from that this is pure.
+Pure, beside the time zone database of the system.
 """
 
-import contextlib
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
-from towpath.errors import InputError
-from towpath.windows import DAY_MINUTES, Moment, Window
+from towpath.instants import instant, zone
+from towpath.windows import DAY_MINUTES, Window
 
 # Of the same day of the next weeks: one may be skipped whole by clocks that cross the date line.
 _DAYS_AHEAD = 16
@@ -28,47 +25,6 @@ _FAR_UNIX_MS = 253_402_300_799_000
 def moment(unix_ms: int) -> str:
     """Return a time as people read it."""
     return datetime.fromtimestamp(min(unix_ms, _FAR_UNIX_MS) // 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def zone(name: str) -> tzinfo:
-    """Return the zone (or offset) of that name; InputError where this server knows none."""
-    if name[0] in "+-":
-        minutes = int(name[1:3]) * 60 + int(name[4:])
-        return timezone(timedelta(minutes=-minutes if name[0] == "-" else minutes))
-    # A folder of the database raises OSError, an escape from it ValueError; localtime differs by machine.
-    with contextlib.suppress(ValueError, OSError, LookupError):
-        if name != "localtime":
-            return ZoneInfo(name)
-    raise InputError(
-        f"cannot use time zone {name[:60]!r}: this server knows none of that name; see 'timedatectl list-timezones' "
-        "there, or install tzdata"
-    )
-
-
-def _unix_s(local: datetime, clocks: tzinfo, fold: int) -> int:
-    return int(local.replace(tzinfo=clocks, fold=fold).timestamp())
-
-
-def instant(local: datetime, clocks: tzinfo, *, second: bool = False) -> int:
-    """Return when the clocks show `local`; `second`: the later of two. A skipped one is the moment of the skip."""
-    early, late = _unix_s(local, clocks, 0), _unix_s(local, clocks, 1)
-    if datetime.fromtimestamp(early, clocks).replace(tzinfo=None, fold=0) == local:
-        return (late if second else early) * 1000
-    # Skipped: the offset of before leads behind the skip, the one of after before it (PEP 495). It is between them.
-    before, behind = late, early
-    offset = datetime.fromtimestamp(before, clocks).utcoffset()
-    while behind - before > 1:
-        middle = (before + behind) // 2
-        if datetime.fromtimestamp(middle, clocks).utcoffset() == offset:
-            before = middle
-        else:
-            behind = middle
-    return behind * 1000
-
-
-def moment_ms(what: Moment, *, second: bool = False) -> int:
-    """Return a moment in Unix milliseconds; InputError for a zone that is not known."""
-    return instant(what.local, zone(what.zone), second=second)
 
 
 @lru_cache(maxsize=4096)

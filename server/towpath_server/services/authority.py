@@ -61,6 +61,10 @@ class Authority:
         identity = pki.identity(pem)
         return Issued(pem, serial_text(identity.serial), identity.key_sha256, identity.not_after_ms)
 
+    def check(self, now_unix_ms: int) -> None:
+        """Return where the key is the certificate's; Refusal `wrong-ca` otherwise: nobody could enrol or renew."""
+        pki.check_issued(self.issue_server(now_unix_ms).certificate_pem, self.ca_pem)
+
     def issue_server(self, now_unix_ms: int) -> ServerIdentity:
         """Return a fresh key and a 90 day certificate for this server."""
         key = pki.new_key()

@@ -24,23 +24,35 @@ class Shown:
 def add(context: Context, actor: str, draft: freezes.Draft) -> Shown:
     """Write an entry; InputError where it cannot be, nothing changed then."""
     with acting(context, actor, f"{draft.kind[:20]}.add", "calendar") as act:
-        tx = act.tx
-        entry = freezes.check_draft(draft, tx.calendar(), context.clock.now_unix_ms())
-        if entry.environment:
-            check_known(tx, rollouts.load(context, tx, entry.environment), entry.environment)
-        entry = replace(entry, id=secrets.token_hex(4), created_by=actor)
-        tx.add_calendar_entry(entry)
-        _touch(act, entry)
+        entry = put_entry(context, actor, act, draft)
     return _shown(context, entry)
+
+
+def put_entry(context: Context, actor: str, act: Act, draft: freezes.Draft) -> CalendarEntry:
+    """Do what `add` does inside `act`."""
+    tx = act.tx
+    entry = freezes.check_draft(draft, tx.calendar(), context.clock.now_unix_ms())
+    if entry.environment:
+        check_known(tx, rollouts.load(context, tx, entry.environment), entry.environment)
+    entry = replace(entry, id=secrets.token_hex(4), created_by=actor)
+    tx.add_calendar_entry(entry)
+    _touch(act, entry)
+    return entry
 
 
 def remove(context: Context, actor: str, kind: str, name: str) -> Shown:
     """Remove an entry by its id or the beginning of it, and return it; InputError `not-found`."""
     with acting(context, actor, f"{kind[:20]}.remove", f"calendar/{name[:40]}") as act:
-        entry = freezes.find(act.tx.calendar(), kind, name)
-        act.tx.remove_calendar_entry(entry.id)
-        _touch(act, entry)
+        entry = take_entry(act, kind, name)
     return _shown(context, entry)
+
+
+def take_entry(act: Act, kind: str, name: str) -> CalendarEntry:
+    """Do what `remove` does inside `act`."""
+    entry = freezes.find(act.tx.calendar(), kind, name)
+    act.tx.remove_calendar_entry(entry.id)
+    _touch(act, entry)
+    return entry
 
 
 def _shown(context: Context, entry: CalendarEntry) -> Shown:

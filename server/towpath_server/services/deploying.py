@@ -9,22 +9,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from towpath.budgets import check_priority, parse_budgets, parse_order
 from towpath.errors import InputError
 from towpath.metrics import Metric
 from towpath.names import check_app, check_environment
 from towpath.release import Release
 from towpath.status import State
-from towpath.waves import Wave, check_waves, words
+from towpath.waves import LARGE, Wave, check_waves, words
 from towpath_server.domain import assignment as rules
 from towpath_server.domain import attendance, manifests, standing, timing
 from towpath_server.domain.model import Assignment, OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act as Happening
 from towpath_server.domain.rollout_table import next_state
 from towpath_server.domain.standing import Phase
-from towpath_server.domain.waves import LARGE, default_waves
+from towpath_server.domain.waves import default_waves
 from towpath_server.ports import Transaction
 from towpath_server.services import ordering, rollouts
-from towpath_server.services.context import Act, Context, acting
+from towpath_server.services.context import Act, Context, Need, acting
 from towpath_server.services.gating import gated
 
 _SHOWN = 8
@@ -54,6 +55,10 @@ class Order:
     newcomers: str = ""
     approvers: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    prefetch: bool = False
+    budgets: tuple[str, ...] = ()
+    priority: int = 0
+    order: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +73,29 @@ class Deployed:
 def deploy(context: Context, actor: str, order: Order) -> Deployed:
     """Write the assignment; InputError where the release is not published or does not fit a matching host."""
     with acting(context, actor, "deploy", f"app/{order.app[:64]}") as act:
-        return assign(context, actor, act, order)
+        deployed = assign(context, actor, act, order)
+    context.needs.ask(Need(deployed.assignment.app, deployed.assignment.version))
+    return deployed
 
 
 def promote(context: Context, actor: str, source: str, order: Order) -> Deployed:
     """Deploy the very release that is proven in the environment `source`; InputError where none is."""
     with acting(context, actor, "promote", f"app/{order.app[:64]}") as act:
-        check_app(order.app)
-        check_environment(source)
-        if source == order.environment:
-            raise InputError(f"cannot promote {order.app} from {source} to itself: name another environment")
-        proven = _proven(context, act.tx, source, order.app)
-        deployed = assign(context, actor, act, replace(order, version=proven.version), proven.release_sha256)
-        act.detail = f"from {source}: {act.detail}"
-        return deployed
+        deployed = promote_inside(context, actor, act, source, order)
+    context.needs.ask(Need(deployed.assignment.app, deployed.assignment.version))
+    return deployed
+
+
+def promote_inside(context: Context, actor: str, act: Act, source: str, order: Order) -> Deployed:
+    """Write what `promote` writes inside `act`; a plan does the very same and undoes it (`services.planning`)."""
+    check_app(order.app)
+    check_environment(source)
+    if source == order.environment:
+        raise InputError(f"cannot promote {order.app} from {source} to itself: name another environment")
+    proven = _proven(context, act.tx, source, order.app)
+    deployed = assign(context, actor, act, replace(order, version=proven.version), proven.release_sha256)
+    act.detail = f"from {source}: {act.detail}"
+    return deployed
 
 
 def _proven(context: Context, tx: Transaction, source: str, app: str) -> Assignment:
@@ -162,7 +176,11 @@ def assign(context: Context, actor: str, act: Act, order: Order, sha256: bytes =
         on_breach=on_breach,
         timing=when,
         offline_wait_ms=order.offline_wait_ms,
+        budgets=parse_budgets(order.budgets),
+        priority=check_priority(order.priority),
+        order_label=parse_order(order.order),
         newcomers=attendance.check_attendance(order.offline_wait_ms, order.newcomers),
+        prefetch=order.prefetch,
         **gated(context, actor, waves=order.waves, approvers=order.approvers, metrics=order.metrics),
     )
     labels = [host.labels for host in place.hosts if rules.matches(draft, host)]
@@ -188,6 +206,7 @@ def assign(context: Context, actor: str, act: Act, order: Order, sha256: bytes =
     act.environments.add(order.environment)
     by = f" by waves {words(final.waves)}" if final.waves else ""
     by += f" {timing.words(when)}" if timing.words(when) else ""
+    by += " with downloads ahead" if final.prefetch else ""
     where = f"{order.environment} {selector_words(order.selector)}{by}"
     act.detail = f"{order.version} to {where}: generation {final.generation}, {final.id}"
     covered = len(rollouts.load(context, tx, order.environment).covered(final))
@@ -273,24 +292,29 @@ def undeploy(
     `selector`: those of exactly this rule only; a host that another rule covers runs that one's release then.
     """
     with acting(context, actor, "undeploy", f"app/{app[:64]}") as act:
-        check_app(app)
-        check_environment(environment)
-        found = act.tx.assignments(environment=environment, app=app)
-        if selector is not None:
-            found = [one for one in found if dict(one.selector) == dict(selector)]
-        counting = [one for one in found if one.state.active or one.state.leaving]
-        if not counting:
-            rule = "" if selector is None else f" to {selector_words(selector)}"
-            raise InputError(f"cannot undeploy {app}: it is not deployed{rule} in {environment}", code="not-found")
-        for one in found:
-            state = next_state(one.state, Happening.REMOVE)
-            act.tx.put_assignment_state(one.id, state, f"by {actor}")
-        act.hosts.update(host.id for host in act.tx.hosts(environment))
-        act.environments.add(environment)
-        active = sum(1 for one in counting if one.state.active) or len(counting)
-        act.detail = f"{active} assignments in {environment}"
-        if selector is not None:
-            act.detail += f", {selector_words(selector)}"
+        return take_off(actor, act, app, environment, selector)
+
+
+def take_off(actor: str, act: Act, app: str, environment: str, selector: Mapping[str, str] | None) -> int:
+    """Do what `undeploy` does inside `act`."""
+    check_app(app)
+    check_environment(environment)
+    found = act.tx.assignments(environment=environment, app=app)
+    if selector is not None:
+        found = [one for one in found if dict(one.selector) == dict(selector)]
+    counting = [one for one in found if one.state.active or one.state.leaving]
+    if not counting:
+        rule = "" if selector is None else f" to {selector_words(selector)}"
+        raise InputError(f"cannot undeploy {app}: it is not deployed{rule} in {environment}", code="not-found")
+    for one in found:
+        state = next_state(one.state, Happening.REMOVE)
+        act.tx.put_assignment_state(one.id, state, f"by {actor}")
+    act.hosts.update(host.id for host in act.tx.hosts(environment))
+    act.environments.add(environment)
+    active = sum(1 for one in counting if one.state.active) or len(counting)
+    act.detail = f"{active} assignments in {environment}"
+    if selector is not None:
+        act.detail += f", {selector_words(selector)}"
     return active
 
 

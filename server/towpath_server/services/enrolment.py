@@ -85,6 +85,7 @@ def enroll(context: Context, candidate: Candidate) -> Enrolled:
             host, pem = _again(act.tx, use, candidate), use.certificate_pem
             act.detail = "the same certificate again"
         else:
+            tokens.check_remembered(token, context.lost)
             host, pem = _first(context, act, token, candidate, key_sha256)
             act.detail = f"{host.id} in {host.environment}"
         root = act.tx.metadata("1.root.json")

@@ -13,8 +13,8 @@ from towpath.release import Release
 from towpath_server.domain import manifests
 from towpath_server.domain.model import Assignment, Host, HostStatus
 from towpath_server.ports import Transaction
-from towpath_server.services import rollouts
-from towpath_server.services.context import Context, acting
+from towpath_server.services import restoring, rollouts
+from towpath_server.services.context import Act, Context, acting
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,20 @@ def find_host(tx: Transaction, name: str) -> Host:
 def set_host(context: Context, actor: str, name: str, change: HostChange) -> tuple[Host, list[str]]:
     """Change parameters and labels of a host; return it and notes for the operator. InputError: nothing changed."""
     with acting(context, actor, "host.set", f"host/{name[:64]}") as act:
-        before = find_host(act.tx, name)
-        after = replace(before, labels=_labels(before, change), parameters=_parameters(before, change))
-        notes = _check_parameters(context, act.tx, before, after, change)
-        act.tx.put_host(after)
-        lost = sorted(set(context.resolved(act.tx, before)) - set(context.resolved(act.tx, after)))
-        notes += [f"{app} is not assigned to {name} any more: the host removes it" for app in lost]
-        act.hosts.add(after.id)
-        act.environments.add(after.environment)
-        act.detail = _detail(change)
+        return change_host(context, act, name, change)
+
+
+def change_host(context: Context, act: Act, name: str, change: HostChange) -> tuple[Host, list[str]]:
+    """Do what `set_host` does inside `act`."""
+    before = find_host(act.tx, name)
+    after = replace(before, labels=_labels(before, change), parameters=_parameters(before, change))
+    notes = _check_parameters(context, act.tx, before, after, change)
+    act.tx.put_host(after)
+    lost = sorted(set(context.resolved(act.tx, before)) - set(context.resolved(act.tx, after)))
+    notes += [f"{app} is not assigned to {name} any more: the host removes it" for app in lost]
+    act.hosts.add(after.id)
+    act.environments.add(after.environment)
+    act.detail = _detail(change)
     return after, notes
 
 
@@ -132,6 +137,9 @@ def revoke_host(context: Context, actor: str, name: str, reason: str) -> None:
         if host.status is HostStatus.REVOKED:
             raise InputError(f"cannot revoke {name}: it is revoked already")
         act.tx.put_host(replace(host, status=HostStatus.REVOKED))
+        # What it said of a restored database may have been a lie: nobody waits for it any longer.
+        act.tx.forget_ahead(host.id)
         act.hosts.add(host.id)
         act.environments.add(host.environment)
         act.detail = reason[:200]
+        restoring.follow(context, act.tx)

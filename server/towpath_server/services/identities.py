@@ -23,6 +23,31 @@ def used(context: Context, host_id: str, serial: str) -> None:
     context.cache.entries.pop(host_id, None)
 
 
+def take_back(context: Context, certificate_pem: bytes) -> None:
+    """Make a certificate that the database forgot the newest of its host again. Harmless where it did not forget it."""
+    identity = pki.identity(certificate_pem)
+    with context.storage.transaction() as tx:
+        host = tx.host(identity.name)
+    serial = serial_text(identity.serial)
+    if host is None or not hosts.renewed_in_lost_time(
+        host, serial=serial, not_after_unix_ms=identity.not_after_ms, lost=context.lost
+    ):
+        return
+    with acting(context, f"host/{identity.name}", "host.renew", f"host/{host.name}") as act:
+        act.tx.put_host(
+            hosts.with_certificate(
+                host,
+                used_serial="",
+                serial=serial,
+                key_sha256=identity.key_sha256,
+                certificate_pem=certificate_pem,
+                not_after_unix_ms=identity.not_after_ms,
+            )
+        )
+        act.detail = "renewed after the backup that this server was restored from"
+        act.hosts.add(host.id)
+
+
 def renew(context: Context, host_id: str, used_serial: str, csr_der: bytes) -> bytes:
     """Return the next certificate (PEM) of a host that called with `used_serial`; Refusal `bad-csr` and others."""
     try:
@@ -41,6 +66,8 @@ def recover(context: Context, certificate_pem: bytes, csr_der: bytes, at_unix_ms
     """Return the next certificate (PEM) for a lapsed one, proven by a signature of its key."""
     pki.check_issued(certificate_pem, context.authority.ca_pem)
     identity = pki.identity(certificate_pem)
+    if context.lost.until_unix_ms:
+        take_back(context, certificate_pem)
     with acting(context, f"host/{identity.name}", "host.recover", f"host/{identity.name}") as act:
         if identity.role != "host":
             raise Refusal("cannot recover: the certificate is no host's", code="wrong-role")

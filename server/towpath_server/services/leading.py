@@ -9,6 +9,7 @@ import logging
 
 from towpath_server.domain.leasing import claim, given_back
 from towpath_server.ports import Transaction
+from towpath_server.services import restoring
 from towpath_server.services.context import Context
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ def leads(context: Context, tx: Transaction) -> bool:
     if row is not None:
         tx.put_lease(row)
     context.claim = after
+    if after.epoch != before.epoch:
+        context.asking_since_unix_ms = context.clock.now_unix_ms()  # what another one was told is not known here
     if before.epoch and not after.epoch:
         logger.warning(
             "this server decides rollouts no more: another one does (epoch %d); it goes on serving hosts and operators",
@@ -42,7 +45,9 @@ def follow_others(context: Context) -> set[str]:
             leads(context, tx)
             stamp, change = tx.stamp(), tx.change()
             if stamp != cache.stamp:
+                restoring.follow(context, tx)
                 environments = {one.environment for one in tx.assignments()}
+                context.follow_announcements(tx)
                 for name in environments:
                     hosts.update(host for host in tx.changed_hosts(name, cache.followed) if _differs(context, tx, host))
     except BaseException:

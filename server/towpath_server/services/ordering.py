@@ -8,7 +8,7 @@ from towpath_server.domain import environments
 from towpath_server.domain.model import Assignment, EnvironmentRule, HostStatus, RolloutState
 from towpath_server.domain.standing import Phase, RolloutView, standing
 from towpath_server.ports import Transaction
-from towpath_server.services.context import Context, acting
+from towpath_server.services.context import Act, Context, acting
 
 _CALM = (Phase.HEALTHY, Phase.OFFLINE, Phase.HELD)
 
@@ -74,10 +74,15 @@ def set_environment(
 ) -> EnvironmentRule:
     """Add or change an environment; None leaves a thing as it is. InputError: nothing changed."""
     with acting(context, actor, "environment.set", f"environment/{name[:64]}") as act:
-        rule = environments.changed(
-            environments.declared(act.tx.environments()), name, after=after, healthy_for_ms=healthy_for_ms
-        )
-        act.tx.put_environment(rule)
-        act.environments.add(name)
-        act.detail = f"after {rule.after or 'none'}, healthy there for {rule.healthy_for_ms} ms"
+        return put_environment(act, name, after=after, healthy_for_ms=healthy_for_ms)
+
+
+def put_environment(act: Act, name: str, *, after: str | None, healthy_for_ms: int | None) -> EnvironmentRule:
+    """Do what `set_environment` does inside `act`."""
+    rule = environments.changed(
+        environments.declared(act.tx.environments()), name, after=after, healthy_for_ms=healthy_for_ms
+    )
+    act.tx.put_environment(rule)
+    act.environments.add(name)
+    act.detail = f"after {rule.after or 'none'}, healthy there for {rule.healthy_for_ms} ms"
     return rule

@@ -48,29 +48,34 @@ class PlaceChange:
 
 def set_parameters(context: Context, actor: str, change: PlaceChange) -> tuple[int, list[str]]:
     """Set and unset parameters; return how many hosts they cover, and notes. InputError: nothing changed."""
+    with acting(context, actor, "parameter.set", f"environment/{change.environment[:64]}") as act:
+        return change_parameters(context, act, change)
+
+
+def change_parameters(context: Context, act: Act, change: PlaceChange) -> tuple[int, list[str]]:
+    """Do what `set_parameters` does inside `act`."""
     environment, texts = change.environment, change.texts
-    with acting(context, actor, "parameter.set", f"environment/{environment[:64]}") as act:
-        _check_environment(act.tx, environment)
-        settings.check_label(change.label)
-        _write(act.tx, change)
-        place = rollouts.load(context, act.tx, environment)
-        probe = Setting(environment, change.label, "", "", "")
-        covered = [host for host in place.hosts if settings.covers(probe, host)]
-        notes = []
-        for app in sorted({manifests.split_parameter(name)[0] for name in (*texts, *change.unset)}):
-            known = [one.release for one in context.releases(act.tx, app)]
-            if not known:
-                notes.append(f"no release of {app} is published yet: its parameters are checked when it is deployed")
-            for name, text in texts.items():
-                of, parameter = manifests.split_parameter(name)
-                if known and of == app:
-                    check_text(known, parameter, text)
-            for host in covered:
-                _check_host(place, host, app, known)
-        _touch(act, environment, covered)
-        words = [f"{name}={text}" for name, text in sorted(texts.items())]
-        words += [f"unset {name}" for name in change.unset]
-        act.detail = f"{change.where}: {', '.join(words)}"
+    _check_environment(act.tx, environment)
+    settings.check_label(change.label)
+    _write(act.tx, change)
+    place = rollouts.load(context, act.tx, environment)
+    probe = Setting(environment, change.label, "", "", "")
+    covered = [host for host in place.hosts if settings.covers(probe, host)]
+    notes = []
+    for app in sorted({manifests.split_parameter(name)[0] for name in (*texts, *change.unset)}):
+        known = [one.release for one in context.releases(act.tx, app)]
+        if not known:
+            notes.append(f"no release of {app} is published yet: its parameters are checked when it is deployed")
+        for name, text in texts.items():
+            of, parameter = manifests.split_parameter(name)
+            if known and of == app:
+                check_text(known, parameter, text)
+        for host in covered:
+            _check_host(place, host, app, known)
+    _touch(act, environment, covered)
+    words = [f"{name}={text}" for name, text in sorted(texts.items())]
+    words += [f"unset {name}" for name in change.unset]
+    act.detail = f"{change.where}: {', '.join(words)}"
     return len(covered), notes
 
 

@@ -1,17 +1,18 @@
-"""What a deploy would do: the deploy itself, done in a transaction that is then undone, and played over its hosts.
+"""What a deploy or a promotion would do: it is done in a transaction that is then undone, and played over its hosts.
 
 Two steps, because only the first needs the rows: `draft` on the storage thread, `measure` (the simulation and the sizes
 of objects) on any other, so that a plan of a large fleet keeps no host waiting.
 """
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from towpath.errors import Broken, TowpathError
 from towpath.index import objects
 from towpath.wire import decode_index
 from towpath_server.domain import planning
+from towpath_server.domain.deltas import Pair
 from towpath_server.domain.manifests import KnownRelease
 from towpath_server.domain.model import Assignment
 from towpath_server.domain.planning import Plan
@@ -49,11 +50,18 @@ class _Undone(Exception):
     """Ends the transaction of a draft: everything in it is undone."""
 
 
-def draft(context: Context, actor: str, order: Order) -> Draft:
-    """Return what `deploying.deploy` would begin; the same errors, nothing changed. On the storage thread."""
+def draft(context: Context, actor: str, order: Order, source: str = "") -> Draft:
+    """Return what `deploying.deploy` would begin; the same errors, nothing changed. On the storage thread.
+
+    `source`: what `deploying.promote` from there would.
+    """
     drawn: list[Draft] = []
     with contextlib.suppress(_Undone), context.storage.transaction() as tx:
-        deployed = deploying.assign(context, actor, Act(tx, ""), order)
+        act = Act(tx, "")
+        if source:
+            deployed = deploying.promote_inside(context, actor, act, source, order)
+        else:
+            deployed = deploying.assign(context, actor, act, order)
         drawn.append(_drawn(context, tx, deployed))
         raise _Undone
     return drawn[0]
@@ -66,19 +74,20 @@ def _drawn(context: Context, tx: Transaction, deployed: Deployed) -> Draft:
     if release is None:
         raise Broken(f"cannot plan {one.app} {one.version}: its release is not stored")
     seen = rollouts.view(context, tx, place, one)
+    seen = replace(seen, hosts=tuple(replace(host, expected=False) for host in seen.hosts))  # of a server that stays up
     has: dict[str, tuple[KnownRelease, ...]] = {host.host_id: () for host in seen.hosts}
     for (host_id, app), reported in place.reported.items():
         known = context.release(tx, app, reported.state.current_version)
         if known is not None and host_id in has:
             has[host_id] += (known,)
-    times = Dated(one, place.calendar)
+    times = Dated(one, place.calendar, place.notices)
     return Draft(one, deployed.unchanged, seen, place.now_unix_ms, times, release, has)
 
 
 def measure(context: Context, drawn: Draft) -> Measured:
     """Return the plan, and what travels to each host that would move. On no particular thread."""
     plan = planning.plan(drawn.view, drawn.now_unix_ms, times=drawn.times)
-    wanted = _carried(context, drawn.release)
+    wanted = carried(context, drawn.release)
     sizes: dict[tuple[bytes, ...], int] = {}
     contents: dict[bytes, frozenset[bytes]] = {}
     result = {}
@@ -88,14 +97,26 @@ def measure(context: Context, drawn: Draft) -> Measured:
         if key not in sizes:
             for known in has:
                 if known.sha256 not in contents:
-                    contents[known.sha256] = frozenset(_carried(context, known))
+                    contents[known.sha256] = frozenset(carried(context, known))
             there = frozenset[bytes]().union(*(contents[known.sha256] for known in has))
-            sizes[key] = sum(size for digest, size in wanted.items() if digest not in there)
+            full = sum(size for digest, size in wanted.items() if digest not in there)
+            sizes[key] = min([full, *_deltas(context, drawn.release, has)])
         result[one.host.host_id] = sizes[key]
     return Measured(drawn, plan, result)
 
 
-def _carried(context: Context, known: KnownRelease) -> dict[bytes, int]:
+def _deltas(context: Context, new: KnownRelease, has: Sequence[KnownRelease]) -> list[int]:
+    """Return the sizes of the deltas to `new`, that are ready, from what a host has of the same app."""
+    deltas = context.deltas
+    if deltas is None:
+        return []
+    index = new.release.artifact.index_sha256
+    same = [known.release.artifact.index_sha256 for known in has if known.release.app == new.release.app]
+    sizes = (deltas.size(Pair(old, index, opened)) for old in same for opened in (False, True))
+    return [size for size in sizes if size is not None]
+
+
+def carried(context: Context, known: KnownRelease) -> dict[bytes, int]:
     """Return the objects of a release and their carried sizes; none where its index cannot be read any more."""
     artifact = known.release.artifact
     try:

@@ -21,7 +21,7 @@ from towpath.wire import MAX_RELEASE_BYTES, decode_index, decode_release
 from towpath_server.domain import metadata
 from towpath_server.domain.model import PublishedRelease
 from towpath_server.ports import Transaction
-from towpath_server.services.context import Context, acting
+from towpath_server.services.context import Context, Need, acting
 
 KEPT_SNAPSHOTS = 20
 MAX_LOOKUPS = 10_000
@@ -35,16 +35,17 @@ def adopt(context: Context, files: Mapping[str, bytes]) -> list[str]:
     Return warnings about roles that lapse soon. Broken where the repository is not whole.
     """
     with context.storage.transaction() as tx:
-        stored = _stored(tx)
-        if not stored:
+        found = stored(tx)
+        if not found:
             metadata.check_repository(files, context.clock.now_unix_ms())
             tx.put_metadata(files)
-            stored = dict(files)
-    context.cache.set_metadata(stored)
+            found = dict(files)
+    context.cache.set_metadata(found)
     return metadata.check_repository(context.cache.metadata, context.clock.now_unix_ms())
 
 
-def _stored(tx: Transaction) -> dict[str, bytes]:
+def stored(tx: Transaction) -> dict[str, bytes]:
+    """Return every metadata file of the database, older versions too."""
     files = {}
     for name in tx.metadata_names():
         data = tx.metadata(name)
@@ -150,6 +151,7 @@ def publish(context: Context, actor: str, publication: Publication) -> int:
         act.detail = f"counter {release.counter}, sha256 {digest.hex()}"
     context.cache.set_metadata({**context.cache.metadata, **added})
     context.remember(row)
+    context.needs.ask(Need(release.app, release.version))
     return context.cache.snapshot_version
 
 

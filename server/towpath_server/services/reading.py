@@ -9,13 +9,13 @@ from towpath.holds import Hold
 from towpath.names import check_app
 from towpath.parameters import Value, parse_value
 from towpath.reports import AppState, Event
-from towpath_server.domain import gates, timing, why
+from towpath_server.domain import budgets, gates, timing, why
 from towpath_server.domain import hosts as host_rules
 from towpath_server.domain.model import Assignment, AuditEntry, Host, Setting
 from towpath_server.domain.settings import Origin, origins
 from towpath_server.domain.standing import Phase, Standing, standing
 from towpath_server.ports import Transaction
-from towpath_server.services import deploying, evidence, rollouts, steering
+from towpath_server.services import deploying, evidence, restoring, rollouts, steering
 from towpath_server.services.context import Context
 from towpath_server.services.hosting import find_host
 
@@ -99,8 +99,8 @@ def host(context: Context, name: str) -> tuple[HostCard, list[AppState], list[Ev
         return card(context, tx, found, tx.settings(found.environment)), states, tx.events(found.id, SHOWN_EVENTS)
 
 
-def assignment(context: Context, assignment_id: str) -> tuple[rollouts.Picture, dict[str, tuple[str, ...]]]:
-    """Return an assignment (by id or the beginning of one), its hosts and waves, and what failed hosts saw by host id.
+def assignment(context: Context, assignment_id: str) -> tuple[rollouts.Picture, dict[str, evidence.Failure]]:
+    """Return an assignment (by id or the beginning of one), its hosts and waves, and by host id how hosts failed it.
 
     InputError `not-found`.
     """
@@ -159,6 +159,7 @@ def _standings(context: Context, tx: Transaction, place: rollouts.Environment, a
             seen = rollouts.view(context, tx, place, one)
             standings = [(each, standing(seen, each, place.now_unix_ms)) for each in seen.hosts]
             waves, numbers = gates.counts(seen, standings, place.now_unix_ms)
+            standings = budgets.explained(seen, standings)
             mine = {host.id for host in place.covered(one) if (own := place.owner(host, app)) and own.id == one.id}
             for each, where in standings:
                 if each.host_id in mine:
@@ -246,9 +247,16 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 parameters=_known_origins(found, app, place.settings),
                 reported=reported.state if reported is not None else None,
                 held=host_rules.held(found, app, online=online, now_unix_ms=place.now_unix_ms),
+                notices=place.notices,
                 failure=events[-1] if events else None,
             )
         )
+
+
+def notice(context: Context) -> str:
+    """Return what concerns everything that is shown, or an empty text."""
+    with context.storage.transaction() as tx:
+        return restoring.notice(tx)
 
 
 def audit(context: Context, limit: int) -> list[AuditEntry]:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from random import Random
 from typing import Any
 
+from towpath.budgets import parse_budgets, parse_order
 from towpath.errors import InputError
 from towpath.waves import parse_waves
 from towpath_server.domain.model import OnBreach
@@ -29,6 +30,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
             max_failure_share=policy["max_failure_share"],
             on_breach=OnBreach(policy["on_breach"]),
             progress_deadline_ms=policy["progress_deadline_ms"],
+            budgets=parse_budgets(policy["budgets"]),
+            order_label=parse_order(policy["order"]),
         ),
         request["labels"],
         request["hosts"],

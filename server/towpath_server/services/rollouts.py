@@ -3,12 +3,12 @@
 Not handled here: when they are decided, and what is written then (`services.ticking`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from towpath.reports import AppState
-from towpath_server.domain import gates, hosts, returning, timing
+from towpath_server.domain import budgets, gates, hosts, restoring, returning, timing
 from towpath_server.domain.assignment import matches, owner, resolve
 from towpath_server.domain.manifests import blocked
 from towpath_server.domain.model import (
@@ -44,6 +44,7 @@ class Environment:
     retreats: dict[str, dict[str, Retreat]]
     calendar: tuple[CalendarEntry, ...] = ()
     settings: tuple[Setting, ...] = ()
+    notices: tuple[timing.Bar, ...] = ()
 
     @cached_property
     def _by_id(self) -> dict[str, Assignment]:
@@ -76,14 +77,30 @@ class Environment:
         mine = self.admitted[host.id]
         return resolve((self._by_id[one] for one in mine if one in self._by_id), mine, host)
 
+    def unavailable(self, host: Host, app: str) -> bool:
+        """Return whether a host counts against budgets of rollouts that are not about it."""
+        reported = self.reported.get((host.id, app))
+        back = [them[host.id] for of, them in self.retreats.items() if host.id in them and self._by_id[of].app == app]
+        return budgets.unavailable_elsewhere(
+            reported.state if reported is not None else None,
+            self.runs(host).get(app),
+            leaving=any(not one.arrived_unix_ms for one in back),
+        )
+
     def covers(self, one: Assignment, host: Host) -> bool:
         """Return whether an assignment is about a host: owned while it is active, else let in or taken back by it."""
         if not matches(one, host):
             return False
         if one.state.active:
+            if self._alone(one):
+                return True
             mine = self.owner(host, one.app)
             return mine is not None and mine.id == one.id
         return one.id in self.admitted[host.id] or host.id in self.retreats.get(one.id, {})
+
+    def _alone(self, one: Assignment) -> bool:
+        """Return whether no other assignment of the app decides about any host."""
+        return len(self._counting[one.app]) == 1
 
     def covered(self, one: Assignment) -> list[Host]:
         """Return the hosts that an assignment is about."""
@@ -105,7 +122,14 @@ def load(context: Context, tx: Transaction, name: str) -> Environment:
         {one.id: tx.retreats(one.id) for one in assignments if one.state.returning},
         calendar(tx, name),
         tuple(tx.settings(name)),
+        notices(tx, name),
     )
+
+
+def notices(tx: Transaction, name: str) -> tuple[timing.Bar, ...]:
+    """Return what bars everything in an environment: hosts there know more than the database."""
+    found = restoring.notice([one for one in tx.ahead() if one.environment == name])
+    return (found,) if found is not None else ()
 
 
 def calendar(tx: Transaction, name: str) -> tuple[CalendarEntry, ...]:
@@ -117,7 +141,8 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
     """Return an assignment as its rollout is decided on."""
     look = Look(context, tx, place, one)
     hosts_seen = tuple(look.at(host) for host in place.covered(one))
-    return replace(head(context, tx, place, one, fleet(place, one)), hosts=hosts_seen)
+    whole = head(context, tx, place, one, fleet(place, one))
+    return replace(whole, hosts=hosts_seen, others=others(place, one).count)
 
 
 def fleet(place: Environment, one: Assignment) -> int:
@@ -146,7 +171,7 @@ def head(context: Context, tx: Transaction, place: Environment, one: Assignment,
         on_breach=one.on_breach,
         excused=frozenset(one.excused),
         resumed_unix_ms=one.resumed_unix_ms,
-        bars=timing.bars(one, place.calendar, place.now_unix_ms),
+        bars=(*place.notices, *timing.bars(one, place.calendar, place.now_unix_ms)),
         some_bars=timing.some_bars(one, place.calendar, place.now_unix_ms),
         timing=one.timing,
         offline_wait_ms=one.offline_wait_ms,
@@ -156,8 +181,20 @@ def head(context: Context, tx: Transaction, place: Environment, one: Assignment,
         approvals=one.approvals,
         metrics=one.metrics,
         trails=context.trails.get((one.id, one.wave), {}),
+        asking_since_unix_ms=context.asking_since_unix_ms if context.claim.decides else None,
         entry=ordering.entry(tx, one, place.now_unix_ms, lambda name: _active_views(context, tx, name, one.app)),
+        budgets=one.budgets,
+        order_label=one.order_label,
     )
+
+
+def others(place: Environment, one: Assignment, moved: Collection[str] = ()) -> budgets.Others:
+    """Return the unavailable hosts of the app that `one` is not about; `moved` were told something just now."""
+    found = budgets.Others()
+    for host in place.hosts if one.budgets else ():
+        if not place.covers(one, host) and (host.id in moved or place.unavailable(host, one.app)):
+            found.put(host.id, budgets.cells(one.budgets, host.labels))
+    return found
 
 
 def _active_views(context: Context, tx: Transaction, name: str, app: str) -> list[tuple[Assignment, RolloutView]]:
@@ -184,7 +221,8 @@ class Look:
         reported = place.reported.get((host.id, one.app))
         why = "the release is not stored here"
         if self._known is not None:
-            why = blocked(self._known, host, place.runs(host), place.settings)
+            needs = self._known.release.requires_apps
+            why = blocked(self._known, host, place.runs(host) if needs else (), place.settings)
         online, now = context.presence.online(host, place.now_unix_ms), place.now_unix_ms
         held = hosts.held(host, one.app, online=online, now_unix_ms=now)
         return HostView(
@@ -201,6 +239,7 @@ class Look:
             retreat=self._back.get(host.id),
             back_blocked=_back_blocked(context, self._tx, place, host, self._target),
             bars=timing.host_bars(one, place.calendar, host.labels, now),
+            expected=hosts.expected(host, heard_unix_ms=context.heard_unix_ms),
         )
 
 
@@ -286,6 +325,7 @@ def picture(context: Context, tx: Transaction, place: Environment, one: Assignme
     seen = view(context, tx, place, one)
     standings = [(each, standing(seen, each, place.now_unix_ms)) for each in seen.hosts]
     waves, numbers = gates.counts(seen, standings, place.now_unix_ms)
+    standings = budgets.explained(seen, standings)
     found = [
         Progress(
             rows[each.host_id],
@@ -299,7 +339,7 @@ def picture(context: Context, tx: Transaction, place: Environment, one: Assignme
     ]
     waiting = [each for each, where in standings if where.phase is Phase.WAITING]
     moves = one.state in (RolloutState.ROLLING, RolloutState.DONE) and waiting
-    bars = timing.all_bars(seen.bars, [each.bars for each in waiting]) if moves else ()
+    bars = timing.all_bars(seen.bars, [each.bars for each in waiting]) if moves else place.notices
     return Picture(one, found, waves, bars)
 
 

@@ -1,7 +1,8 @@
 """Metrics of finished waves: which are asked now, and what is kept of the answers.
 
-Both halves run on the storage thread; asking itself does not, so a slow Prometheus keeps no host waiting. What was said
-is this server's memory alone: after a restart a wave soaks anew, and its metrics are asked anew.
+Both halves run on the storage thread; asking itself does not, so a slow Prometheus keeps no host waiting. Of several
+servers on one database the one that decides asks. What was said is its memory alone: after a restart a wave soaks anew,
+and its metrics are asked anew, as they are by a server that takes over.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,10 @@ class Question:
 
 
 def due(context: Context) -> list[Question]:
-    """Return what is to be asked now, and forget what nobody will ask for again."""
+    """Return what is to be asked now, nothing where another server decides; forget what nobody will ask for again."""
+    if not context.claim.epoch:
+        context.trails.clear()
+        return []
     with context.storage.transaction() as tx:
         found = [one for one in tx.assignments() if one.metrics and one.state is RolloutState.ROLLING]
     kept = {(one.id, one.wave) for one in found}
@@ -39,7 +43,7 @@ def due(context: Context) -> list[Question]:
 def _questions(context: Context, one: Assignment) -> list[Question]:
     waves = effective(one.waves)
     number = min(one.wave, len(waves) - 1)
-    since = max(one.wave_done_unix_ms, context.started_unix_ms, one.resumed_unix_ms)
+    since = max(one.wave_done_unix_ms, context.started_unix_ms, one.resumed_unix_ms, context.asking_since_unix_ms)
     asked = waves[number].metrics
     return [Question(one.id, one.environment, number, each, since) for each in one.metrics if each.name in asked]
 

@@ -5,19 +5,21 @@ that was reserved durably before (so a restarted server never repeats one), and 
 report is acknowledged after its commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from towpath.errors import Refusal
 from towpath.holds import Hold
-from towpath.manifest import MAX_APPS, NONCE_BYTES
+from towpath.manifest import MAX_APPS, NONCE_BYTES, PREFETCH_FEATURE
 from towpath.names import check_app
-from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
+from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event, more_came
 from towpath.wire import encode_envelope, encode_manifest
-from towpath_server.domain import manifests
+from towpath_server.domain import manifests, restoring
 from towpath_server.domain.hosts import with_holds
 from towpath_server.domain.model import UNKNOWN_REVISION, Host, ReportedApp
+from towpath_server.ports import GENERATION
 from towpath_server.services.context import Context, HostEntry
+from towpath_server.services.restoring import follow
 
 KEPT_EVENTS = 1_000
 _PRUNE_EVERY = 200
@@ -34,6 +36,11 @@ class Sequencer:
         self._context = context
         with context.storage.transaction() as tx:
             self._last = tx.number(_SEQUENCE)
+            # Before anything is given out: what hosts have from here on was never given out by this database.
+            lost = restoring.gap(self._last, manifests.next_sequence(self._last, context.clock.now_unix_ms()))
+            if lost is not None:
+                tx.add_gap(lost, restoring.MAX_GAPS)
+            follow(context, tx)
         self._ceiling = self._last
         self.reserve()
 
@@ -41,7 +48,8 @@ class Sequencer:
         """Reserve the next minute of numbers, durably. On the storage thread."""
         ceiling = max(self._last, self._context.clock.now_unix_ms()) + RESERVE_MS
         with self._context.storage.transaction() as tx:
-            tx.put_number(_SEQUENCE, ceiling)
+            # Another server on this database may have reserved more: its hosts must not look as if from a lost one.
+            tx.put_number(_SEQUENCE, max(ceiling, tx.number(_SEQUENCE)))
         self._ceiling = ceiling
 
     def take(self, now_unix_ms: int) -> int | None:
@@ -63,10 +71,23 @@ class SyncQuestion:
     platform: str
     boot_id: str
     holds: tuple[Hold, ...] = ()
+    accepted_sequence: int = 0
+    features: frozenset[str] = frozenset()
 
 
-def answer(context: Context, entry: HostEntry, key_sha256: bytes, *, nonce: bytes, sequence: int) -> bytes:
-    """Return the serialized envelope of the host's manifest. Reads memory only."""
+def answer(
+    context: Context,
+    entry: HostEntry,
+    key_sha256: bytes,
+    *,
+    nonce: bytes,
+    sequence: int,
+    features: Collection[str] = (),
+) -> bytes:
+    """Return the serialized envelope of the host's manifest. Reads memory only.
+
+    `features`: the critical features that this very asker knows; an older agent gets nothing that needs another one.
+    """
     if len(nonce) != NONCE_BYTES:
         raise Refusal(f"cannot sync: a nonce has {NONCE_BYTES} bytes, not {len(nonce)}", code="garbled")
     host = entry.host
@@ -75,6 +96,7 @@ def answer(context: Context, entry: HostEntry, key_sha256: bytes, *, nonce: byte
         environment=host.environment,
         key_sha256=key_sha256,
         apps=entry.apps,
+        prefetch=entry.prefetch if PREFETCH_FEATURE in features else (),
         nonce=nonce,
         sequence=sequence,
         snapshot_version=context.cache.snapshot_version,
@@ -127,6 +149,12 @@ def report(
     context: Context, host_id: str, events: Sequence[Event], apps: Sequence[AppState], state_revision: int
 ) -> list[str]:
     """Keep a host's events and state; return the ids of all `events`: they are committed. Twice is harmless."""
+    take(context, host_id, events, apps, state_revision)
+    return [event.id for event in events]
+
+
+def take(context: Context, host_id: str, events: Sequence[Event], apps: Sequence[AppState], state_revision: int) -> int:
+    """Do what `report` does; return how many of the events were new."""
     _check_report(events, apps, state_revision)
     now = context.clock.now_unix_ms()
     with context.storage.transaction() as tx:
@@ -136,6 +164,10 @@ def report(
         added = tx.add_events(host_id, events)
         newer = state_revision > host.state_revision
         if newer:
+            known = tx.number(GENERATION)
+            newest = restoring.after(known, (state.generation for state in apps))
+            if newest > known:  # this database was restored: no rollout may get a generation that hosts have heard of
+                tx.put_number(GENERATION, newest)
             tx.replace_app_states(host_id, _with_progress(tx.app_states(host_id=host_id), host_id, apps, now))
             tx.put_host(replace(host, state_revision=state_revision))
         unpruned = context.cache.unpruned.get(host_id, 0) + added
@@ -146,19 +178,25 @@ def report(
     if newer:
         context.cache.entries.pop(host_id, None)
         context.hints.due(host.environment)
-    return [event.id for event in events]
+    return added
 
 
 def _with_progress(
     before: Sequence[ReportedApp], host_id: str, apps: Sequence[AppState], now_unix_ms: int
 ) -> list[ReportedApp]:
-    """Return the new states; the time of progress moves where generation or state did."""
+    """Return the new states; the time of progress moves where generation or state did, or more bytes have come.
+
+    So a host behind a thin line is not taken for one that is silent.
+    """
     known = {one.state.app: one for one in before}
     result = []
     for state in apps:
         old = known.get(state.app)
         same = old is not None and (old.state.generation, old.state.state) == (state.generation, state.state)
-        result.append(ReportedApp(host_id, state, old.progress_unix_ms if same and old is not None else now_unix_ms))
+        if old is None or not same or more_came(old.state.transfer, state.transfer):
+            result.append(ReportedApp(host_id, state, now_unix_ms))
+        else:
+            result.append(ReportedApp(host_id, state, old.progress_unix_ms))
     return result
 
 

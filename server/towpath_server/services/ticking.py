@@ -15,14 +15,28 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
+from towpath.waves import effective
 from towpath_server.domain import hosts, rolling
+from towpath_server.domain.budgets import Others, cells
 from towpath_server.domain.model import Assignment, Host, RolloutState
 from towpath_server.domain.standing import Decision
 from towpath_server.domain.tally import Tally
 from towpath_server.ports import Transaction
-from towpath_server.services.context import Context
+from towpath_server.services.context import Context, decided
 from towpath_server.services.leading import leads
-from towpath_server.services.rollouts import TICKED, Environment, Look, calendar, fleet, head, load, restore, send_back
+from towpath_server.services.rollouts import (
+    TICKED,
+    Environment,
+    Look,
+    calendar,
+    fleet,
+    head,
+    load,
+    others,
+    restore,
+    send_back,
+)
+from towpath_server.services.steering import name_of
 
 Rules = tuple[tuple[str, RolloutState, int], ...]
 
@@ -34,7 +48,11 @@ def _rules(assignments: Iterable[Assignment]) -> Rules:
 
 @dataclass
 class Roster:
-    """One environment between two ticks. `change` and `rules`: how far the database was followed."""
+    """One environment between two ticks. `change` and `rules`: how far the database was followed.
+
+    `others`: for a rollout with budgets, what it has to know of hosts that it is not about; `moved`: app to the hosts
+    that were told something in this tick.
+    """
 
     place: Environment
     change: int
@@ -44,6 +62,8 @@ class Roster:
     fleets: dict[str, int] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
     due: list[tuple[int, str]] = field(default_factory=list)
+    others: dict[str, Others] = field(default_factory=dict)
+    moved: dict[str, set[str]] = field(default_factory=dict)
 
     def decide(self, context: Context, tx: Transaction, one: Assignment) -> Decision:
         """Return what is to be done for a rollout, by its tally; the tally is made where there is none that fits."""
@@ -52,8 +72,12 @@ class Roster:
             self.fleets[one.id] = fleet(place, one)
         view = head(context, tx, place, one, self.fleets[one.id])
         if not rolling.counts_hosts(view):
-            self.tallies.pop(one.id, None)
+            self.forget(one.id)
             return rolling.decided(None, view)
+        if one.budgets:
+            if one.id not in self.others:
+                self.others[one.id] = others(place, one, self.moved.get(one.app, ()))
+            view = replace(view, others=self.others[one.id].count)
         tally = self.tallies.get(one.id)
         if tally is not None and tally.fits(view, place.now_unix_ms):
             tally.follow(view, place.now_unix_ms)
@@ -62,6 +86,20 @@ class Roster:
             views = tuple(look.at(host) for host in self.rows.values() if place.covers(one, host))
             tally = self.tallies[one.id] = Tally(replace(view, hosts=views), place.now_unix_ms)
         return rolling.decided(tally, view)
+
+    def forget(self, rollout: str) -> None:
+        """Count a rollout's hosts anew where it is decided again."""
+        self.tallies.pop(rollout, None)
+        self.others.pop(rollout, None)
+
+    def tell(self, one: Assignment, told: Collection[str]) -> None:
+        """Let the rollouts that are decided after `one` in this tick count whom it told something."""
+        self.moved.setdefault(one.app, set()).update(told)
+        for other in self.place.assignments:
+            known = self.others.get(other.id)
+            if known is not None and other.app == one.app and other.id != one.id:
+                for host_id in told:
+                    known.put(host_id, cells(other.budgets, self.rows[host_id].labels))
 
 
 def _load(context: Context, tx: Transaction, name: str) -> Roster:
@@ -87,7 +125,8 @@ def follow(context: Context, tx: Transaction, kept: Roster | None, name: str) ->
     now = context.clock.now_unix_ms()
     if kept is None or now < kept.place.now_unix_ms:
         return _load(context, tx, name)
-    place = replace(kept.place, now_unix_ms=now, calendar=calendar(tx, name))
+    # Nothing is decided while there are notices, so that those of a roster are none.
+    place = replace(kept.place, now_unix_ms=now, calendar=calendar(tx, name), notices=())
     if place.settings != tuple(tx.settings(name)):
         return _load(context, tx, name)
     rules = tx.rules()
@@ -103,7 +142,7 @@ def follow(context: Context, tx: Transaction, kept: Roster | None, name: str) ->
     rows = {host.id: host for host in tx.hosts_of(looked)}
     if not all(_same_part(kept.rows.get(host_id), rows.get(host_id)) for host_id in looked):
         return _load(context, tx, name)
-    kept.place, kept.change, kept.rules, kept.pending = place, change, rules, set()
+    kept.place, kept.change, kept.rules, kept.pending, kept.moved = place, change, rules, set(), {}
     _take(context, tx, kept, rows)
     return kept
 
@@ -159,47 +198,67 @@ def _count(look: Look, kept: Roster, tally: Tally, one: Assignment, rows: dict[s
     for host in rows.values():
         covered = kept.place.covers(one, host)
         if covered != (host.id in tally.hosts):
-            del kept.tallies[one.id]
+            kept.forget(one.id)
             return
         if covered:
             tally.update(look.at(host), kept.place.now_unix_ms)
+        if one.id in kept.others:
+            out = not covered and kept.place.unavailable(host, one.app)
+            kept.others[one.id].put(host.id, cells(one.budgets, host.labels) if out else ())
 
 
-def hear(context: Context) -> None:
-    """Note which hosts came or went since the last time."""
+def hear(context: Context) -> set[str]:
+    """Note which hosts came or went since the last time; return them."""
     turned = context.presence.turned()
     for kept in context.cache.rosters.values():
         kept.pending.update(turned & kept.rows.keys())
+    return turned
 
 
 def tick(context: Context, environments: Collection[str]) -> bool:
     """Decide the rollouts of these environments once; return True where time alone may change one of them.
 
-    Nothing is decided where another server on this database does.
+    Nothing is decided where another server on this database does, nor where hosts know more than it (`restoring`).
     """
-    again = False
+    again = moved = False
     before = context.claim
     changed: set[str] = set()
-    hear(context)
+    turned = hear(context)
     rosters = context.cache.rosters
     try:
         with context.storage.transaction() as tx:
-            for name in environments if leads(context, tx) else ():
+            # Who takes part in a decision is written down with it: after a crash the next server expects these hosts.
+            came = {host_id: at for host_id, at in context.presence.unwritten().items() if host_id in turned}
+            if came:
+                tx.put_seen(came)
+            decides = leads(context, tx)
+            behind = {one.environment for one in tx.ahead()} if decides else set()
+            for name in set(environments) - behind if decides else ():
                 kept = rosters[name] = follow(context, tx, rosters.get(name), name)
                 context.cache.waiting.discard(name)
-                for one in kept.place.assignments:
+                for one in sorted(kept.place.assignments, key=_turn):
                     if one.state.active or one.state.returning:
                         decision = _decide(context, tx, kept, one, changed)
                         # Who arrived belongs to another rollout now, which was perhaps decided before it did.
                         if decision.waits_for_time or decision.arrived:
                             context.cache.waiting.add(name)
                         again = again or decision.state in TICKED or name in context.cache.waiting
+                        moved = moved or decision.state is not one.state
+            if moved:
+                context.follow_announcements(tx)
     except BaseException:
         rosters.clear()  # half of it may be of rows that were never committed
+        context.cache.rules = -1
         context.claim = before
         raise
+    context.presence.written(came)
     context.changed(changed)
     return again
+
+
+def _turn(one: Assignment) -> tuple[int, int]:
+    """Return what puts rollouts in the order in which they take what they share: higher priority first, then newer."""
+    return -one.priority, -one.generation
 
 
 def _decide(context: Context, tx: Transaction, kept: Roster, one: Assignment, changed: set[str]) -> Decision:
@@ -220,8 +279,22 @@ def _decide(context: Context, tx: Transaction, kept: Roster, one: Assignment, ch
         tx.arrive(one.id, decision.arrived, place.now_unix_ms)
     if after != one:
         tx.put_assignment(after)
+        _note(context, tx, one, after)
     changed.update(decision.admit, decision.withdraw, decision.retreat)
+    kept.tell(one, (*decision.admit, *decision.retreat))
     return decision
+
+
+def _note(context: Context, tx: Transaction, one: Assignment, after: Assignment) -> None:
+    """Audit what nobody ordered: a wave that opened, a state that was reached. So the log alone tells a rollout."""
+    if after.state is not one.state:
+        act, what = f"rollout.{after.state}", f"{one.state} to {after.state}, {after.reason}"
+    elif after.wave != one.wave:
+        waves = effective(one.waves)
+        act, what = "rollout.wave", f"wave {after.wave + 1} of {len(waves)} ({waves[after.wave].text}) is open"
+    else:
+        return
+    decided(context, tx, act, f"rollout/{one.id}", f"{name_of(one)}: {what}")
 
 
 def _after(one: Assignment, decision: Decision, now_unix_ms: int) -> Assignment:

@@ -4,7 +4,8 @@ Rules: every implementation passes tests/conformance; the schema has versions (A
 decides. `api` and `storage` never meet: `towpath_server.cli` puts them together.
 """
 
-from towpath_server.storage.database import SqlStorage
+from towpath_server.storage.database import SqlStorage, Upgrade
+from towpath_server.storage.deltas import FolderDeltas
 from towpath_server.storage.folder import FolderBlobs
 
-__all__ = ["FolderBlobs", "SqlStorage"]
+__all__ = ["FolderBlobs", "FolderDeltas", "SqlStorage", "Upgrade"]

@@ -12,9 +12,11 @@ Not handled here: which objects are still needed (nothing is deleted yet), objec
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import secrets
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -51,16 +53,33 @@ def _broken(what: str, error: OSError) -> Broken:
     return Broken(f"cannot {what}: {error.strerror or error}; look at the disk of the server")
 
 
+def hold(incoming: Path) -> int:
+    """Make the folder for what arrives, and return a handle that holds it until it is closed.
+
+    Who holds it alone sweeps what an upload left that a crash cut; what others receive there now stays.
+    """
+    incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(incoming, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for leftover in incoming.iterdir():
+            leftover.unlink()
+    except BlockingIOError:
+        pass
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
+
+
 class FolderBlobs:
     """`ports.Blobs` in a folder."""
 
-    def __init__(self, root: Path) -> None:
-        """Make the folder where it is missing, and sweep what an interrupted upload left."""
+    def __init__(self, root: Path, *, looking: bool = False) -> None:
+        """Make the folder where it is missing, and sweep what an interrupted upload left; not where only `looking`."""
         self._objects = root
         self._incoming = root / "incoming"
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in self._incoming.iterdir():
-            leftover.unlink()
+        if looking:
+            return
+        weakref.finalize(self, os.close, hold(self._incoming))
         for first in range(256):
             (root / f"{first:02x}").mkdir(mode=0o700, exist_ok=True)
 
@@ -80,6 +99,9 @@ class FolderBlobs:
             return self._path(digest).stat().st_size
         except FileNotFoundError:
             return None
+
+    def link(self, digest: bytes) -> None:
+        """See `ports.Blobs`: nobody reaches this folder but the server."""
 
     def _open(self, digest: bytes) -> BinaryIO:
         try:
@@ -126,6 +148,21 @@ class FolderBlobs:
         if hashlib.sha256(data).digest() != digest:
             raise Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again")
         return data
+
+    def check(self, digest: bytes, size: int) -> str:
+        """Return what is wrong with an object whose content has `size` bytes, an empty text for nothing."""
+        check = FrameCheck(digest, size)
+        try:
+            for piece in self.chunks(digest, 0, _PIECE_BYTES):
+                check.feed(piece)
+            check.finish()
+        except InputError:
+            return "missing"
+        except Refusal as error:
+            return f"damaged ({error})"
+        except OSError as error:
+            return f"unreadable ({error.strerror or error})"
+        return ""
 
 
 class FolderWriter:

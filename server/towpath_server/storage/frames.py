@@ -67,7 +67,8 @@ class FrameCheck:
             raise _corrupt(str(error)) from error
 
     def finish(self) -> None:
-        """Return where everything that was fed is the object, whole and alone; Refusal otherwise."""
+        """Return where all that was fed is the object, whole and alone; Refusal otherwise. Nothing is fed after it."""
+        del self._writer  # and its window: many finished objects may wait for the rest of their batch
         if not self._ended or self._skip or self._head:
             raise _corrupt("its frame is cut off")
         if self._sink.left or self._sink.hash.digest() != self._digest:

@@ -4,7 +4,19 @@ Change them only together with a new revision in `migrations/versions`; a test c
 times Unix milliseconds, mappings JSON. Serial numbers are text: they have up to 160 bits.
 """
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -123,6 +135,10 @@ assignments = Table(
     Column("approvals", JSON, nullable=False),
     Column("metrics", JSON, nullable=False),
     _int("entered_unix_ms"),
+    Column("prefetch", Boolean, nullable=False),
+    Column("budgets", JSON, nullable=False),
+    _int("priority"),
+    _text("order_label"),
     Index("ix_assignments_rule", "environment", "app"),
 )
 
@@ -197,6 +213,8 @@ app_states = Table(
     _int("since_unix_ms"),
     Column("parameters", JSON, nullable=False),
     _int("progress_unix_ms"),
+    Column("prefetch", JSON(none_as_null=True), nullable=True),
+    Column("transfer", JSON(none_as_null=True), nullable=True),
     Index("ix_app_states_app", "app"),
 )
 
@@ -222,6 +240,18 @@ settings = Table(
     _text("app", key=True),
     _text("name", key=True),
     _text("text"),
+)
+
+gaps = Table("gaps", metadata, _int("after"), Column("before", BigInteger, primary_key=True, nullable=False))
+
+ahead = Table(
+    "ahead",
+    metadata,
+    _text("host_id", key=True),
+    _text("name"),
+    _text("environment"),
+    _int("sequence"),
+    _int("at_unix_ms"),
 )
 
 numbers = Table("numbers", metadata, _text("name", key=True), _int("value"))

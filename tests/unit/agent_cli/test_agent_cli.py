@@ -96,7 +96,10 @@ def test_version(run: Run) -> None:
     ("text", "message"),
     [
         ('srever = "a:1"', "unknown key 'srever'; did you mean 'server'?"),
-        ('frob = "a:1"', "known are control_group, max_release_bytes, name, server, sync_interval, token_file"),
+        (
+            'frob = "a:1"',
+            "known are control_group, direct_from, max_prefetch_bytes, max_rate, max_release_bytes, min_rate, name, re",
+        ),
         ("name = [1]", "'name' must be one text"),
         ("name = ", "it is no TOML"),
     ],
@@ -292,3 +295,19 @@ def test_the_mark_of_a_machine_is_a_digest(tmp_path: Path, text: str, marked: bo
     assert bool(mark) is marked
     assert not mark or mark != text.strip()
     assert machine_mark(tmp_path / "missing") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--max-rate", "fast"), "cannot read 'fast' as a rate"),
+        (("--max-rate", "1MiB/s; at night full"), "as a window"),
+        (("--max-rate", "1MiB/s; daily 22:00-06:00 Europe/Atlantis full"), "this host knows none of that name"),
+        (("--min-rate", "much"), "cannot read 'much' as a rate"),
+    ],
+)
+def test_rates_that_cannot_be_read_are_one_line(run: Run, folder: Path, words: tuple[str, str], message: str) -> None:
+    """The agent does not start with half a limit."""
+    code, _, err = run("run", "--dir", folder, *words)
+    assert code == 1
+    assert message in one_line(err)

@@ -27,6 +27,7 @@ REQUESTS = st.builds(
     for_ms=st.integers(-(2**70), 2**70),
     reason=st.text(max_size=200),
     login=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=32),
+    path=st.text(max_size=200),
 )
 
 

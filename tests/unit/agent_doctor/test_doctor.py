@@ -16,8 +16,11 @@ from towpath_agent import identity
 from towpath_agent.control import SOCKET
 from towpath_agent.doctor import Finding, Level, examine, state
 from towpath_agent.doctor import host as machine
+from towpath_agent.doctor.rates import rates
+from towpath_agent.engine.selfupdate import Pointer
 from towpath_agent.journal import open_journal, open_readonly, trouble_in
 from towpath_agent.runner.floors import Floors, FloorsFile
+from towpath_agent.services.agent import write_pointer
 from towpath_agent.system import host as facts
 from towpath_agent.system.files import Files
 from towpath_agent.system.host import Space
@@ -170,6 +173,25 @@ def test_whether_an_agent_runs_is_told_apart_from_one_that_does_not_answer(folde
     assert "warn agent" in said(state.agent(folder, FILES)), "a stale socket is nobody"
 
 
+def test_which_agent_is_to_run_is_told(folder: Path) -> None:
+    """Never changed: nothing. Kept, on trial, given up with the reason, and a file that is garbled."""
+    assert said(state.launch(folder, FILES)) == ""
+    write_pointer(FILES, folder, Pointer(current="1.1.0-b"))
+    assert said(state.launch(folder, FILES)) == "ok launch: the agent is 1.1.0-b []"
+    trial = Pointer(trying="1.2.0-c", starts=1)
+    write_pointer(FILES, folder, trial)
+    told = said(state.launch(folder, FILES))
+    assert "ok launch: 1.2.0-c is on trial" in told
+    assert "ok launch: the agent is the packaged one []" in told
+    write_pointer(FILES, folder, replace(trial, failed="it ended 3 times"))
+    assert (
+        "fail launch: 1.2.0-c could not be kept as the agent: it ended 3 times [towpath-agent explain towpath-agent]"
+        in said(state.launch(folder, FILES))
+    )
+    (folder / "launch.json").write_text("{")
+    assert "fail launch: launch.json is garbled" in said(state.launch(folder, FILES))
+
+
 def test_a_journal_is_missing_whole_or_damaged(folder: Path) -> None:
     """All of it is read, as the agent does at its start."""
     assert "none yet" in said(state.journal(folder, FILES))
@@ -247,13 +269,35 @@ def test_holds_and_apps_in_trouble_are_told(folder: Path) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({}, "ok rate: fetches have no limit"),
+        ({"max_rate": "256KiB/s"}, "ok rate: at most 256.0KiB/s are fetched"),
+        ({"max_rate": "full; daily 00:00-24:00 UTC 64KiB/s"}, "ok rate: now 64.0KiB/s; max_rate is full; daily"),
+        ({"max_rate": "512B/s"}, "warn rate: max_rate goes down to 512B/s, and a server that sends less than min_rate"),
+        ({"max_rate": "512B/s", "min_rate": "100B/s"}, "ok rate: at most 512B/s"),
+        ({"max_rate": "64KiB/s", "max_prefetch_bytes": "16GiB"}, "warn rate: max_prefetch_bytes allows 16.0 GiB a day"),
+    ],
+)
+def test_limits_that_contradict_one_another_are_told(settings: dict[str, str], text: str) -> None:
+    """What counts now, and what nobody can have meant."""
+    assert text in said(rates(settings, 0))
+
+
+def test_a_rate_that_cannot_be_read_fails(folder: Path) -> None:
+    """The agent does not start with it: doctor says why."""
+    text = said(examine(folder, FILES, FakeClock(), {"max_rate": "fast"}))
+    assert "fail rate: cannot read 'fast' as a rate" in text
+
+
 def test_an_examination_goes_on_after_every_finding(folder: Path) -> None:
     """Damaged floors, a missing CA, a journal of another kind: each is a line, and the rest is still looked at."""
     (folder / "trust").mkdir(exist_ok=True)
     (folder / "trust/floors.json").write_text("{")
     (folder / identity.CA).unlink()
     (folder / "state.db").write_bytes(b"no database " * 100)
-    every = examine(folder, FILES, FakeClock())
+    every = examine(folder, FILES, FakeClock(), {})
     text = said(every)
     for part in ("fail clock: cannot use", "fail journal", "fail server", "ok folder", "ok certificate"):
         assert part in text, part
@@ -264,7 +308,7 @@ def test_an_examination_goes_on_after_every_finding(folder: Path) -> None:
 
 def test_without_a_host_there_is_one_finding(tmp_path: Path) -> None:
     """Enrol first; a damaged host.json is named."""
-    (one,) = examine(tmp_path / "none", FILES, FakeClock())
+    (one,) = examine(tmp_path / "none", FILES, FakeClock(), {})
     assert (one.check, one.level) == ("host", Level.FAIL)
     assert "run towpath-agent enroll" in one.text
 
@@ -272,7 +316,7 @@ def test_without_a_host_there_is_one_finding(tmp_path: Path) -> None:
 def test_a_reader_of_a_journal_without_tables_is_no_traceback(folder: Path) -> None:
     """An empty file is an empty database: the agent never got so far."""
     (folder / "state.db").write_bytes(b"")
-    text = said(examine(folder, FILES, FakeClock()))
+    text = said(examine(folder, FILES, FakeClock(), {}))
     assert "fail journal" in text
     with pytest.raises(Exception, match="cannot"):
         open_readonly(folder / "state.db")

@@ -77,7 +77,8 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "asks for ever to try again": ("remember([str(page)])", "sys.exit(75)", "first_install", "try again later"),
     "leaves a process behind": (
         "remember([str(page)])",
-        'remember([str(page)]); os.spawnv(os.P_NOWAIT, "/usr/bin/setsid", ["setsid", "sleep", "600"])',
+        # Popen returns when the program runs in its session: before, the end of the call would take it along.
+        'remember([str(page)]); __import__("subprocess").Popen(["sleep", "600"], start_new_session=True)',
         "first_install",
         "left 1 processes behind",
     ),

@@ -261,6 +261,53 @@ def test_what_is_committed_as_one_is_there_as_one(journal: Journal, path: Path, 
     assert everything(journal) != before
 
 
+SMALL_ACTS: dict[str, Callable[[Journal], None]] = {
+    **ACTS,
+    "set_meta": lambda it: it.set_meta(desired="other"),
+    "drop_transaction": lambda it: it.drop_transaction("tx"),
+    "remember_failure": lambda it: it.remember_failure(Failure(V1.wish, "", Verdict.FAILED)),
+    "forget_failure": lambda it: it.forget_failure("hello"),
+    "add_event": lambda it: it.add_event(event(9)),
+    "acknowledge": lambda it: it.acknowledge(["e0"]),
+}
+
+
+@pytest.mark.parametrize("act", SMALL_ACTS)
+def test_what_was_read_before_a_commit_is_not_what_is_answered_after_it(journal: Journal, path: Path, act: str) -> None:
+    """Answers are kept until the next commit, whichever it is: then the disk is asked again."""
+    journal.set_desired([V2], "old")
+    journal.set_current("hello", V2, None)
+    journal.put_transaction(MOVE, event(0))
+    journal.remember_failure(Failure(V3.wish, "", Verdict.FAILED))
+    before = (everything(journal), journal.outbox(9))
+    SMALL_ACTS[act](journal)
+    again = reopened(path)
+    assert (everything(journal), journal.outbox(9)) == (everything(again), again.outbox(9)) != before
+
+
+def test_an_answer_belongs_to_who_asked(journal: Journal) -> None:
+    """What a caller does to a list or a dict that it got changes nobody else's answer."""
+    journal.set_desired([V1], "set")
+    journal.set_current("hello", V1, V2)
+    journal.put_transaction(MOVE, event(0))
+    journal.remember_failure(Failure(V3.wish, "", Verdict.FAILED))
+    journal.set_app_states([AppState("hello")], 1)
+    before = everything(journal)
+    for answer in (
+        journal.desired(),
+        journal.transactions(),
+        journal.events(),
+        journal.outbox(9),
+        journal.app_states(),
+    ):
+        assert answer
+        answer.clear()
+    for named in (journal.meta(), journal.deployed("current"), journal.deployed("previous"), journal.failures()):
+        assert named
+        named.clear()
+    assert everything(journal) == before
+
+
 def test_an_error_that_is_not_the_databases_leaves_nothing_half_done(journal: Journal) -> None:
     """A value that cannot be written undoes the whole act and does not block the next one."""
     journal.set_desired([V1], "old")

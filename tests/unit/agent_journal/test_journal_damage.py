@@ -196,7 +196,7 @@ def test_another_schema_version_is_refused_and_left_alone(whole: Path, opener: t
     before = whole.read_bytes()
     with pytest.raises(Broken, match="schema 2, this agent knows 1") as caught:
         opener(whole)
-    assert caught.value.code == "journal"
+    assert caught.value.code == "journal-schema"
     assert whole.read_bytes() == before
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.server import FakeServer
 from towpath.errors import Refusal
-from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event
+from towpath.reports import MAX_EVENTS_PER_REPORT, AppState, Event, Prefetch, PrefetchState, Transfer
 from towpath.status import Health, State, Verdict
 from towpath_agent.engine import pacing
 from towpath_agent.engine.health import HealthVerdict
@@ -52,6 +52,8 @@ def state_of(
     failure: Failure | None = None,
     refused: dict[str, str | int] | None = None,
     health: HealthVerdict | None = None,
+    prefetch: Prefetch | None = None,
+    transfer: Transfer | None = None,
 ) -> AppState:
     def by_app(it: Any) -> dict[str, Any]:
         return {} if it is None else {"hello": it}
@@ -64,6 +66,8 @@ def state_of(
         failures=by_app(failure),
         refused=by_app(refused),
         health=by_app(health),
+        prefetch=by_app(prefetch),
+        transfers=by_app(transfer),
     )
     return state
 
@@ -181,6 +185,17 @@ def test_an_old_failure_does_not_answer_a_new_wish(wish: Wish | None, current: D
     assert state_of(wish=wish, current=current, failure=ILL).state is State.CONFIRMED
 
 
+def test_what_travels_is_told_while_it_is_fetched() -> None:
+    """For a change and ahead of one; what was told last is over when the state says so."""
+    some = Transfer("2.0.0", 1, 2)
+    fetching, staged = replace(MOVE, state=State.FETCHING), replace(MOVE, state=State.STAGED)
+    assert state_of(wish=V1.wish, opened=fetching, transfer=some).transfer == some
+    assert state_of(wish=V1.wish, opened=staged, transfer=some).transfer is None
+    assert state_of(wish=V1.wish, current=V1, prefetch=AHEAD, transfer=some).transfer is None
+    ahead = replace(AHEAD, state=PrefetchState.FETCHING)
+    assert state_of(wish=V1.wish, current=V1, prefetch=ahead, transfer=some).transfer == some
+
+
 def test_all_apps_are_told_by_name() -> None:
     """Running, under way, desired and refused apps are all there, in order."""
     states = app_states(
@@ -191,8 +206,19 @@ def test_all_apps_are_told_by_name() -> None:
         failures={"x": ILL},
         refused={"a": REFUSED},
         health={},
+        prefetch={"e": AHEAD},
+        transfers={},
     )
-    assert [state.app for state in states] == ["a", "b", "c", "d"]
+    assert [state.app for state in states] == ["a", "b", "c", "d", "e"]
+
+
+AHEAD = Prefetch("2.0.0", b"z" * 32, PrefetchState.COMPLETE)
+
+
+def test_what_is_fetched_ahead_stands_beside_what_runs() -> None:
+    """It changes nothing else of an app's state; of an app that is only announced it is all there is."""
+    assert state_of(wish=V1.wish, current=V1, health=HEALTHY, prefetch=AHEAD) == replace(RUNS, prefetch=AHEAD)
+    assert state_of(prefetch=AHEAD) == AppState("hello", prefetch=AHEAD)
 
 
 class HandClock:

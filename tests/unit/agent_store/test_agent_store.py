@@ -104,6 +104,50 @@ def test_many_cuts_never_lose_a_byte(tmp_path: Path, server: FakeServer) -> None
     assert store.read(digest, len(content)) == content
 
 
+def test_a_fetch_that_goes_on_writes_no_content_before_its_last_byte(tmp_path: Path, server: FakeServer) -> None:
+    """However often a fetch is cut, content is written when all of it is here: not anew after each cut."""
+    content = random_bytes(2 * CHUNK_BYTES)
+    digest = server.add_object(content)
+    server.cut_after = 40_001
+    written = 0
+
+    def count(verb: str, path: Path) -> None:
+        nonlocal written
+        written += verb == "write" and path.parent.name == "objects"
+
+    store = Store(tmp_path / "store", Files(before=count))
+    with pytest.raises(Unavailable):
+        store.fetch({digest: len(content)}, server)
+    first = written
+    tries = 0
+    while partials(tmp_path)[digest.hex()] + 40_001 < len(server.carried[digest]):
+        tries += 1
+        with pytest.raises(Unavailable):
+            store.fetch({digest: len(content)}, server)
+    assert tries > 8
+    assert written == first
+    store.fetch({digest: len(content)}, server)
+    assert store.read(digest, len(content)) == content
+
+
+def test_a_partial_of_this_process_is_not_looked_through(tmp_path: Path, server: FakeServer) -> None:
+    """Only what an earlier process left can have been damaged meanwhile; the other costs no second look."""
+    content = random_bytes(CHUNK_BYTES)
+    digest = server.add_object(content)
+    server.cut_after = 1000
+    store = Store(tmp_path / "store", Files())
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            store.fetch({digest: len(content)}, server)
+    partial = tmp_path / "store" / "partial" / digest.hex()
+    partial.write_bytes(b"damaged" + bytes(1993))
+    with pytest.raises(Unavailable):
+        store.fetch({digest: len(content)}, server)
+    with pytest.raises(Unavailable):
+        Store(tmp_path / "store", Files()).fetch({digest: len(content)}, server)
+    assert [wants[0].offset for wants in server.fetches] == [0, 1000, 2000, 0]
+
+
 def test_a_complete_partial_needs_no_more_bytes(tmp_path: Path, server: FakeServer) -> None:
     """Killed between the last byte and the end: the next fetch asks from the end and gets an empty answer."""
     content = random_bytes(1000)
@@ -114,9 +158,15 @@ def test_a_complete_partial_needs_no_more_bytes(tmp_path: Path, server: FakeServ
     assert store.read(digest, 1000) == content
 
 
-@pytest.mark.parametrize("where", [0, 5, 100_000], ids=["magic", "header", "middle"])
-def test_a_damaged_partial_is_dropped_and_fetched_anew(tmp_path: Path, server: FakeServer, where: int) -> None:
-    """A partial that a power cut damaged costs a second attempt from zero, and no more."""
+@pytest.mark.parametrize(
+    ("where", "asked"),
+    [(0, [0]), (5, [200_000, 0]), (100_000, [200_000, 0])],
+    ids=["magic", "header", "middle"],
+)
+def test_a_damaged_partial_is_dropped_and_fetched_anew(
+    tmp_path: Path, server: FakeServer, where: int, asked: list[int]
+) -> None:
+    """A partial that a power cut damaged costs an attempt from zero, before more of it comes where that can be seen."""
     content = random_bytes(2 * CHUNK_BYTES)
     digest = server.add_object(content)
     damaged = bytearray(server.carried[digest][:200_000])
@@ -124,7 +174,7 @@ def test_a_damaged_partial_is_dropped_and_fetched_anew(tmp_path: Path, server: F
     store = Store(tmp_path / "store", Files())
     (tmp_path / "store" / "partial" / digest.hex()).write_bytes(damaged)
     store.fetch({digest: len(content)}, server)
-    assert [wants[0].offset for wants in server.fetches] == [200_000, 0]
+    assert [wants[0].offset for wants in server.fetches] == asked
     assert store.read(digest, len(content)) == content
 
 

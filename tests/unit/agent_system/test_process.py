@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,18 @@ def test_app_that_ended_is_dead_although_nobody_reaped_it(tmp_path: Path, mark: 
     assert processes.memory(process) == 0
 
 
+def test_app_of_an_agent_whose_place_was_taken_is_reaped_too() -> None:
+    """A child that this program did not start, but this process did before it became this program, is no zombie for ever."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    until(lambda: " Z " in Path(f"/proc/{pid}/stat").read_text(), "the child has not ended")
+    stat = read_stat(pid)
+    assert stat is not None
+    assert not processes.alive(replace(stat.process, created=stat.created + 1))
+    assert Path(f"/proc/{pid}").exists()
+    assert not processes.alive(stat.process)
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_zombie_of_another_parent_is_dead(tmp_path: Path, mark: str) -> None:
     """A process that ended and that its parent has not looked at is not alive and not found."""
     process = start(tmp_path, mark, "sh -c 'echo $$ > pid' & exec sleep 1000")
@@ -330,6 +343,7 @@ def test_app_killed_at_the_gate_is_dead_and_on_record(tmp_path: Path, mark: str)
 
 AGENT = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from towpath_agent.system import process as processes
 folder = Path(sys.argv[1])

@@ -8,7 +8,8 @@ import pytest
 
 from towpath.errors import InputError
 from towpath.waves import parse_waves
-from towpath_cli.comparing import Kind, compare, lines
+from towpath_cli.changes import Kind
+from towpath_cli.comparing import compare, lines
 from towpath_cli.fleetfile import load_fleet_file, parse_fleet_file, schema_json
 from towpath_cli.model import Rollout, WaveProgress
 
@@ -31,7 +32,7 @@ assignments:
     select: {role: web}
     policy: careful
     max_unavailable: 5
-  - {app: hello, version: 2.0.0, environment: dev, all_hosts: true, soak: 5m, allow_empty: true}
+  - {app: hello, version: 2.0.0, environment: dev, all_hosts: true, soak: 5m, prefetch: true, allow_empty: true}
 """
 
 
@@ -43,6 +44,7 @@ def test_a_file_is_read_as_the_options_of_a_deploy_would_be() -> None:
     assert (first.version, first.selector, first.whole_environment) == ("1.10", {"role": "web"}, False)
     assert first.waves == parse_waves("canary:10m,10%:1h,50%:manual,100%")
     assert (first.max_unavailable, first.max_failure_share, first.on_breach) == (5, 500, "revert")
+    assert (first.prefetch, second.prefetch) == (False, True)
     assert (second.waves, second.whole_environment, second.allow_empty) == (parse_waves("100%:5m"), True, True)
 
 
@@ -53,9 +55,13 @@ def test_a_file_is_read_as_the_options_of_a_deploy_would_be() -> None:
         ("on_breach: revert", "on_breach: explode", "line 11: policies.careful.on_breach: one of halt, revert"),
         ("on_breach: revert", "on_breech: halt", "line 11: policies.careful: unknown key 'on_breech'"),
         ("soak: 10m}", "soak: 10x}", "line 6: policies.careful.waves: "),
-        ("{what: canary,", "{who: canary,", "unknown key 'who' of a wave; known are what, soak, manual"),
+        (
+            "{what: canary,",
+            "{who: canary,",
+            "unknown key 'who' of a wave; known are what, soak, manual, approve, metrics",
+        ),
         ("{what: canary, soak: 10m}", "{soak: 10m}", "a wave needs a key 'what'"),
-        ("manual: true}", "manual: true, soak: 1m}", "either manual (true) or has a soak"),
+        ("manual: true}", "manual: true, soak: 1m}", "either manual (true) or has a soak, approvals or metrics"),
         ("10%:1h", "60%:1h", "cannot use wave 50% after 60%"),
         ("share: 5%", "share: 5", "line 10: policies.careful.max_failure_share: cannot read '5' as a share"),
         ("share: 5%", "share: 5%\n    max_failures: 0", "line 14: assignments[0]: cannot use --max-failures 0"),
@@ -77,6 +83,10 @@ def test_a_file_is_read_as_the_options_of_a_deploy_would_be() -> None:
             "version: 2.0.0, environment: dev, all_hosts: perhaps",
             "true or false",
         ),
+        ("max_unavailable: 5", "budgets: rack=1", "line 18: assignments[0].budgets: a mapping of label to 1 or 20%"),
+        ("max_unavailable: 5", "budgets: {rack: 0}", "line 18: assignments[0].budgets: cannot use the budget rack=0"),
+        ("max_unavailable: 5", "order: rack", "line 18: assignments[0].order: cannot order hosts by 'rack'"),
+        ("max_unavailable: 5", "priority: 5000", "line 18: assignments[0].priority: "),
         ("dev:", "de v:", "line 2: environments"),
         ("  - {app: hello", "  - {app: hello, app: x", "is there twice"),
         (FILE, "[]", "a mapping is expected"),
@@ -91,6 +101,23 @@ def test_a_fault_is_one_line_with_file_line_and_key(old: str, new: str, part: st
     assert part in str(caught.value)
     assert "fleet.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_budgets_order_and_priority_are_part_of_a_policy() -> None:
+    """As `towpath deploy` has them; what an assignment says itself wins."""
+    text = (
+        "environments: {dev: }\n"
+        "policies: {careful: {budgets: {rack: 1, zone: 20%}, order: 'label:rack', priority: 3}}\n"
+        "assignments:\n"
+        "  - {app: a, version: '1', environment: dev, all_hosts: true, policy: careful}\n"
+        "  - {app: b, version: '1', environment: dev, all_hosts: true, policy: careful, budgets: {rack: 2}}\n"
+        "  - {app: c, version: '1', environment: dev, all_hosts: true}\n"
+    )
+    a, b, c = parse_fleet_file(text, "f").orders
+    assert [one.text for one in a.budgets] == ["rack=1", "zone=20%"]
+    assert (a.order_label, a.priority) == ("rack", 3)
+    assert [one.text for one in b.budgets] == ["rack=2"]
+    assert (c.budgets, c.order_label, c.priority) == ((), "", 0)
 
 
 def test_the_same_rule_twice_is_a_fault_and_more_faults_are_counted() -> None:
@@ -163,6 +190,7 @@ def rollout(**fields: Any) -> Rollout:
         "waves": (WaveProgress(0, "100%:5m", "passed", "", 0, {}),),
         "generation": 1,
         "on_breach": "halt",
+        "newcomers": "join",
         "progress_deadline_ms": 600_000,
     }
     return Rollout(**{**row, **fields})
@@ -188,15 +216,15 @@ def test_a_rule_is_compared_by_what_it_asks_and_a_stopped_one_is_no_difference(
 ) -> None:
     """New, changed, the same, or stopped: only the first two are done."""
     text = "environments: {dev: }\nassignments:\n  - {app: hello, version: 2.0.0, environment: dev, all_hosts: true, soak: 5m}\n"
-    change, order = compare(parse_fleet_file(text, "f"), [rollout(**fields)], prune=False)[0]
-    assert change.kind is kind
-    assert (order is not None) is kind.differs
-    assert bool(lines([change])) is (kind is not Kind.SAME)
+    act = compare(parse_fleet_file(text, "f"), [rollout(**fields)], prune=False)[0]
+    assert act.change.kind is kind
+    assert (act.step is not None) is kind.differs
+    assert bool(lines([act.change])) is (kind is not Kind.SAME)
 
 
 def test_the_newest_of_a_rule_counts_and_others_environments_are_never_pruned() -> None:
     """What stands in an environment that the file does not name is not its business."""
     file = parse_fleet_file("environments: {dev: }\n", "f")
     there = [rollout(), rollout(app="other", environment="production"), rollout(app="gone", state="reverted")]
-    assert [change.kind for change, _ in compare(file, there, prune=True)] == [Kind.REMOVE]
-    assert [change.kind for change, _ in compare(file, there, prune=False)] == [Kind.LEFT]
+    assert [act.change.kind for act in compare(file, there, prune=True)] == [Kind.REMOVE]
+    assert [act.change.kind for act in compare(file, there, prune=False)] == [Kind.LEFT]

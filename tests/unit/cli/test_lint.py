@@ -142,3 +142,25 @@ def test_a_program_inside_a_package_cannot_be_named_relative(tmp_path: Path) -> 
     """What a package installs is the host's: it is named by its absolute path."""
     (problem,) = check_package(tmp_path, "deb", {"hello.deb": DEB}, "run: {kind: process, command: [bin/hello]}\n")
     assert "the tree has no file 'bin/hello'" in problem
+
+
+def test_a_release_of_the_agent_has_the_agents_program(tmp_path: Path) -> None:
+    """Without `bin/towpath-agent` its launcher could not start it; the example in the documentation is such a release."""
+    example = (Path(__file__).parents[3] / "examples/agent/towpath.yaml").read_text()
+    text = example.replace("./unpacked/usr/lib/towpath-agent", "tree") + "version: '1'\n"
+    program = tmp_path / "tree" / "bin" / "towpath-agent"
+    program.parent.mkdir(parents=True)
+
+    def problems() -> list[str]:
+        file = parse_release_file(text, tmp_path / "towpath.yaml")
+        tree = read_tree(file.artifact_path)
+        return check_tree(file, file.release(version=None, counter=1, artifact=tree.artifact), tree)
+
+    (program.parent / "python3.11").write_text("")
+    (problem,) = problems()
+    assert "'./bin/towpath-agent'" in problem
+    program.write_text("#!/bin/sh\n")
+    (problem,) = problems()
+    assert "is not executable" in problem
+    program.chmod(0o755)
+    assert problems() == []

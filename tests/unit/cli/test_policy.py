@@ -1,17 +1,20 @@
 """The words of a rollout's policy, the lines while it goes, and how taking back ended."""
 
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from towpath.errors import InputError
 from towpath.metrics import Metric
 from towpath.waves import Wave
 from towpath_cli.commands.promote import returned
-from towpath_cli.following import RolloutLines, headline, told
+from towpath_cli.following import RolloutLines, headline, told, wave_table
 from towpath_cli.model import Bar, HostProgress, Rollout, WaveProgress
 from towpath_cli.policy import policy
+from towpath_cli.terminal import build_tree
 from towpath_cli.watch import Result, verdict
 
 NOTHING: dict[str, Any] = {
@@ -26,6 +29,9 @@ NOTHING: dict[str, Any] = {
     "metrics": (),
     "metric_patience": 600_000,
     "allow_empty": False,
+    "budgets": (),
+    "order": "",
+    "priority": 0,
 }
 
 
@@ -47,6 +53,7 @@ def test_when_and_whom_it_waits_for_are_sent_as_typed() -> None:
     assert (said["windows"], said["at"]) == (("Mon-Fri 22:00-04:00 UTC",), "2026-12-20T22:00Z")
     assert (said["offline_wait_ms"], said["newcomers"]) == (3_600_000, "wait")
     assert policy(**NOTHING, offline="wait", offline_deadline=5)["offline_wait_ms"] == 5
+    assert policy(**NOTHING, prefetch=True)["prefetch"] is True
 
 
 def test_approvers_and_metrics_are_read_with_the_waves_that_ask_for_them() -> None:
@@ -103,11 +110,11 @@ def wave(number: int, state: str, waits: str = "", **phases: int) -> WaveProgres
 
 
 def test_waves_and_states_are_lines_of_their_own_once_each() -> None:
-    """Hosts first, then the wave that they finished, then what became of the rollout; a closed wave is no news."""
+    """Hosts that finished, the wave that they let pass, who moves now, what became of it; a closed wave is no news."""
     lines = RolloutLines()
     closed = wave(1, "closed", waiting=2)
     begin = rollout("rolling", host("h1", "in_flight"), waves=(wave(0, "open", "h1 to finish", in_flight=1), closed))
-    assert list(lines.changes(begin)) == ["h1: in flight", "wave 1 of 2 (canary): open, 0 of 1 host finished"]
+    assert list(lines.changes(begin)) == ["wave 1 of 2 (canary): open, 0 of 1 host finished", "h1: in flight"]
     soak = rollout("rolling", host("h1", "healthy"), waves=(wave(0, "soaking", "soaks until X", healthy=1), closed))
     assert list(lines.changes(soak)) == [
         "h1: healthy",
@@ -118,6 +125,20 @@ def test_waves_and_states_are_lines_of_their_own_once_each() -> None:
     assert list(lines.changes(paused)) == ["rollout paused: pause by ann"]
     again = rollout("rolling", host("h1", "healthy"), waves=soak.waves, reason="goes on")
     assert list(lines.changes(again)) == ["rollout rolling: goes on"]
+
+
+def test_nobody_seems_to_move_before_the_wave_before_has_passed() -> None:
+    """What one look saw at once is told in the order in which it came about, whatever the hosts' names."""
+    lines = RolloutLines()
+    shut = wave(1, "closed", waiting=1)
+    list(lines.changes(rollout("rolling", host("b", "in_flight"), waves=(wave(0, "open", in_flight=1), shut))))
+    both = (wave(0, "passed", healthy=1), wave(1, "open", in_flight=1))
+    assert list(lines.changes(rollout("rolling", host("a", "in_flight", 1), host("b", "healthy"), waves=both))) == [
+        "b: healthy",
+        "wave 1 of 2 (canary): passed, 1 of 1 host finished",
+        "wave 2 of 2 (100%): open, 0 of 1 host finished",
+        "a: in flight",
+    ]
 
 
 def test_what_bars_a_rollout_is_a_line_once_and_its_end_too() -> None:
@@ -157,3 +178,67 @@ def test_how_taking_back_ended() -> None:
         ("cancelled", Result.FAILED),
     ):
         assert verdict(rollout(state, host("h1", "healthy"))) is result
+
+
+def test_a_rollout_that_is_taken_back_is_said_before_its_hosts() -> None:
+    """It is why they change; elsewhere they are why it does."""
+    lines = RolloutLines()
+    list(lines.changes(rollout("rolling", host("h1", "healthy"))))
+    taken = rollout("reverting", host("h1", "going_back"), reason="1 of 2 failed")
+    assert list(lines.changes(taken)) == ["rollout reverting: 1 of 2 failed", "h1: going back"]
+    assert list(lines.changes(rollout("reverted", host("h1", "back"), reason="1 of 2 failed"))) == [
+        "h1: back",
+        "rollout reverted: 1 of 2 failed",
+    ]
+
+
+def test_a_wave_says_whom_it_did_not_wait_for() -> None:
+    """So that nobody wonders about 3 of 4."""
+    seen = rollout("rolling", waves=(wave(0, "passed", healthy=3, offline=1), wave(1, "open", waiting=1, held=2)))
+    assert list(RolloutLines().changes(seen)) == [
+        "wave 1 of 2 (canary): passed, 3 of 4 hosts finished, 1 offline",
+        "wave 2 of 2 (100%): open, 0 of 3 hosts finished, 2 held",
+    ]
+
+
+def drawn(seen: Rollout, columns: int) -> list[str]:
+    text = StringIO()
+    Console(file=text, width=columns, force_terminal=False).print(build_tree(seen, columns))
+    return text.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_tree_of_a_rollout_that_went_back_keeps_who_failed_and_counts_nobody_who_never_left(columns: int) -> None:
+    """The failed host with its evidence, though it is well again; a wave that was never opened is not finished."""
+    waves = (wave(0, "open", back=2), wave(1, "closed", back=40))
+    bad = replace(host("h2", "back"), reason="runs 1.0 again; 2.0 failed: boom", evidence=("http failed: 500", "log"))
+    seen = rollout("reverted", host("h1", "back"), bad, host("h3", "back", 1), waves=waves, reason="1 of 2 failed")
+    lines = drawn(seen, columns)
+    assert lines[0] == "hello 1.0 in dev: reverted, 1 of 2 failed"
+    assert lines[1].endswith("2 of 2 back")
+    assert lines[2].endswith("h2: back: runs 1.0 again; 2.0 failed: boom")
+    assert [line.split("── ")[1] for line in lines[3:5]] == ["http failed: 500", "log"]
+    assert lines[5].endswith("never opened, 40 hosts")
+    assert len(lines) == 6
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_narrow_terminal_gives_its_room_to_the_words() -> None:
+    """Wave texts with all their gates fold, bars are short, and what a wave waits for can still be read."""
+    gates = WaveProgress(
+        0, "rack=a+zone=1:10m+metric=errors+approve=2", "soaking", "soaks until noon", 0, {"healthy": 1}
+    )
+    lines = drawn(rollout("rolling", host("h1", "healthy"), waves=(gates, wave(1, "closed", waiting=9))), 80)
+    assert max(map(len, lines)) <= 80
+    assert "soaking, 1 of 1" in lines[1]
+    assert lines[1].index("soaking") == next(line for line in lines if "closed" in line).index("closed")
+
+
+def test_the_table_of_waves_counts_who_is_back_where_hosts_go_back() -> None:
+    """Of a rollout that goes forward nobody is, so there is no column for it."""
+    columns, rows = wave_table(rollout("reverting", waves=(wave(0, "open", back=2, going_back=1),)))
+    assert dict(zip(columns, rows[0], strict=True))["going back"] == 1
+    assert dict(zip(columns, rows[0], strict=True))["back"] == 2
+    columns, rows = wave_table(rollout("rolling", waves=(wave(0, "open", healthy=2),)))
+    assert "back" not in columns
+    assert dict(zip(columns, rows[0], strict=True))["healthy"] == 2

@@ -3,17 +3,20 @@
 import hashlib
 import os
 import tarfile
+import threading
 import tracemalloc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import zstandard
 
 from towpath.errors import Refusal, Unavailable
 from towpath_cli.model import Piece
-from towpath_cli.tree import Progress, Tree, no_progress, read_tree
+from towpath_cli.tree import Progress, Tree, hash_chunks, no_progress, read_tree
 from towpath_cli.upload import ATTEMPTS, PIECE_BYTES, pieces, upload_tree
 
 
@@ -130,3 +133,39 @@ def test_memory_is_flat(tmp_path: Path, name: str) -> None:
         return highest
 
     assert peak(96 * 2**20) < peak(24 * 2**20) + 2 * 2**20
+
+
+def side_by_side(work: Callable[..., object]) -> Callable[..., object]:
+    """Return `work` that begins only when another thread is there to begin it too."""
+    meeting = threading.Barrier(2)
+
+    def met(*arguments: object, **named: object) -> object:
+        meeting.wait(60)
+        return work(*arguments, **named)
+
+    return met
+
+
+def test_files_are_hashed_and_packed_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads are at work at once in both passes, and what they make comes in order."""
+    contents = [os.urandom(50_000 + number) for number in range(8)]
+    (tmp_path / "tree").mkdir()
+    for number, data in enumerate(contents):
+        (tmp_path / "tree" / f"f{number}").write_bytes(data)
+    monkeypatch.setattr("towpath_cli.tree.WORKERS", 2)
+    monkeypatch.setattr("towpath_cli.tree.hash_chunks", side_by_side(hash_chunks))
+    tree = read_tree(tmp_path / "tree")
+    assert [entry.sha256 for entry in tree.entries] == [hashlib.sha256(data).digest() for data in contents]
+
+    def packer(**options: Any) -> SimpleNamespace:
+        return SimpleNamespace(compress=packs(zstandard.ZstdCompressor(**options)))
+
+    meets = side_by_side(lambda packer, data: packer.compress(data))
+
+    def packs(packer: zstandard.ZstdCompressor) -> Callable[[bytes], object]:
+        return lambda data: meets(packer, data)
+
+    monkeypatch.setattr("towpath_cli.upload.zstandard", SimpleNamespace(ZstdCompressor=packer))
+    wanted = [entry.sha256 for entry in tree.entries]
+    frames = [piece.data for piece in pieces(tree.contents(wanted), no_progress, workers=2)]
+    assert [zstandard.decompress(frame) for frame in frames] == contents

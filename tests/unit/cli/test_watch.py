@@ -120,13 +120,57 @@ def test_one_line_per_change_per_host() -> None:
     """Only the hosts that changed get a line."""
     lines = ChangeLines()
     first = rollout("rolling", host("h1", "waiting"), host("h2", "in_flight", state="Fetching"))
-    assert list(lines.changes(first)) == ["h1: waiting", "h2: in flight, Fetching"]
+    assert list(lines.changes(first.hosts)) == ["h1: waiting", "h2: in flight, Fetching"]
     second = rollout("rolling", host("h1", "waiting"), host("h2", "in_flight", state="Staged", current="1.0"))
-    assert list(lines.changes(second)) == ["h2: in flight, Staged, runs 1.0"]
-    assert list(lines.changes(second)) == []
+    assert list(lines.changes(second.hosts)) == ["h2: in flight, Staged, runs 1.0"]
+    assert list(lines.changes(second.hosts)) == []
 
 
 def test_a_hosts_reason_is_on_its_line() -> None:
     """A failure says why, without control characters."""
     line = describe(host("h1", "failed", state="Reverted", current="1.0", reason="probe http: 500\x1b"))
     assert line == "h1: failed, Reverted, runs 1.0: probe http: 500\\x1b"
+
+
+@pytest.mark.parametrize(
+    ("seen", "line"),
+    [
+        (("waiting", "Confirmed", "1.0", "healthy", "waits for its turn"), "waiting, runs 1.0, healthy"),
+        (
+            ("offline", "", "", "", "offline; it catches up when it comes back"),
+            "offline: it catches up when it comes back",
+        ),
+        (("in_flight", "Confirmed", "1.0", "healthy", "no report yet"), "in flight, runs 1.0, healthy: no report yet"),
+        (
+            ("in_flight", "Watching", "2.0", "starting", "in Watching, offline"),
+            "in flight, Watching, runs 2.0, starting: offline",
+        ),
+        (("healthy", "Confirmed", "2.0", "healthy", "runs it and is healthy"), "healthy, Confirmed, runs 2.0"),
+        (
+            ("going_back", "Planned", "2.0", "healthy", "goes back, in Planned"),
+            "going back, Planned, runs 2.0, healthy",
+        ),
+        (
+            ("back", "Confirmed", "1.0", "healthy", "runs 1.0 again; 2.0 failed: boom"),
+            "back, Confirmed, runs 1.0, healthy: 2.0 failed: boom",
+        ),
+    ],
+)
+def test_a_line_says_each_thing_once(seen: tuple[str, str, str, str, str], line: str) -> None:
+    """And no state of the release before: a host that waits, or has not answered yet, is in none of this one."""
+    phase, state, current, health, reason = seen
+    assert describe(HostProgress("h1", True, True, phase, current, state, health, "", reason)) == f"h1: {line}"
+
+
+def test_hosts_that_never_left_are_no_news_when_a_rollout_is_taken_back() -> None:
+    """Of a thousand hosts that waited for their turn nobody wants a line that they run what they ran."""
+    lines = ChangeLines()
+    list(lines.changes(rollout("rolling", host("h1", "healthy"), host("h2", "waiting"), host("h3", "offline")).hosts))
+    back = rollout("reverting", host("h1", "going_back"), host("h2", "back"), host("h3", "back"))
+    assert list(lines.changes(back.hosts)) == ["h1: going back"]
+    assert list(
+        lines.changes(rollout("reverted", host("h1", "back"), host("h2", "back", state="Confirmed")).hosts)
+    ) == ["h1: back"]
+    assert [line[:2] for line in ChangeLines().changes(back.hosts)] == ["h1", "h2", "h3"], (
+        "who looks first sees them all"
+    )

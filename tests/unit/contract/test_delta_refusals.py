@@ -17,6 +17,7 @@ from towpath.delta.frame import Extent, parse, put_extents
 from towpath.delta.layout import (
     FRAME_BYTES,
     MAX_EXTENTS,
+    SPARE_FRAMES,
     WINDOW_BYTES,
     Codec,
     Kind,
@@ -310,3 +311,16 @@ def test_a_shelf_finds_stretches_across_objects() -> None:
     assert shelf.end == 9
     assert list(shelf.stretches(7, 2)) == [Stretch(3, 0, 2)]
     assert list(shelf.stretches(9, 2)) == []
+
+
+@pytest.mark.parametrize(("frames", "good"), [(SPARE_FRAMES, True), (SPARE_FRAMES + 1, False)])
+def test_a_delta_in_more_frames_than_its_content_needs_is_refused(frames: int, good: bool) -> None:
+    """Each costs a window and its streams, however little it makes."""
+    one = frame(1, Kind.DIFF, difference([Extent(0, 3)], steps((1, 0, 0))))
+    data = delta_of([b"old"], [frames], *[one] * frames)
+    if good:
+        assert apply(data, [b"old"]).all == b"o" * frames
+        return
+    with pytest.raises(Refusal, match="more frames") as caught:
+        apply(data, [b"old"])
+    assert caught.value.code == "endless-data"

@@ -76,10 +76,10 @@ def test_the_kinds_of_this_version() -> None:
     """These kinds and required options are promised to publishers; a kind that vanishes breaks signed releases."""
     assert (set(INSTALLERS), set(SERVICES)) == (
         {"tree", "file", "exec", "deb", "rpm", "oci"},
-        {"systemd", "process", "none"},
+        {"systemd", "process", "none", "agent"},
     )
     assert set(PROBES) == set(
-        "http tcp grpc exec process unit log fresh disk memory prometheus".split()  # one word each, in no order
+        "http tcp grpc exec process unit log fresh disk memory prometheus agent".split()  # one word each, in no order
     )
     required = {
         f"{kind}.{option}"

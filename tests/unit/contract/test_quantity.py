@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath.errors import InputError
-from towpath.quantity import MAX_DURATION_MS, MAX_SIZE, format_duration, format_size, parse_duration_ms, parse_size
+from towpath.quantity import (
+    MAX_DURATION_MS,
+    MAX_SIZE,
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration_ms,
+    parse_rate,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +141,43 @@ def test_durations_are_shown_in_the_unit_that_keeps_them_short(ms: int, text: st
 def test_sizes_are_shown_with_a_binary_unit(size: int, text: str) -> None:
     """A size has one decimal and the unit that keeps it below 1024, after rounding too."""
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("256KiB/s", 262_144),
+        ("1.5 MiB/s", 3 * 2**19),
+        ("2MB/s", 2_000_000),
+        ("800B / s", 800),
+        ("64kbit/s", 8_000),
+        ("10Mbit/s", 1_250_000),
+        ("1Gbit/s", 125_000_000),
+        ("8bit/s", 1),
+        ("1024TiB/s", MAX_SIZE),
+    ],
+)
+def test_rates_are_read_as_bytes_a_second(text: str, rate: int) -> None:
+    """A size a second, or bits as lines are sold."""
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "256KiB", "256/s", "256KiB/m", "256KiB/s/s", "64kbps", "1Kbit/s", "-1KiB/s", "KiB/s"]
+)
+def test_other_rates_are_refused_with_the_units(text: str) -> None:
+    """A size without a second, and a number without a unit, are no rates."""
+    with pytest.raises(InputError, match="as a rate: write a number and KiB/s"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("text", ["0KiB/s", "7bit/s", "1025TiB/s"])
+def test_a_rate_of_nothing_is_refused(text: str) -> None:
+    """A limit under which nothing ever comes is a mistake, and so is one beyond all lines."""
+    with pytest.raises(InputError, match="at least 1B/s"):
+        parse_rate(text)
+
+
+def test_rates_are_shown_with_a_binary_unit() -> None:
+    """As sizes are."""
+    assert (format_rate(812), format_rate(262_144)) == ("812 B/s", "256.0 KiB/s")

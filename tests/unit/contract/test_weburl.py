@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath.errors import InputError
-from towpath.weburl import WebUrl, is_loopback, parse_web_url
+from towpath.weburl import MAX_ORIGINS, WebUrl, is_loopback, parse_origins, parse_web_url
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,34 @@ def test_any_text_is_an_address_or_a_refusal(text: str) -> None:
     assert 1 <= url.port <= 65535
     assert url.target.startswith("/")
     assert url.target.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", ()),
+        ("https://Bucket.Example", ("https://bucket.example:443",)),
+        ("http://10.0.0.1:80/  https://a:443 https://A", ("http://10.0.0.1:80", "https://a:443")),
+        ("https://[2001:DB8:0::1]:9000", ("https://[2001:db8::1]:9000",)),
+    ],
+)
+def test_origins_of_a_setting_are_one_text_each(text: str, origins: tuple[str, ...]) -> None:
+    """Small letters, the port always said, an IPv6 address in its short form, each once; the same as of an address."""
+    assert parse_origins(text) == origins
+    assert tuple(dict.fromkeys(parse_web_url(f"{word.rstrip('/')}/a?b").origin for word in text.split())) == origins
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("bucket.example", "cannot ask 'bucket.example'"),
+        ("https://a/path", "write https://HOST[:PORT] alone, without a path"),
+        ("https://a/?x", "write https://HOST[:PORT] alone"),
+        (" ".join(f"https://h{number}" for number in range(MAX_ORIGINS + 1)), f"at most {MAX_ORIGINS}"),
+    ],
+)
+def test_a_setting_that_names_no_origins_is_refused(text: str, why: str) -> None:
+    """Something else than an address, an address of one thing, and too many."""
+    with pytest.raises(InputError) as caught:
+        parse_origins(text)
+    assert why in str(caught.value)

@@ -66,6 +66,7 @@ RELEASES = st.builds(
     environments=TEXTS,
     critical=TEXTS,
 )
+DESIRED = st.lists(st.builds(DesiredApp, TEXT, TEXT, BYTES, U64, U64, OPTIONS, U64, TEXT), max_size=3).map(tuple)
 MANIFESTS = st.builds(
     Manifest,
     host_id=TEXT,
@@ -76,8 +77,9 @@ MANIFESTS = st.builds(
     nonce=BYTES,
     min_snapshot_version=U64,
     environment=TEXT,
-    apps=st.lists(st.builds(DesiredApp, TEXT, TEXT, BYTES, U64, U64, OPTIONS, U64, TEXT), max_size=3).map(tuple),
+    apps=DESIRED,
     critical=TEXTS,
+    prefetch=DESIRED,
 )
 INDEXES = st.lists(st.builds(Entry, TEXT, st.sampled_from(EntryType), U32, U64, BYTES, TEXT), max_size=4).map(tuple)
 ENVELOPES = st.builds(Envelope, BYTES, TEXT, st.lists(st.builds(Signature, TEXT, BYTES), max_size=3).map(tuple))
@@ -111,7 +113,7 @@ def test_the_generated_values_cover_every_field(cls: type) -> None:
     """A new field must be added to the strategies above: this count reminds."""
     counts = {
         Release: 17,
-        Manifest: 10,
+        Manifest: 11,
         DesiredApp: 8,
         Entry: 6,
         Hook: 3,
@@ -195,6 +197,16 @@ def test_more_bytes_than_the_limit_are_not_even_parsed(kind: str) -> None:
 
 def release_message() -> pb.Release:
     return pb.Release.FromString(encode_release(SOME_RELEASE))
+
+
+def test_the_same_bytes_are_decoded_once_and_garbled_ones_are_refused_each_time() -> None:
+    """An agent asks for the release that runs at each tick; what differs in one byte is another release."""
+    data = encode_release(SOME_RELEASE)
+    assert decode_release(data) is decode_release(bytes(bytearray(data)))
+    assert decode_release(encode_release(replace(SOME_RELEASE, counter=2))).counter == 2
+    for _ in range(2):
+        with pytest.raises(Refusal, match="garbled"):
+            decode_release(data[:-1])
 
 
 def test_a_release_with_an_option_twice_is_garbled() -> None:

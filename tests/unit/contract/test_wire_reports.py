@@ -8,13 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath.errors import Refusal
-from towpath.reports import MAX_EVIDENCE_CHARS, MAX_REASON_CHARS, AppState, Event, fit
+from towpath.quantity import MAX_SIZE
+from towpath.reports import (
+    MAX_EVIDENCE_CHARS,
+    MAX_REASON_CHARS,
+    AppState,
+    Event,
+    Prefetch,
+    PrefetchState,
+    Transfer,
+    fit,
+    more_came,
+)
 from towpath.status import Health, State, Verdict
 from towpath.v1 import types_pb2 as pb
 from towpath.wire.reports import MAX_ID_CHARS, from_app_state, from_event, to_app_state, to_event
 
 NAME, DIGEST = st.text(max_size=MAX_ID_CHARS), st.binary(max_size=32)
 U64, I64 = st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1)
+COUNT = st.integers(0, MAX_SIZE)
 REASON = st.text(max_size=MAX_REASON_CHARS)
 VALUES: Any = st.one_of(st.text(max_size=9), I64, st.booleans(), st.lists(st.text(max_size=5), max_size=2).map(tuple))
 
@@ -33,6 +45,8 @@ STATES = st.builds(
     generation=U64,
     since_unix_ms=I64,
     parameters=st.dictionaries(st.text(max_size=9), VALUES, max_size=3),
+    prefetch=st.none() | st.builds(Prefetch, NAME, DIGEST, st.sampled_from(PrefetchState), REASON),
+    transfer=st.none() | st.builds(Transfer, NAME, COUNT, COUNT, st.booleans(), COUNT, COUNT, st.booleans()),
 )
 EVENTS = st.builds(
     Event,
@@ -67,7 +81,41 @@ def test_an_event_comes_back_equal(event: Event) -> None:
 
 def test_the_generated_reports_cover_every_field() -> None:
     """A new field must be added to the strategies above: this count reminds."""
-    assert (len(fields(AppState)), len(fields(Event))) == (13, 12)
+    assert (len(fields(AppState)), len(fields(Event))) == (15, 12)
+
+
+def test_numbers_of_a_transfer_are_capped() -> None:
+    """A host that says more bytes than there are does not make a server add them up."""
+    message = to_app_state(AppState("a", transfer=Transfer("v" * 999, 1, 2)))
+    message.transfer.total = 2**64 - 1
+    transfer = from_app_state(message).transfer
+    assert transfer is not None
+    assert (transfer.total, len(transfer.version)) == (MAX_SIZE, MAX_ID_CHARS)
+
+
+def test_a_transfer_is_told_as_people_read_it() -> None:
+    """Bytes, of how many, how fast, how long still; what cannot be told is not."""
+    known = Transfer("1.1.0", 12 * 2**20, 48 * 2**20, rate=256 * 2**10, remaining_ms=144_000)
+    assert known.text == "12.0 MiB of 48.0 MiB, 256.0 KiB/s, 2m left"
+    guessed = Transfer("1.1.0", 100, 1000, about=True, delta=True)
+    assert guessed.text == "100 B of about 1000 B of a delta, 0 B/s"
+    assert Transfer("1.1.0", 999, 1000, rate=10, remaining_ms=1).text.endswith(", 1s left")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "came"),
+    [
+        (None, None, False),
+        (None, Transfer("1", 0, 9), True),
+        (Transfer("1", 3, 9), None, False),
+        (Transfer("1", 3, 9), Transfer("1", 3, 9), False),
+        (Transfer("1", 3, 9), Transfer("1", 4, 9), True),
+        (Transfer("1", 3, 9), Transfer("2", 0, 9), True),
+    ],
+)
+def test_whether_more_came_can_be_told(before: Transfer | None, now: Transfer | None, *, came: bool) -> None:
+    """Bytes of the same release that grew, or of another one."""
+    assert more_came(before, now) is came
 
 
 def test_long_texts_are_cut_before_they_travel() -> None:

@@ -12,7 +12,7 @@ from towpath.delta.frame import Extent
 from towpath.delta.layout import FRAME_BYTES, WINDOW_BYTES, Kind
 from towpath.index import Entry, EntryType
 from towpath.wire import encode_index
-from towpath_server.deltas.pairing import Named, pair
+from towpath_server.deltas.pairing import Named, pair, with_archives
 
 ALPHABET = [b"\0", b"a", b"\xff", b"the same words ", b"def f(x):\n    return x\n", bytes(range(40))]
 words = st.lists(st.sampled_from(ALPHABET) | st.binary(max_size=30), max_size=60).map(b"".join)
@@ -140,3 +140,22 @@ def test_applying_takes_the_memory_of_a_frame_and_its_window() -> None:
         tracemalloc.stop()
     assert sink.size == count * FRAME_BYTES
     assert peak < 2 * WINDOW_BYTES + 4 * FRAME_BYTES
+
+
+def test_archives_are_paired_by_path_and_by_the_shape_of_their_names() -> None:
+    """A wheel of another version is the one that it was; what has no counterpart, or is no archive, is not opened."""
+
+    def entries(*paths: str) -> list[Entry]:
+        return [Entry(path, EntryType.FILE, 0o644, 5, named([path.encode()])[0][0]) for path in sorted(paths)]
+
+    index = named([b"index"])[0]
+    old = Named(entries("app-1.2.whl", "b.tar.gz", "data", "same.jar"), *index)
+    changed = Entry("b.tar.gz", EntryType.FILE, 0o644, 5, named([b"other"])[0][0])
+    new = Named([*entries("app-1.10.whl", "data2", "new.zip", "same.jar"), changed], *named([b"other index"])[0])
+    plain = pair(old, new)
+    pairing = with_archives(plain, old, new)
+    assert pairing.base_archives == (0, 1)
+    made = [pairing.new_digests[number] for number in pairing.new_archives]
+    assert set(made) == {named([b"app-1.10.whl"])[0][0], changed.sha256}
+    assert {pairing.new[number].like for number in pairing.new_archives} == {0, 1}
+    assert (plain.base_archives, plain.new_archives) == ((), ())

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from towpath.holds import Hold
+from towpath.reports import Prefetch, PrefetchState
 from towpath.status import Health, State, Verdict
 from towpath_agent.engine.explaining import Facts, Live, Underway, chain
 from towpath_agent.engine.planning import Failure, Wish
@@ -49,6 +50,22 @@ def test_what_runs_is_said_with_its_health() -> None:
     assert "nothing of it runs" in text(replace(PLAIN, current=None))
     ill = replace(PLAIN, health=Health.UNHEALTHY, health_reason="probe http: 500")
     assert "it runs 1.0.0, unhealthy: probe http: 500" in text(ill)
+
+
+def test_what_is_fetched_ahead_is_said_beside_what_runs() -> None:
+    """Somebody who finds bytes of a release that nobody runs learns what they are for."""
+    it = Prefetch("2.0.0", b"2", PrefetchState.COMPLETE)
+    said = text(replace(PLAIN, prefetch=it))
+    assert "it runs 1.0.0, healthy []\n2.0.0 is downloaded, and waits until this host is let in to it []" in said
+    assert "so it is as it should be" in said
+    fetching, low = (
+        replace(it, state=PrefetchState.FETCHING),
+        replace(it, state=PrefetchState.WAITING, reason="no room"),
+    )
+    assert "2.0.0 is being downloaded ahead []" in text(replace(PLAIN, prefetch=fetching))
+    assert "2.0.0 is to be downloaded ahead, and that waits: no room []" in text(replace(PLAIN, prefetch=low))
+    no = replace(it, state=PrefetchState.REFUSED, reason="rollback: too old")
+    assert "2.0.0 was announced and is refused: rollback: too old []" in text(replace(PLAIN, prefetch=no))
 
 
 def test_a_hold_says_what_it_means_and_how_to_end_it() -> None:
@@ -124,3 +141,13 @@ def test_whether_somebody_works_on_it() -> None:
     said = text(replace(PLAIN, live=away))
     assert "did not answer 3 times in a row (connection refused); the agent asks again in 30s" in said
     assert "[towpath-agent doctor]" in said
+
+
+def test_what_waits_because_the_agent_changes_says_so() -> None:
+    """The agent waits for apps, apps for the agent: prepared, or not begun yet."""
+    why = "the agent's own update is Watching"
+    waiting = replace(PLAIN, wish=TWO, agent_waits=why, underway=Underway(TWO, State.PREPARED))
+    assert f"it waits: {why} []" in text(waiting)
+    assert "it waits" not in text(replace(waiting, underway=Underway(TWO, State.FETCHING)))
+    assert f"so 2.0.0 is next, but not now: {why} []" in text(replace(waiting, underway=None))
+    assert "so 2.0.0 is next []" in text(replace(waiting, underway=None, agent_waits=""))

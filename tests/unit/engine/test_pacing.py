@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath_agent.engine import pacing
-from towpath_agent.engine.pacing import backoff_s, sync_delay_s
+from towpath_agent.engine.pacing import (
+    FIRST_RETRY_S,
+    MAX_WATCH_RETRY_S,
+    backoff_s,
+    fetch_delay_s,
+    sync_delay_s,
+    watch_delay_s,
+)
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 
@@ -22,6 +29,12 @@ def test_back_off_never_overflows() -> None:
     assert backoff_s(10**9, 0.5, 60) == 60.0
     assert isinstance(backoff_s(10**9, 1, 60), float)
     assert backoff_s(10**9, 1.0, 2.0**40) == 2.0**30
+
+
+def test_a_fetch_that_is_tried_again_is_spread_over_the_second_half_of_its_wait() -> None:
+    """Hosts behind one line that broke come back one after the other, and none at once."""
+    assert [fetch_delay_s(3, chance, 0.5, 30.0) for chance in (0.0, 0.5, 1.0)] == [1.0, 1.5, 2.0]
+    assert fetch_delay_s(100, 1.0, 0.5, 30.0) == 30.0
 
 
 def test_without_failures_a_sync_follows_after_the_interval_give_or_take_ten_percent() -> None:
@@ -63,3 +76,11 @@ def test_thousands_of_hosts_come_back_spread_over_the_minute() -> None:
     ]
     assert max(per_second) <= 101
     assert min(per_second) >= 99
+
+
+def test_a_stream_of_hints_is_opened_again_within_seconds_at_first_and_more_seldom_later() -> None:
+    """Whoever only restarts a server has all hosts back within seconds; one that stays away is asked ever more seldom."""
+    assert watch_delay_s(0, 0.999) <= FIRST_RETRY_S
+    assert [watch_delay_s(failures, 1.0) for failures in (1, 2, 3, 4, 25)] == [1.0, 2.0, 4.0, 4.0, 4.0]
+    assert watch_delay_s(26, 1.0) == MAX_WATCH_RETRY_S
+    assert watch_delay_s(26, 0.0) == 0.0

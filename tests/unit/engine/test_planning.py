@@ -121,6 +121,15 @@ def test_what_could_only_not_be_reached_is_tried_again_at_its_time() -> None:
     assert steps(TWO, failure=failure, now=NOW) == [(Step.BEGIN, TWO)]
 
 
+def test_a_failure_is_final_only_for_what_failed_and_only_where_no_time_was_set() -> None:
+    """What is tried again later is not given up: its bytes may wait for it."""
+    failure = Failure(TWO, "ill", Verdict.FAILED)
+    assert failure.final(TWO)
+    assert not failure.final(ONE)
+    assert not failure.final(replace(TWO, generation=TWO.generation + 1))
+    assert not replace(failure, retry_unix_ms=NOW).final(TWO)
+
+
 def test_refused_apps_stay_as_they_are() -> None:
     """An app whose new release was refused is neither moved nor removed, running or under way."""
     assert steps(current=ONE, refused=("hello",)) == []

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from fakes.rows import NOW, OLD, REVERTED, reported, seen, view
+from fakes.rows import NOW, OLD, REVERTED, host, reported, seen, view
 from towpath.errors import InputError
 from towpath.waves import parse_waves
 from towpath_server.domain.attendance import check_attendance
 from towpath_server.domain.gates import counts, members
+from towpath_server.domain.hosts import ONLINE_MS, expected
 from towpath_server.domain.model import Newcomers, RolloutState
 from towpath_server.domain.rolling import decide
 from towpath_server.domain.standing import Decision, Phase, RolloutView, in_order, standing
@@ -137,3 +138,39 @@ def test_policies_that_cannot_be_are_refused() -> None:
         check_attendance(8 * 24 * HOUR, "")
     with pytest.raises(InputError, match="cannot do 'stay' with newcomers: join or wait"):
         check_attendance(0, "stay")
+
+
+def test_a_server_that_has_just_started_passes_no_wave_over_hosts_that_it_has_not_heard_yet() -> None:
+    """It knows nobody: every wave would seem to be away, and the whole fleet would be let in. For 90 s it waits."""
+    proven = seen("c", reported(), labels={"wave": "canary"})
+    silent = seen("h", admitted=False, online=False, expected=True)
+    dark = seen("d", admitted=False, online=False)
+    waves = parse_waves("canary")
+    began = view(proven, silent, dark, waves=waves, wave=1, observed_since_unix_ms=NOW)
+    decision = decide(began, NOW + ONLINE_MS - 1)
+    assert (decision.state, decision.wave, decision.wave_done_unix_ms) == (RolloutState.ROLLING, 1, 0)
+    assert "waits for h, not heard since the server started, until " in decision.reason
+    assert decide(began, NOW + ONLINE_MS).state is RolloutState.DONE, "then it is offline as any other"
+    assert decide(replace(began, hosts=(proven, dark)), NOW).state is RolloutState.DONE, "the dark one is not expected"
+    assert counts(began, [(host, standing(began, host, NOW)) for host in began.hosts], NOW)[0][1].waits.startswith(
+        "waits for h, not heard since the server started, until "
+    )
+    both = replace(began, hosts=(*began.hosts, replace(silent, host_id="i", name="i")))
+    assert "waits for h and 1 more, not heard" in decide(both, NOW).reason
+
+
+def test_a_server_that_has_just_started_ends_no_way_back_before_it_heard_who_has_to_go() -> None:
+    """Else it would be said to be reverted while hosts run the bad release."""
+    silent = seen("h", reported(), online=False, expected=True)
+    back = view(silent, state=RolloutState.REVERTING, observed_since_unix_ms=NOW)
+    assert decide(back, NOW + ONLINE_MS - 1).state is RolloutState.REVERTING
+    assert decide(back, NOW + ONLINE_MS).state is RolloutState.REVERTED
+
+
+def test_a_host_is_expected_where_it_was_online_when_a_server_was_last_up() -> None:
+    """Who was dark by then is dark still; a server that never heard anybody expects nobody."""
+    row = host(last_seen_unix_ms=NOW)
+    assert expected(row, heard_unix_ms=NOW)
+    assert expected(row, heard_unix_ms=NOW + ONLINE_MS - 1)
+    assert not expected(row, heard_unix_ms=NOW + ONLINE_MS)
+    assert not expected(host(), heard_unix_ms=0)

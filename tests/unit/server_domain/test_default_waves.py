@@ -1,7 +1,7 @@
 """The waves of a rule that was given none."""
 
-from towpath.waves import effective, words
-from towpath_server.domain.waves import LARGE, LARGE_RULE, default_waves, membership
+from towpath.waves import LARGE, effective, words
+from towpath_server.domain.waves import LARGE_RULE, default_waves, membership
 
 
 def test_a_large_rule_begins_with_one_host_and_a_small_one_is_one_wave() -> None:

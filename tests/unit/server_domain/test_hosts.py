@@ -8,14 +8,17 @@ import pytest
 from towpath.errors import InputError, Refusal
 from towpath.names import check_host
 from towpath_server.domain.hosts import (
+    CERTIFICATE_LIFE_MS,
     ONLINE_MS,
     RECOVERY_GRACE_MS,
     RECOVERY_SKEW_MS,
+    LostTime,
     check_caller,
     check_name_free,
     check_recovery,
     first_use,
     online,
+    renewed_in_lost_time,
     retired_name,
     with_certificate,
 )
@@ -44,6 +47,26 @@ def test_a_caller_is_known_active_current_and_not_expired() -> None:
     assert code(lambda: call(HOST, not_after=NOW)) == "expired"
     assert code(lambda: call(HOST, serial="a1")) == "stale-certificate"
     assert code(lambda: call(HOST, serial="")) == "stale-certificate"
+
+
+def test_a_certificate_of_the_lost_time_counts_after_a_restore_and_no_other() -> None:
+    """Issued between backup and restore, to an active host, later than the newest known: a renewal that was forgotten."""
+    backup, restore = NOW, NOW + 3_600_000
+    lost = LostTime(backup, restore)
+
+    def renewed(host: Host = HOST, serial: str = "c3", issued: int = NOW + 1_000, lost: LostTime = lost) -> bool:
+        return renewed_in_lost_time(host, serial=serial, not_after_unix_ms=issued + CERTIFICATE_LIFE_MS, lost=lost)
+
+    assert renewed()
+    assert renewed(issued=backup - 999), "certificates count in seconds"
+    assert renewed(issued=restore)
+    assert not renewed(issued=backup - 1_000), "it was known, and replaced"
+    assert not renewed(issued=restore + 1)
+    assert not renewed(host=REVOKED)
+    assert not renewed(serial="b2")
+    assert not renewed(host=replace(HOST, previous_serial="c3"))
+    assert not renewed(host=replace(HOST, not_after_unix_ms=NOW + 1_000 + CERTIFICATE_LIFE_MS)), "a newer one is known"
+    assert not renewed(lost=LostTime())
 
 
 def test_the_previous_certificate_is_good_until_the_newest_is_used() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fakes.repository import make_release
 from towpath.errors import Broken, InputError
-from towpath.manifest import MAX_APPS, Manifest
+from towpath.manifest import MAX_APPS, PREFETCH_FEATURE, Manifest
 from towpath.parameters import Parameter
 from towpath.release import Release
 from towpath_server.domain.manifests import (
@@ -130,3 +130,14 @@ def test_a_manifest_is_for_one_key_one_question_and_one_day() -> None:
         now_unix_ms=1_000,
     )
     assert made == Manifest("id1", b"k", 8, 1_000, 1_000 + MANIFEST_LIFE_MS, b"n", 5, "production", apps)
+
+
+def test_what_is_announced_needs_its_critical_feature_and_nothing_else_does() -> None:
+    """An agent that does not know it would have to refuse; without an announcement every agent can read it."""
+    apps = desired(SET, {"hello": rule(RELEASE)}, STORED)
+    fields: dict[str, Any] = {"host_id": "id1", "environment": "dev", "key_sha256": b"k", "nonce": b"n" * 16}
+    numbers = {"sequence": 1, "snapshot_version": 2, "now_unix_ms": 3}
+    plain = manifest(apps=apps, **fields, **numbers)
+    assert (plain.critical, plain.prefetch) == ((), ())
+    ahead = manifest(apps=(), prefetch=apps, **fields, **numbers)
+    assert (ahead.critical, ahead.prefetch, ahead.apps) == ((PREFETCH_FEATURE,), apps, ())

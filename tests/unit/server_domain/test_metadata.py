@@ -10,14 +10,32 @@ from tuf.api.metadata import DelegatedRole, Metadata, TargetFile, Targets
 
 from fakes.repository import HOUR_MS, copy_of, make_release, new_signer
 from towpath import dsse
+from towpath.bundle.statement import TYPE as BUNDLE_TYPE
 from towpath.errors import Broken, InputError, Refusal
 from towpath.pki import key_to_pem, new_key, signing_key_from_pem
 from towpath.release import Release
-from towpath.repository import delegated_roles, director_keys, open_repository, sign_role, to_time
+from towpath.repository import (
+    TIMESTAMP_MS,
+    delegated_roles,
+    director_keys,
+    open_repository,
+    sign_role,
+    to_ms,
+    to_time,
+)
 from towpath.wire import encode_release
 from towpath_cli.fleet import create_fleet
 from towpath_cli.publisher import Publisher
-from towpath_server.domain.metadata import OnlineKeys, admit, check_repository, counter_of, refresh, snapshot_version
+from towpath_server.domain.metadata import (
+    OnlineKeys,
+    admit,
+    check_repository,
+    counter_of,
+    refresh,
+    sign_again,
+    snapshot_version,
+    travelling,
+)
 
 NOW = 1_800_000_000_000
 DAY = 24 * HOUR_MS
@@ -152,6 +170,53 @@ def test_a_restored_server_continues_above(fleet: Fleet) -> None:
     fleet.files, fleet.now = backup, NOW + HOUR_MS
     fleet.publish("1.0.1", 1)
     assert snapshot_version(fleet.files) > newest
+
+
+def test_a_restored_server_signs_the_online_roles_again_at_once(fleet: Fleet) -> None:
+    """Young roles are not refreshed by themselves; after a restore they are signed above what hosts may have seen."""
+    backup = dict(fleet.files)
+    fleet.publish("1.0.1", 1)
+    seen = open_repository(fleet.files)
+    assert refresh(backup, fleet.keys, NOW) == {}
+    again = open_repository(backup | sign_again(backup, fleet.keys, NOW))  # in the very same second
+    assert again.snapshot.version > seen.snapshot.version
+    assert again.timestamp.version > seen.timestamp.version
+
+
+def test_metadata_for_a_bundle_lasts_and_the_servers_own_goes_on_above_it(fleet: Fleet) -> None:
+    """One app's roles alone; nothing of the server's gets a longer life, and no version two contents."""
+    fleet.publish("1.0.0", 1)
+    fleet.publish("1.0.0", 1, app="other")
+    until = NOW + 30 * 24 * HOUR_MS
+    made = travelling(fleet.files, {"hello"}, fleet.keys, now_ms=NOW, until_ms=until)
+    carried = open_repository(made.files, fleet.files["1.root.json"], {"hello"})
+    assert "1.app-other.json" not in made.files
+    assert {to_ms(role.expires) for role in (carried.timestamp, carried.snapshot)} == {until}
+    assert made.snapshot_version == carried.snapshot.version
+    before, after = open_repository(fleet.files), open_repository(fleet.files | made.after)
+    for role in ("snapshot", "timestamp"):
+        versions = [it.roles()[role].version for it in (before, carried, after)]
+        assert versions == sorted(set(versions))
+    assert to_ms(after.timestamp.expires) == NOW + TIMESTAMP_MS
+
+
+def test_a_role_that_lapses_before_a_bundle_would_is_named(fleet: Fleet) -> None:
+    """The first in the order of trust, with the way out; a fleet's root is signed by hand, the others by publishing."""
+    fleet.publish("1.0.0", 1)
+    for days, words in ((100, "role app-hello lapses on .* publish a release"), (200, "role targets lapses on"),
+                        (400, "role root lapses on .* sign it anew")):  # fmt: skip
+        with pytest.raises(InputError, match=words) as caught:
+            travelling(fleet.files, {"hello"}, fleet.keys, now_ms=NOW, until_ms=NOW + days * 24 * HOUR_MS)
+        assert caught.value.code == "lapses"
+
+
+def test_a_statement_of_a_bundle_can_stand_for_no_manifest(fleet: Fleet) -> None:
+    """The director signs both, each of its own type."""
+    envelope = fleet.keys.sign_bundle(b"what it is")
+    keys = director_keys(open_repository(fleet.files).targets)
+    assert dsse.verify(envelope, BUNDLE_TYPE, keys) == b"what it is"
+    with pytest.raises(Refusal):
+        dsse.verify(envelope, dsse.MANIFEST_TYPE, keys)
 
 
 def test_a_taken_version_is_refused(fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
-from towpath.reports import AppState
+from towpath.reports import AppState, Transfer
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import RolloutState
 from towpath_server.domain.rolling import decide
@@ -132,6 +132,14 @@ def test_progress_restarts_the_clock_of_silence() -> None:
     assert standing(view(), host, NOW + 100_000).phase is Phase.IN_FLIGHT
 
 
+def test_where_a_host_stands_says_what_travels_to_it() -> None:
+    """Whoever waits for a host sees how far it is."""
+    host = seen(
+        "h1", replace(reported(State.FETCHING), transfer=Transfer("2.0.0", 10, 40, rate=2, remaining_ms=15_000))
+    )
+    assert standing(view(), host, NOW).reason == "in Fetching, 10 B of 40 B, 2 B/s, 15s left"
+
+
 def test_a_host_that_falls_ill_after_the_rollout_is_done_is_no_verdict_on_the_release() -> None:
     """Months later an ill app is an alarm, not a failed rollout."""
     ill = seen("h1", reported(health=Health.UNHEALTHY))
@@ -194,7 +202,10 @@ def test_a_rule_that_matches_nobody_waits() -> None:
 def test_not_always_the_same_hosts_are_first_and_neighbours_are_spread() -> None:
     """The order depends on host AND rollout; the first tenth of a rollout is not a run of neighbours."""
     names = [f"rack-{n:03}" for n in range(200)]
-    first = {a: set(sorted(names, key=lambda name, a=a: order(a, name))[:20]) for a in ("a1", "a2", "a3")}
+    first = {
+        a: set(sorted(names, key=lambda name, a=a: order(view(assignment=a), seen(name)))[:20])
+        for a in ("a1", "a2", "a3")
+    }
     assert len(first["a1"] & first["a2"]) < 10
     for chosen in first.values():
         tenths = [sum(1 for n in range(t * 20, t * 20 + 20) if names[n] in chosen) for t in range(10)]
@@ -338,7 +349,7 @@ def test_who_moves_first_does_not_depend_on_how_hosts_are_listed() -> None:
     crowd = [seen(f"rack-{n:03}", OLD, admitted=False) for n in range(40)]
     admit = decide(view(*crowd, max_unavailable=10), NOW).admit
     assert admit == decide(view(*reversed(crowd), max_unavailable=10), NOW).admit
-    assert list(admit) == sorted((it.name for it in crowd), key=lambda name: order("a1", name))[:10]
+    assert list(admit) == [it.name for it in sorted(crowd, key=lambda it: order(view(), it))][:10]
 
 
 def test_a_host_that_fell_ill_holds_its_slot() -> None:

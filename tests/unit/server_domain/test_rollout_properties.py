@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.rows import NOW, OLD, REVERTED, seen
-from fakes.simulated import GOOD, TICK_MS, TICKS, UNCLEAR, WAVES, Host, chance, make, play
+from fakes.simulated import TICK_MS, TICKS, WAVES, chance, make, play
+from fakes.simulated_host import GOOD, UNCLEAR, Host
 from towpath.reports import AppState
 from towpath.windows import Window
 from towpath_server.domain.gates import gate, members
@@ -138,7 +139,8 @@ def test_a_bad_release_harms_the_first_wave_only_and_is_taken_back(count: int, w
     assert all(host.view.state in (OLD, REVERTED) for host in fleet.hosts.values())
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.timeout(600)
+@settings(max_examples=60, deadline=None)
 @given(RANDOM)
 def test_a_decision_by_what_changed_is_the_decision_from_scratch(rng: Random) -> None:
     """After every step of a random history a followed tally and a new one decide the same, to the last word."""

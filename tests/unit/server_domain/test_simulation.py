@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.rows import DIGEST, NOW, OLD, REVERTED, assignment, reported, view
+from towpath.budgets import parse_budgets
 from towpath.errors import InputError
 from towpath.metrics import Metric
 from towpath.status import State
@@ -191,12 +192,57 @@ def test_a_plan_says_what_the_gates_ask_and_how_long_they_delay() -> None:
 
 def test_a_plan_that_would_cost_too_much_is_cut_and_still_has_its_waves() -> None:
     """Turns end, waves do not; who would move later is not called unable."""
-    planned = plan(fleet(40, "50%,100%", max_unavailable=1), NOW, max_work=400)
+    planned = plan(fleet(40, "50%,100%", max_unavailable=1), NOW, max_work=60)
     assert planned.cut
     assert [wave.hosts for wave in planned.waves] == [20, 20]
     assert planned.waves[1].opens_ms == -1
     assert {one.stays for one in planned.hosts} == {""}
     assert 0 < max(one.turn for one in planned.hosts) < 20
+
+
+@pytest.mark.timeout(600)
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 30),
+    st.sampled_from(["", "canary,100%", "canary:1m,50%,100%", "2,50%:manual,100%", "10%:30s+approve,100%"]),
+    st.integers(0, 4),
+    st.sampled_from([(), ("wave=1",), ("rack=1",), ("rack=50%", "wave=2")]),
+    st.sampled_from(["", "rack"]),
+    st.sampled_from(list(OnBreach)),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_a_run_by_what_changed_is_the_run_that_counts_every_host_in_every_tick(
+    count: int, waves: str, most: int, budgets: tuple[str, ...], order: str, policy: OnBreach, freeze: bool, seed: int
+) -> None:
+    """Whatever fails, is away or barred: the same moves, delays, samples and end, to the last word."""
+    begin = fleet(count, waves, max_unavailable=most, max_failures=2, on_breach=policy, order_label=order)
+    racked = [replace(host, labels={**host.labels, "rack": f"r{n % 3}"}) for n, host in enumerate(begin.hosts)]
+    begin = replace(begin, hosts=tuple(racked), budgets=parse_budgets(budgets))
+    assumed = Assumptions(failures=0.08, offline=0.2, spread=0.5, away_ms=300_000, person_ms=60_000)
+    entry = CalendarEntry("f", EntryKind.FREEZE, "dev", "why", NOW, "ann", {"rack": "r1"}, None, NOW, NOW + 200_000)
+    times = Dated(assignment(), (entry,) if freeze else ())
+    fast, slow = (play(begin, assumed, Random(seed), NOW, times=times, keeps=keeps) for keeps in (True, False))
+    assert fast == slow
+
+
+def test_a_simulated_rack_never_loses_more_than_its_budget() -> None:
+    """Seen from its own samples: three racks, one of each at once."""
+    begin = fleet(12, max_unavailable=12, budgets=parse_budgets(["rack=1"]))
+    racked = [replace(host, labels={"rack": f"r{n % 3}"}) for n, host in enumerate(begin.hosts)]
+    seen = run(replace(begin, hosts=tuple(racked)))
+    assert max(one.in_flight for one in seen.samples) == 3
+    assert (seen.state, len(seen.moves)) == (RolloutState.DONE, 12)
+
+
+def test_what_waits_for_a_budget_without_end_says_so_in_the_plan() -> None:
+    """The rack's room is taken by a host of another rule that never ends: the plan names it before anything moves."""
+    begin = fleet(2, budgets=parse_budgets(["rack=1"]), others={("rack", ""): 1})
+    planned = plan(begin, NOW)
+    assert {one.stays for one in planned.hosts} == {
+        "waits for the budget rack=1: 1 of those without rack unavailable, 1 allowed"
+    }
+    assert planned.waits.startswith("h0 and 1 more to finish")
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_does_not() -> None:
@@ -339,6 +385,9 @@ def test_a_rehearsal_gives_out_the_labels_of_real_hosts_and_refuses_waves_that_n
         tried(100, (), waves=parse_waves("canary,100%"))
     with pytest.raises(InputError, match="1 to 100000"):
         tried(0)
+    with pytest.raises(InputError, match="cannot rehearse with the label rack: none of these hosts has it"):
+        tried(100, budgets=parse_budgets(["rack=1"]))
+    assert tried(10, ({"rack": "a"},), budgets=parse_budgets(["rack=1"]), order_label="rack").state == "done"
 
 
 def test_a_rehearsal_keeps_few_samples_and_the_last_one() -> None:

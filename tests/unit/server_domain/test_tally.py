@@ -6,7 +6,8 @@ from random import Random
 import pytest
 
 from fakes.rows import NOW, OLD, REVERTED, reported, seen, view
-from towpath.status import State
+from towpath.budgets import parse_budgets
+from towpath.status import Health, State
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.ranking import BUCKET, Ranked
 from towpath_server.domain.rolling import decide, decided
@@ -79,6 +80,22 @@ def test_a_breach_by_a_followed_tally_stops_and_takes_back_in_the_same_tick() ->
         now = replace(rolling, hosts=(bad, *hosts[1:]))
         assert decided(tally, rolling) == decide(now, NOW)
         assert decided(tally, rolling).admit == ()
+
+
+def test_a_host_that_waits_for_room_is_forgotten_where_it_waits_no_more() -> None:
+    """It goes away, falls ill, is well again: the budget's own ranking follows, and nobody is counted twice."""
+    budget = {"budgets": parse_budgets(["rack=1"]), "max_unavailable": 9, "max_failures": 9}
+    racked = {"labels": {"rack": "a"}, "admitted": False}
+    hosts = [seen(f"h{n}", OLD, **racked) for n in range(3)]
+    quiet = view(*hosts, **budget)
+    tally = Tally(quiet, NOW)
+    ill = replace(OLD, health=Health.UNHEALTHY)
+    for number, state in ((0, WATCHING), (1, ill), (0, OLD), (1, OLD), (2, ill), (2, None), (0, WATCHING)):
+        for online in (False, True):
+            hosts[number] = replace(hosts[number], state=state, online=online)
+            tally.update(hosts[number], NOW)
+            tally.follow(quiet, NOW)
+            assert decided(tally, quiet) == decide(replace(quiet, hosts=tuple(hosts)), NOW)
 
 
 @pytest.mark.parametrize("seed", range(3))

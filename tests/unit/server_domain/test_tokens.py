@@ -7,8 +7,17 @@ import pytest
 
 from towpath.errors import InputError, Refusal
 from towpath.token import secret_sha256
+from towpath_server.domain.hosts import LostTime
 from towpath_server.domain.model import EnrolmentToken
-from towpath_server.domain.tokens import DEFAULT_TTL_MS, MAX_TTL_MS, MAX_USES, check_presented, new_token, used_up
+from towpath_server.domain.tokens import (
+    DEFAULT_TTL_MS,
+    MAX_TTL_MS,
+    MAX_USES,
+    check_presented,
+    check_remembered,
+    new_token,
+    used_up,
+)
 
 NOW = 1_800_000_000_000
 SECRET = bytes(range(32))
@@ -60,3 +69,13 @@ def test_a_presented_token_counts_by_its_secret_until_it_expires() -> None:
     assert refusal(token, bytes(32), token.expires_unix_ms)[0] == "token-unknown"
     assert check_presented(replace(token, uses_left=0), SECRET, NOW), "uses are spent by storage"
     assert used_up().code == "token-used"
+
+
+def test_a_token_from_before_a_restore_is_void() -> None:
+    """Nobody knows how many of its uses were spent in the hours that the backup does not hold; a new one counts."""
+    token = make()
+    check_remembered(token, LostTime())
+    check_remembered(token, LostTime(NOW - 1, NOW + 5_000))
+    with pytest.raises(Refusal, match="restore") as caught:
+        check_remembered(token, LostTime(NOW, NOW + 5_000))
+    assert caught.value.code == "token-used"

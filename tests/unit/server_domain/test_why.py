@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from fakes.rows import NOW, OLD_DIGEST, REVERTED, assignment, host, reported
+from fakes.rows import DIGEST, NOW, OLD, OLD_DIGEST, REVERTED, assignment, host, reported
 from towpath.holds import Hold
-from towpath.reports import Event
+from towpath.reports import Event, Prefetch, PrefetchState, Transfer
 from towpath.status import Health, State, Verdict
 from towpath.waves import parse_waves
 from towpath_server.domain.gates import WaveCount
@@ -177,6 +177,17 @@ def test_a_host_that_the_calendar_bars_is_told_what_and_how_to_change_it() -> No
     assert "nobody is let in now" not in text(replace(facts, owner=replace(one, state=RolloutState.REVERTED)))
 
 
+def test_a_host_whose_rule_outranks_a_newer_one_and_one_that_waits_for_a_budget_say_so() -> None:
+    """Who wonders why the newest deploy passed a host by is told by which priority; a budget names where to look."""
+    one, newer = assignment(1, priority=5), assignment(2, selector={})
+    elsewhere = assignment(3, selector={"role": "db"})
+    where = Standing(Phase.WAITING, "waits for the budget rack=1: 1 of rack=a unavailable, 1 allowed")
+    said = text(replace(PLAIN, assignments=(elsewhere, newer, one), owner=one, standing=where))
+    assert "hello 2.0.0 to every host (priority 0) covers it too; this rule has priority 5" in said
+    assert "hello 3.0.0" not in said
+    assert "waits for the budget rack=1: 1 of rack=a unavailable, 1 allowed [towpath rollout show a1]" in said
+
+
 def test_a_wave_that_waits_for_approvals_or_another_environment_says_what_opens_it() -> None:
     """Nobody can advance past other people; a rollout of one wave that may not begin yet says so too."""
     one = assignment(waves=parse_waves("canary:approve=2,100%"))
@@ -207,3 +218,73 @@ def test_each_state_of_a_rollout_has_the_command_that_would_change_it() -> None:
     assert "retry" not in text(facts), "what cannot be retried offers no retry"
     whole = assignment(state=RolloutState.DONE, selector={})
     assert "undo hello --environment dev --all-hosts]" in text(replace(facts, owner=whole))
+
+
+def test_a_host_on_the_release_before_says_what_was_taken_back_and_what_it_saw_of_it() -> None:
+    """Who promoted 2.0.0 finds out why 1.0.0 runs: the newest release that was given up, if it was for this host."""
+    one = assignment(1, state=RolloutState.DONE)
+    bad = assignment(3, state=RolloutState.REVERTED, reason="1 of 2 finished hosts failed")
+    older = assignment(2, state=RolloutState.CANCELLED, reason="cancel by ann")
+    event = Event("e", NOW, "transition", "hello", state="Reverting", version="3.0.0", evidence="http failed: 503")
+    facts = replace(
+        PLAIN,
+        assignments=(bad, older, one),
+        owner=one,
+        standing=Standing(Phase.HEALTHY, "runs it and is healthy"),
+        admitted=True,
+        runs=one,
+        reported=reported(desired_version="1.0.0"),
+        failure=event,
+    )
+    said = text(facts)
+    taken = "hello 3.0.0 (generation 3) came after it and is reverted: 1 of 2 finished hosts failed"
+    assert f"{taken} [towpath rollout show a3]" in said
+    assert "2.0.0" not in said
+    assert "when 3.0.0 went to Reverting it saw: [towpath host show h1 -o json]\n  http failed: 503 []" in said
+    assert "it saw" not in text(replace(facts, failure=replace(event, version="0.9.0")))
+    elsewhere = replace(bad, selector={"role": "db"})
+    assert "came after it" not in text(replace(facts, assignments=(elsewhere, one)))
+    assert "it saw" not in text(replace(facts, assignments=(elsewhere, one)))
+
+
+def test_what_an_offline_host_waits_for_is_said_once_with_a_way_to_look() -> None:
+    """Only on the host can anybody do something about it."""
+    one = assignment()
+    away = Standing(Phase.OFFLINE, "offline; it catches up when it comes back")
+    said = text(replace(PLAIN, online=False, owner=one, assignments=(one,), standing=away))
+    assert "h1 is not admitted, offline: it catches up when it comes back" in said
+    assert "it is offline: it neither blocks nor counts in a rollout" in said
+    assert "[towpath-agent doctor  (on h1)]" in said
+
+
+def test_a_host_that_waits_says_how_far_its_download_is() -> None:
+    """Downloaded and waiting for its window, or why not; nothing where nothing was announced or it was let in."""
+    one = assignment(2, prefetch=True)
+    waits = replace(
+        PLAIN,
+        host=host(agent_version="0.9.0"),
+        assignments=(one,),
+        owner=one,
+        standing=Standing(Phase.WAITING, "waits for its turn"),
+        bars=(Bar("outside of its windows (nights): the next opens at noon", 1, "towpath rollout cancel a2"),),
+        reported=OLD,
+    )
+    said = text(waits)
+    assert "it may download 2.0.0 ahead, and has said nothing of it yet (its agent is 0.9.0) [towpath host show" in said
+    here = Prefetch("2.0.0", DIGEST, PrefetchState.COMPLETE)
+    said = text(replace(waits, reported=replace(OLD, prefetch=here)))
+    assert "nobody is let in now: outside of its windows" in said
+    assert (
+        "2.0.0 is downloaded, and waits until this host is let in to it [towpath-agent explain hello  (on h1)]" in said
+    )
+    low = replace(here, state=PrefetchState.WAITING, reason="not enough disk")
+    assert "that waits: not enough disk" in text(replace(waits, reported=replace(OLD, prefetch=low)))
+    for state, word in ((PrefetchState.FETCHING, "being downloaded"), (PrefetchState.REFUSED, "is refused")):
+        assert word in text(replace(waits, reported=replace(OLD, prefetch=replace(here, state=state))))
+    comes = replace(OLD, prefetch=replace(here, state=PrefetchState.FETCHING), transfer=Transfer("2.0.0", 10, 40))
+    assert "is being downloaded ahead: 10 B of 40 B" in text(replace(waits, reported=comes))
+    other = replace(here, sha256=OLD_DIGEST)
+    assert "has said nothing of it yet [" in text(replace(waits, host=host(), reported=replace(OLD, prefetch=other)))
+    assert "has said nothing of it yet" in text(replace(waits, reported=None))
+    for silent in (replace(waits, admitted=True), replace(waits, owner=replace(one, prefetch=False))):
+        assert "ownload" not in text(silent)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath.errors import InputError
+from towpath.instants import instant, moment_ms, zone
 from towpath.windows import Window, parse_moment, parse_window
-from towpath_server.domain.windows import frozen_until, instant, moment, moment_ms, next_opening, open_until, zone
+from towpath_server.domain.windows import frozen_until, moment, next_opening, open_until
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

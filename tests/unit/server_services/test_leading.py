@@ -9,6 +9,7 @@ import pytest
 from fakes.deciding import Heard, SetClock, deciding, deploy, enrol, remember
 from fakes.rows import NOW, assignment
 from towpath_server.domain.leasing import LIFE_MS
+from towpath_server.domain.model import RolloutState
 from towpath_server.services import leading, ticking
 from towpath_server.services.context import Context
 from towpath_server.storage import SqlStorage
@@ -85,6 +86,35 @@ def test_a_decision_of_one_server_reaches_the_hosts_of_the_other(pair: Pair) -> 
     assert isinstance(two.hints, Heard)
     assert two.hints.hosts == moved
     assert leading.follow_others(two) == set(), "nobody wrote meanwhile"
+
+
+def test_what_one_server_announces_reaches_the_hosts_of_the_other_with_their_next_sync(pair: Pair) -> None:
+    """Nobody is hinted, and nothing is forgotten where nothing of it changed."""
+    one, two = pair
+
+    def told(context: Context) -> list[str]:
+        with context.storage.transaction() as tx:
+            entry = context.entry(tx, "id-h1")
+        assert entry is not None
+        return [each.version for each in entry.prefetch]
+
+    leading.follow_others(two)
+    assert told(two) == []
+    with one.storage.transaction() as tx:
+        tx.put_assignment(assignment(prefetch=True))
+    leading.follow_others(two)
+    assert told(two) == ["1.0.0"]
+    assert isinstance(two.hints, Heard)
+    assert two.hints.hosts == set()
+    before = two.cache.entries["id-h1"]
+    with one.storage.transaction() as tx:
+        tx.put_assignment(assignment(prefetch=True, reason="other words"))
+    leading.follow_others(two)
+    assert two.cache.entries["id-h1"] is before
+    with one.storage.transaction() as tx:
+        tx.put_assignment(assignment(prefetch=True, state=RolloutState.HALTED))
+    leading.follow_others(two)
+    assert told(two) == []
 
 
 def test_a_server_that_ends_lets_the_other_decide_at_once(pair: Pair) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fakes.deciding import SetClock, deciding, deploy, enrol, remember
 from fakes.rows import DIGEST, OLD, OLD_DIGEST, REVERTED, assignment, host, reported
+from towpath.budgets import parse_budgets
 from towpath.errors import Broken, InputError
 from towpath.holds import Hold
 from towpath.status import State, Verdict
@@ -54,8 +55,10 @@ def look(context: Context) -> None:
                 assert kept.decide(context, tx, one) == rolling.decide(whole, place.now_unix_ms)
 
 
-def tick(context: Context) -> None:
-    look(context)
+def tick(context: Context, *, before: bool = True) -> None:
+    """Tick and look at what it left; `before`: look first too, so that the tick itself has nothing to follow."""
+    if before:
+        look(context)
     ticking.tick(context, {"dev"})
     look(context)
 
@@ -110,7 +113,7 @@ class History:
         row = self.host()
         after = self.rng.choice(
             [
-                replace(row, labels={"role": "web", "wave": "canary"}),
+                replace(row, labels={"role": "web", "wave": "canary", "rack": self.rng.choice("ab")}),
                 replace(row, labels={"role": self.rng.choice(["web", "web", "db"])}),
                 replace(row, status=self.rng.choice([HostStatus.ACTIVE, HostStatus.ACTIVE, HostStatus.REVOKED])),
                 replace(row, platform=self.rng.choice(["", "linux/arm64"])),
@@ -136,6 +139,9 @@ class History:
                 on_breach=self.rng.choice(list(OnBreach)),
                 max_unavailable=2,
                 waves=parse_waves("canary,50%"),
+                budgets=self.rng.choice([(), parse_budgets(["rack=1"]), parse_budgets(["rack=50%", "wave=1"])]),
+                order_label=self.rng.choice(["", "rack"]),
+                priority=self.rng.choice([0, 0, 5]),
             )
             for one in tx.assignments():
                 if dict(one.selector) == selector and can(one.state, Act.SUPERSEDE):
@@ -161,11 +167,50 @@ class History:
 def test_a_tick_that_follows_decides_as_one_that_reads_everything(context: Context, seed: int) -> None:
     """After every step of a random history, for each rollout, to the last word of its reason."""
     history = History(context, Random(seed))
+    context.heard_unix_ms = seed % 2  # who was never heard is expected, or not
     enrol(context, 8)
-    deploy(context, max_unavailable=2, max_failures=2, waves=parse_waves("canary,50%"), on_breach=OnBreach.REVERT)
+    policy = {"max_unavailable": 2, "max_failures": 2, "waves": parse_waves("canary,50%")}
+    deploy(context, **policy, on_breach=OnBreach.REVERT, budgets=parse_budgets(["rack=1"]))
     for _ in range(STEPS):
         history.step()
-        (tick if history.rng.random() < 0.7 else look)(context)
+        act = history.rng.choice(["tick", "tick at once", "look"])
+        look(context) if act == "look" else tick(context, before=act == "tick")
+
+
+@pytest.mark.parametrize("turns", [("id-h0", "id-h1"), ("id-h1", "id-h0")])
+def test_the_limit_holds_where_hosts_come_back_one_after_the_other(context: Context, turns: tuple[str, str]) -> None:
+    """That a host is there again is written down by the tick that lets it in; the next one has to know of both."""
+    enrol(context, 2)
+    deploy(context, max_unavailable=1)
+    clock: SetClock = context.clock  # type: ignore[assignment]
+    ticking.tick(context, {"dev"})
+    clock.now += 1_000_000
+    for host_id in turns:
+        context.presence.seen(host_id, clock.now)
+        ticking.tick(context, {"dev"})
+        with context.storage.transaction() as tx:
+            assert set(tx.admissions("a1")) == {turns[0]}
+    look(context)
+
+
+def test_the_limit_holds_in_every_environment_that_one_tick_decides(context: Context) -> None:
+    """Each admits and writes its rollout down in the same transaction, one after the other."""
+    places = ("dev", "production", "staging")
+    with context.storage.transaction() as tx:
+        for place in places:
+            for number in range(3):
+                tx.add_host(host(f"{place}{number}", environment=place))
+    for generation, place in enumerate(places, 1):
+        deploy(context, generation, environment=place, max_unavailable=1)
+        for number in range(3):
+            context.presence.watch(f"id-{place}{number}")
+    for _ in range(3):
+        ticking.tick(context, set(places))
+        with context.storage.transaction() as tx:
+            assert [len(tx.admissions(f"a{generation}")) for generation in (1, 2, 3)] == [1, 1, 1]
+            for place in places:
+                kept = ticking.follow(context, tx, context.cache.rosters[place], place)
+                assert kept.place.assignments == tuple(tx.assignments(environment=place))
 
 
 def test_a_clock_that_is_set_back_and_runs_on_finds_the_same_hosts_silent_again(context: Context) -> None:
@@ -197,6 +242,56 @@ def test_a_tick_of_idle_hosts_reads_no_host(context: Context) -> None:
     after = context.cache.rosters["dev"]
     assert after.tallies["a1"] is tally, "the tally was made anew"
     assert {host_id for host_id, row in after.rows.items() if row is not before[host_id]} == {"id-h1"}
+
+
+def own_acts(context: Context) -> list[tuple[str, str, str]]:
+    with context.storage.transaction() as tx:
+        return [(row.act, row.subject, row.detail) for row in tx.audit(100) if row.actor == "server"]
+
+
+@pytest.mark.parametrize("on_breach", OnBreach)
+def test_what_a_server_decides_by_itself_is_in_the_audit_log_once(context: Context, on_breach: OnBreach) -> None:
+    """A wave that opens, and each state with its reason; a tick that changes neither writes nothing."""
+    enrol(context, 3)
+    deploy(context, max_unavailable=3, waves=parse_waves("1,2"), on_breach=on_breach)
+    for row in range(3):
+        context.presence.watch(f"id-h{row}")
+    tick(context)
+    assert own_acts(context) == []
+    with context.storage.transaction() as tx:
+        (first,) = [host_id for host_id, them in tx.admissions_of(["id-h0", "id-h1", "id-h2"]).items() if them]
+    syncing.report(context, first, [], [reported()], 1)
+    tick(context)
+    tick(context)
+    opened = ("rollout.wave", "rollout/a1", "hello 1.0.0 in dev: wave 2 of 3 (2) is open")
+    assert own_acts(context) == [opened]
+    with context.storage.transaction() as tx:
+        admitted = {host_id for host_id, them in tx.admissions_of(["id-h0", "id-h1", "id-h2"]).items() if them}
+    (second,) = admitted - {first}
+    syncing.report(context, second, [], [REVERTED], 1)
+    tick(context)
+    tick(context)
+    why = f"1 of 2 finished hosts failed, 0 allowed: {second.removeprefix('id-')}: probe http failed"
+    state = "reverting" if on_breach is OnBreach.REVERT else "halted"
+    expected = [opened, (f"rollout.{state}", "rollout/a1", f"hello 1.0.0 in dev: rolling to {state}, {why}")]
+    assert own_acts(context) == expected
+    syncing.report(context, first, [], [], 2)
+    tick(context)
+    if on_breach is OnBreach.REVERT:
+        said = f"hello 1.0.0 in dev: reverting to reverted, {why}"
+        assert own_acts(context) == [*expected, ("rollout.reverted", "rollout/a1", said)]
+
+
+def test_who_takes_part_in_a_decision_is_written_down_with_it(context: Context) -> None:
+    """A server that is killed right after it let a wave pass is followed by one that expects the same hosts."""
+    enrol(context, 2)
+    deploy(context)
+    now = context.clock.now_unix_ms()
+    context.presence.seen("id-h1", now)
+    ticking.tick(context, {"dev"})
+    with context.storage.transaction() as tx:
+        assert {row.name: row.last_seen_unix_ms for row in tx.hosts()} == {"h0": 0, "h1": now}
+    assert context.presence.unwritten() == {}
 
 
 def test_a_tick_that_could_not_commit_is_forgotten(context: Context) -> None:

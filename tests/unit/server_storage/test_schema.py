@@ -8,9 +8,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from towpath.errors import Broken
+from towpath.reports import Prefetch, PrefetchState, Transfer
 from towpath_server.domain.model import Lease, Newcomers, OnBreach
 from towpath_server.storage import SqlStorage
-from towpath_server.storage.database import head_revision, open_engine
+from towpath_server.storage.copying import faults, revision
+from towpath_server.storage.database import Upgrade, head_revision, open_engine
 from towpath_server.storage.schema import metadata
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -56,14 +58,34 @@ def test_a_database_of_every_earlier_version_opens_with_its_rows(golden: Path, t
         assert rule.entered_unix_ms == rule.created_unix_ms, "what is under way waits for no order of environments"
         assert [one.healthy_for_ms for one in tx.environments()] == ([7_200_000] if gated else [])
         assert [one.text for one in tx.settings("dev")] == (["8080"] if gated else [])
+        budgets = golden.stem > "server-db-0008"
+        assert [one.text for one in rule.budgets] == (["rack=1", "zone=20%"] if budgets else [])
+        assert (rule.priority, rule.order_label) == ((7, "rack") if budgets else (0, ""))
         assert [one.state.current_version for one in tx.app_states()] == ["1.0.0"]
+        restored = golden.stem > "server-db-0006"
+        assert [one.name for one in tx.ahead()] == (["h1"] if restored else [])
+        assert [one.after for one in tx.gaps()] == ([1_700_000_000_000] if restored else [])
+        fetched = golden.stem > "server-db-0007"
+        assert rule.prefetch is fetched
+        (reported,) = tx.app_states()
+        assert reported.state.prefetch == (Prefetch("2.0.0", b"\x02" * 32, PrefetchState.COMPLETE) if fetched else None)
+        travels = golden.stem > "server-db-0009"
+        transfer = Transfer("2.0.0", 1000, 4000, about=True, rate=100, remaining_ms=30_000, delta=True)
+        assert reported.state.transfer == (transfer if travels else None)
         ticks = golden.stem > "server-db-0003"
         assert tx.lease() == (Lease("holder-1", "seat-1", 3, 7) if ticks else None)
         assert tx.changed_hosts("dev", 0) == (["id-h1"] if ticks else [])
     storage.close()
-    with sqlite3.connect(path) as new:
-        assert new.execute("SELECT version_num FROM alembic_version").fetchall() == [(head_revision(),)]
-    new.close()
+    assert revision(path) == head_revision()
+    was = golden.stem.removeprefix("server-db-")
+    if was == head_revision():
+        assert storage.upgraded is None
+        assert list(tmp_path.glob("*.schema-*")) == []
+        return
+    copy = tmp_path / f"towpath.db.schema-{was}"
+    assert storage.upgraded == Upgrade(was, head_revision(), copy)
+    assert (revision(copy), faults(copy), copy.stat().st_mode & 0o777) == (was, [], 0o600)
+    SqlStorage(copy).close()  # as it was: it can be taken again
 
 
 def test_every_version_of_the_schema_has_its_golden_database() -> None:

@@ -9,6 +9,8 @@ from towpath.errors import InputError, Refusal
 from towpath.manifest import (
     MAX_APPS,
     MAX_SKEW_MS,
+    OFFLINE_FEATURE,
+    PREFETCH_FEATURE,
     DesiredApp,
     HostFacts,
     Manifest,
@@ -56,6 +58,16 @@ def test_a_good_manifest_is_accepted() -> None:
     judge(nonce=None)
 
 
+def test_a_bundle_stands_for_no_sync_and_no_sync_for_a_bundle() -> None:
+    """Each says what it is; whoever replays the one as the other is refused, even with the right nonce."""
+    carried = replace(GOOD, critical=(OFFLINE_FEATURE,))
+    judge(carried, offline=True)
+    judge(carried, nonce=None)
+    assert code(carried) == "replay"
+    assert code(GOOD, offline=True) == "replay"
+    assert code(replace(carried, nonce=b"o" * 16), offline=True) == "replay"
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -70,6 +82,16 @@ def test_a_good_manifest_is_accepted() -> None:
         ({"issued_unix_ms": NOW + HOUR}, "fast-forward"),
         ({"apps": tuple(replace(WISH, app=f"a{n}") for n in range(MAX_APPS + 1))}, "endless-data"),
         ({"apps": (WISH, WISH)}, "mix-and-match"),
+        ({"prefetch": (WISH,)}, "unsaid-critical"),
+        ({"prefetch": (WISH,), "critical": ("waves", PREFETCH_FEATURE)}, "unknown-critical"),
+        ({"prefetch": (WISH, WISH), "critical": (PREFETCH_FEATURE,)}, "mix-and-match"),
+        (
+            {
+                "prefetch": tuple(replace(WISH, app=f"a{n}") for n in range(MAX_APPS + 1)),
+                "critical": (PREFETCH_FEATURE,),
+            },
+            "endless-data",
+        ),
     ],
 )
 def test_each_refusal_has_its_name(change: dict[str, Any], name: str) -> None:
@@ -77,11 +99,20 @@ def test_each_refusal_has_its_name(change: dict[str, Any], name: str) -> None:
     assert code(replace(GOOD, **change)) == name
 
 
+def test_releases_are_announced_beside_the_set_and_under_their_critical_feature() -> None:
+    """Of an app that runs another release, or of one that the host does not have; the feature alone says nothing."""
+    ahead = (replace(WISH, version="2.0.0", counter=6), replace(WISH, app="new"))
+    judge(replace(GOOD, prefetch=ahead, critical=(PREFETCH_FEATURE,)))
+    judge(replace(GOOD, critical=(PREFETCH_FEATURE,)))
+
+
 @pytest.mark.parametrize("change", [{"app": "../x"}, {"version": "a/b"}, {"version": "1..2"}])
 def test_names_that_could_be_paths_are_refused(change: dict[str, str]) -> None:
     """App and version become folder names on the host: anything but a plain name is refused."""
     with pytest.raises(InputError):
         judge(replace(GOOD, apps=(replace(WISH, **change),)))
+    with pytest.raises(InputError):
+        judge(replace(GOOD, prefetch=(replace(WISH, **change),), critical=(PREFETCH_FEATURE,)))
 
 
 def test_the_sequence_never_sinks() -> None:

@@ -1,0 +1,141 @@
+"""Which version of the agent runs: the file launch.json, and every decision about it. Pure.
+
+Parties: the agent that runs, and its launcher, which starts what this file says (`towpath_agent.launcher`).
+An update of the agent is an ordinary transaction of the app `towpath-agent`. Its start puts the new release on trial
+and ends the old agent; from then on the new one drives that very transaction. It is kept once that is confirmed. What
+dies on trial, or is late, is marked as failed by the launcher, which starts what ran before; that one finds the mark
+where it looks how its app runs, and goes back as for any app.
+Rules: nothing else of a host moves while the agent does, and the agent moves only while nothing else does (ADR 30).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from towpath.selfupdate import AGENT_APP
+from towpath.status import State
+
+POINTER = "launch.json"
+# The journal as it was when the newest trial began, beside the journal; kept as long as the trial lasts.
+JOURNAL_BEFORE = "state.before-update.db"
+MAX_POINTER_BYTES = 65536
+# The launcher kills only what is so late that its own judgement, which can say why, must have failed.
+_LATE_FACTOR = 1.5
+_LATE_S = 5.0
+_LIVE = (State.SWITCHING, State.SWITCHED, State.WATCHING, State.REVERTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What launch.json says. Releases by their id on this host; empty: the packaged agent, or nothing on trial.
+
+    `failed` is why `trying` was given up, `output` the last that it printed. `starts` counts those of what is on trial,
+    or of `current` as long as that has not got through its first round.
+    """
+
+    current: str = ""
+    trying: str = ""
+    deadline_s: float = 0.0
+    starts: int = 0
+    failed: str = ""
+    output: str = ""
+
+    @property
+    def on_trial(self) -> str:
+        """Return what is still on trial; empty where nothing is."""
+        return "" if self.failed else self.trying
+
+
+def to_bytes(pointer: Pointer) -> bytes:
+    """Return the file for `pointer`."""
+    return json.dumps(asdict(pointer)).encode()
+
+
+def from_bytes(data: bytes) -> Pointer | None:
+    """Return what the file says; None where it is garbled: then the packaged agent runs, as for a missing one."""
+    try:
+        raw = json.loads(data)
+        return Pointer(
+            current=str(raw["current"]),
+            trying=str(raw["trying"]),
+            deadline_s=float(raw["deadline_s"]),
+            starts=int(raw["starts"]),
+            failed=str(raw["failed"]),
+            output=str(raw["output"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def begin(pointer: Pointer, release: str, health_deadline_ms: int) -> Pointer:
+    """Return what makes `release` run next: on trial, or at once where it is what ran before a trial."""
+    if release == pointer.current:
+        return Pointer(current=release)
+    deadline_s = health_deadline_ms / 1000 * _LATE_FACTOR + _LATE_S
+    return Pointer(current=pointer.current, trying=release, deadline_s=deadline_s)
+
+
+def dropped(pointer: Pointer, release: str) -> Pointer:
+    """Return what is left where `release` is not wanted any more: nothing is on trial."""
+    return Pointer(current=pointer.current, starts=pointer.starts) if pointer.trying == release else pointer
+
+
+class Step(StrEnum):
+    """What to do about the agent itself after a round of its work."""
+
+    STAY = "stay"
+    SETTLE = "settle"  # it works: its starts count from none again
+    KEEP = "keep"  # proven: it is what runs from now on, and is started anew without anybody who watches it
+    LEAVE = "leave"  # it runs, and should not: the packaged agent takes over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """Where the agent itself stands. `release` empty: the packaged one. `current`: of the app, by the journal."""
+
+    release: str
+    trial: bool
+    pointer: Pointer
+    current: str
+    state: State | None  # of the transaction of its app
+
+
+def after_round(own: Own) -> Step:
+    """Return what is next. Asked after each round, so that a crash at any instruction costs a round, nothing else."""
+    moving = own.state in (*_LIVE, State.STUCK)
+    if not own.release or moving:
+        return Step.STAY
+    if not own.current:
+        return Step.LEAVE
+    if own.trial:
+        return Step.KEEP if own.current == own.release else Step.STAY
+    if own.pointer.current == own.release and own.pointer.starts and not own.pointer.trying:
+        return Step.SETTLE
+    return Step.STAY
+
+
+def apply(step: Step, pointer: Pointer, release: str) -> Pointer:
+    """Return what launch.json says after `step`."""
+    if step in (Step.SETTLE, Step.KEEP):
+        return Pointer(current=release)
+    return Pointer() if step is Step.LEAVE else pointer
+
+
+def waits(app: str, states: Mapping[str, State], *, server_answers: bool) -> str:
+    """Return why `app`, which is prepared, may not switch now for the agent's sake; empty where it may.
+
+    `states` are of all transactions by app. One that is stuck is no reason: it may be so until a newer agent comes.
+    """
+    if app != AGENT_APP:
+        return f"the agent's own update is {states[AGENT_APP]}" if moves(states.get(AGENT_APP)) else ""
+    over = (State.CONFIRMED, State.REVERTED, State.STUCK)
+    busy = sorted(other for other, state in states.items() if other != app and state not in over)
+    if busy:
+        return f"the agent is not changed while others are: {', '.join(busy)}"
+    return "" if server_answers else "the server does not answer, and a new agent must report to be kept"
+
+
+def moves(state: State | None) -> bool:
+    """Return whether the agent itself is on the move, so that nothing else of the host may begin to."""
+    return state in _LIVE

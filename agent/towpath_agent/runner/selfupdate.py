@@ -1,0 +1,82 @@
+"""The agent looks after itself: after each round it asks whether it is to be kept, or to make room for another.
+
+Not handled here: the decision (`engine.selfupdate`), going to another version and back (`runner.actions`, by the
+service `agent`), starting one (`towpath_agent.launcher`).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from towpath.selfupdate import AGENT_APP
+from towpath.status import State
+from towpath_agent.engine.selfupdate import Own, Pointer, Step, after_round, apply
+from towpath_agent.errors import DiskError
+from towpath_agent.journal import Journal
+from towpath_agent.probes.agent import AgentProbe
+from towpath_agent.runner.agent import Agent
+from towpath_agent.runner.site import id_of
+from towpath_agent.services.agent import AgentService, forget_copy, read_pointer, write_pointer
+from towpath_agent.system.files import Files
+from towpath_agent.system.launch import Launch
+
+
+class Itself:
+    """This agent, as a release on its host."""
+
+    def __init__(self, folder: Path, files: Files, launch: Launch, log: Callable[[str], None]) -> None:
+        """Work on launch.json in `folder`. To be made before the journal is opened.
+
+        A copy of the journal is of use as long as something is on trial, or nobody can tell.
+        """
+        self._folder, self._files, self._launch, self._log = folder, files, launch, log
+        self._in_trouble = False
+        pointer = read_pointer(files, folder)
+        if pointer is not None and not pointer.trying:
+            forget_copy(files, folder)
+
+    def attach(self, agent: Agent, service: AgentService, probe: AgentProbe, leave: Callable[[], None]) -> None:
+        """Let the drivers of the agent's own app ask `agent`; `leave` has it end, so that another one can start."""
+
+        def under_way() -> bool:
+            return agent.own_state not in (None, State.CONFIRMED)
+
+        service.leave = leave
+        # A transaction has waited for other apps before it switched; what starts a confirmed release again has not.
+        service.not_now = lambda: "" if under_way() else agent.waits(AGENT_APP)
+        probe.missing = lambda: agent.unproven if self._launch.trial or under_way() else ""
+        agent.pardon = lambda: service.pardon(self._folder)
+
+    def after_round(self, journal: Journal, state: State | None) -> bool:
+        """Do what is next; return whether this agent has to end, so that the launcher starts what should run.
+
+        `state` is of the transaction of the agent's own app.
+        """
+        if not self._launch.release:
+            return False
+        pointer = read_pointer(self._files, self._folder) or Pointer()
+        current = journal.deployed("current").get(AGENT_APP)
+        own = Own(
+            release=self._launch.release,
+            trial=self._launch.trial,
+            pointer=pointer,
+            current=id_of(current) if current is not None else "",
+            state=state,
+        )
+        step = after_round(own)
+        if step is Step.STAY:
+            return False
+        try:
+            write_pointer(self._files, self._folder, apply(step, pointer, own.release))
+            if step is not Step.SETTLE:
+                forget_copy(self._files, self._folder)
+        except DiskError as error:
+            if not self._in_trouble:
+                self._log(f"cannot note which agent runs: {error}; it is tried again")
+            self._in_trouble = True
+            return False
+        self._in_trouble = False
+        if step is Step.KEEP:
+            self._log(f"agent {own.release} is kept")
+        elif step is Step.LEAVE:
+            self._log(f"agent {own.release} is not wanted here any more; the packaged agent takes over")
+        return step is not Step.SETTLE

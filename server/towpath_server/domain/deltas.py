@@ -1,0 +1,66 @@
+"""Which deltas between releases are made, and which of them go when the space is used up.
+
+Rules:
+- A delta leads from a release that hosts run to the one that they are to run. Of many, those that most hosts run come
+  first, and only so many are made unasked: hosts whose release is a rare one ask for theirs.
+- It is kept only where it is smaller than the objects that it saves, and where those are worth the work.
+- Of what is kept, what was not used for the longest time goes first.
+
+Pure. Not handled here: how deltas are made (`towpath_server.deltas`), who asks for one (`services.encoding`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# What fits in one piece of a fetch costs one round trip in any case.
+SMALLEST_FULL_BYTES = 16 * 1024
+MOST_UNASKED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """From which release to which, by the digests of their indexes; `opened`: the one that sees into archives."""
+
+    old: bytes
+    new: bytes
+    opened: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A delta that is kept: how many bytes it has and when a host last fetched it."""
+
+    pair: Pair
+    size: int
+    used_unix_ms: int
+
+
+def unasked(running: Iterable[bytes], new: bytes) -> list[Pair]:
+    """Return the pairs to make before anybody asks; `running` has the index of each host's release."""
+    counts = Counter(old for old in running if old != new)
+    ranked = sorted(counts, key=lambda old: (-counts[old], old))
+    return [Pair(old, new) for old in ranked[:MOST_UNASKED]]
+
+
+def worthless(full: int) -> str:
+    """Return why no delta is worth it that saves `full` bytes; empty where one may be."""
+    return f"the objects have only {full} bytes" if full < SMALLEST_FULL_BYTES else ""
+
+
+def too_large(unpacked: int, largest: int) -> str:
+    """Return why releases of `unpacked` bytes together are not tried; empty where they are."""
+    return "" if unpacked <= largest else f"both releases have {unpacked} bytes, delta_largest is {largest}"
+
+
+def surplus(kept: Iterable[Kept], more: int, space: int) -> list[Pair]:
+    """Return what must go so that `more` bytes fit into `space`."""
+    rest = sorted(kept, key=lambda one: (one.used_unix_ms, one.pair.old, one.pair.new, one.pair.opened))
+    total = more + sum(one.size for one in rest)
+    gone = []
+    for one in rest:
+        if total <= space:
+            break
+        total -= one.size
+        gone.append(one.pair)
+    return gone

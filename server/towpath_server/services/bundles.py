@@ -1,0 +1,384 @@
+"""Making a bundle: who it is for, what is in it, the signatures, and its bytes in order.
+
+Three steps, so that nothing slow holds the storage thread: `intend` says what is asked for and whether that can be,
+`gather` looks at objects (on a worker), `seal` lets the hosts in, signs, and audits. `stream` then yields the file with
+flat memory, whatever it carries. What fails before `seal` changes nothing.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from towpath.bundle import layout, statement
+from towpath.bundle.statement import Carried, For, Statement, check_valid_ms, listed
+from towpath.errors import Broken, InputError
+from towpath.index import objects
+from towpath.manifest import NONCE_BYTES, OFFLINE_FEATURE, DesiredApp, Manifest
+from towpath.names import target_path
+from towpath.wire import decode_index, encode_envelope, encode_manifest
+from towpath_server.domain import bundling, gates
+from towpath_server.domain.deltas import Pair
+from towpath_server.domain.manifests import KnownRelease
+from towpath_server.domain.metadata import travelling
+from towpath_server.domain.model import Assignment, Host, HostStatus
+from towpath_server.domain.standing import CARRIED_UNIX_MS, HostView, RolloutView
+from towpath_server.ports import Transaction
+from towpath_server.services import rollouts
+from towpath_server.services.context import Context, Need, acting
+from towpath_server.services.hosting import find_host
+
+PIECE_BYTES = 256 * 1024
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator asks for, as texts."""
+
+    hosts: tuple[str, ...]
+    releases: tuple[str, ...]
+    since: tuple[str, ...] = ()
+    valid_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a bundle is to be. `known` has the releases by (app, version), those of `since` too."""
+
+    order: Order
+    hosts: tuple[str, ...]
+    carried: tuple[Carried, ...]
+    known: Mapping[tuple[str, str], KnownRelease]
+    notes: tuple[str, ...] = ()
+
+    def pairs(self) -> list[tuple[Need, Pair]]:
+        """Return the deltas that would help, and how to ask for them."""
+        return [
+            (Need(one.app, one.version, self._index(one.app, old)), self.pair(one, old))
+            for one in self.carried
+            for old in one.since
+        ]
+
+    def pair(self, one: Carried, old: str) -> Pair:
+        """Return from which index to which."""
+        return Pair(self._index(one.app, old), self._index(one.app, one.version))
+
+    def _index(self, app: str, version: str) -> bytes:
+        return self.known[app, version].release.artifact.index_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Goods:
+    """What is carried: indexes by digest, deltas with length and SHA-256, objects with their carried lengths."""
+
+    indexes: Mapping[bytes, bytes]
+    deltas: Mapping[Pair, tuple[int, str]]
+    objects: Mapping[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A bundle that is ready to be sent."""
+
+    statement: Statement
+    heads: tuple[tuple[str, bytes], ...]
+    goods: Goods
+    size: int = field(default=0)
+
+
+def intend(context: Context, order: Order) -> Intent:
+    """Return what the order means; InputError, `not-found`, where it cannot be. On the storage thread."""
+    check_valid_ms(order.valid_ms)
+    wanted = list(dict.fromkeys(bundling.parse_release(text) for text in order.releases))
+    if not wanted or len({app for app, _ in wanted}) != len(wanted):
+        raise InputError("cannot make a bundle: give --release APP@VERSION, each app once")
+    if len(wanted) > statement.MAX_RELEASES:
+        raise InputError(f"cannot make a bundle of more than {statement.MAX_RELEASES} releases")
+    since = bundling.parse_since(order.since, wanted)
+    with context.storage.transaction() as tx:
+        hosts = _hosts(tx, order.hosts)
+        carried = tuple(Carried(app, version, since.get(app, ())) for app, version in wanted)
+        known = {
+            (one.app, version): _release(context, tx, one.app, version)
+            for one in carried
+            for version in (one.version, *one.since)
+        }
+        _planned(context, tx, hosts, carried)  # whether it can be, before any work is done
+        notes = tuple(
+            f"{host.name} has a new certificate that it has not used yet: if it never got it, it refuses the bundle"
+            for host in hosts
+            if host.previous_serial
+        )
+    return Intent(order, tuple(host.id for host in hosts), carried, known, notes)
+
+
+def _hosts(tx: Transaction, texts: Sequence[str]) -> list[Host]:
+    found: dict[str, Host] = {}
+    for text in texts:
+        target = bundling.parse_target(text)
+        if isinstance(target, str):
+            host = find_host(tx, target)
+            if host.status is not HostStatus.ACTIVE:
+                raise InputError(f"cannot make a bundle for {host.name}: it was revoked")
+            found[host.id] = host
+            continue
+        fitting = [
+            host
+            for host in tx.hosts()
+            if host.status is HostStatus.ACTIVE and all(host.labels.get(k) == v for k, v in target.items())
+        ]
+        if not fitting:
+            raise InputError(f"cannot make a bundle: no active host has {text[:80]}; see 'towpath host list'")
+        found |= {host.id: host for host in fitting}
+    if not found:
+        raise InputError("cannot make a bundle: give --for HOST or --for KEY=VALUE")
+    if len(found) > statement.MAX_HOSTS:
+        raise InputError(f"cannot make a bundle for {len(found)} hosts: at most {statement.MAX_HOSTS}; make several")
+    return sorted(found.values(), key=lambda host: host.name)
+
+
+def _release(context: Context, tx: Transaction, app: str, version: str) -> KnownRelease:
+    known = context.release(tx, app, version)
+    if known is None:
+        raise InputError(
+            f"cannot carry {app} {version}: it is not published; see 'towpath release list {app}'", code="not-found"
+        )
+    return known
+
+
+def _planned(
+    context: Context, tx: Transaction, hosts: Sequence[Host], carried: Sequence[Carried]
+) -> dict[str, list[Assignment]]:
+    """Return host id to the assignments that it has still to be let into; InputError where one of that cannot be."""
+    places = {name: rollouts.load(context, tx, name) for name in {host.environment for host in hosts}}
+    result: dict[str, list[Assignment]] = {}
+    seen: dict[str, _Seen] = {}
+    for host in hosts:
+        place = places[host.environment]
+        runs, lacking, told = place.runs(host), [], False
+        for one in carried:
+            owner = place.owner(host, one.app)
+            now = runs.get(one.app)
+            if now is not None and now.version == one.version and (owner is None or owner.id == now.id):
+                told = True
+                continue
+            if owner is None and now is None:
+                continue
+            if owner is None or owner.version != one.version:
+                what = (owner or now or one).version
+                raise InputError(
+                    f"cannot make a bundle for {host.name}: it is to run {one.app} {what}, not {one.version}; deploy "
+                    f"it first: towpath deploy {one.app} {one.version} --environment {host.environment}",
+                    code="not-deployed",
+                )
+            if owner.id not in seen:
+                seen[owner.id] = _Seen.of(rollouts.view(context, tx, place, owner))
+            _check_may(seen[owner.id], owner, host, place.now_unix_ms)
+            lacking.append(owner)
+            told = True
+        if not told:
+            names = ", ".join(f"{one.app} {one.version}" for one in carried[:_SHOWN])
+            first = carried[0]
+            raise InputError(
+                f"cannot make a bundle for {host.name}: it is not told to run {names}; deploy it first: towpath deploy "
+                f"{first.app} {first.version} --environment {host.environment} --select KEY=VALUE",
+                code="not-deployed",
+            )
+        result[host.id] = lacking
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A rollout as it is decided on, its hosts by id, and their waves."""
+
+    view: RolloutView
+    hosts: Mapping[str, HostView]
+    waves: Mapping[str, int]
+
+    @classmethod
+    def of(cls, view: RolloutView) -> "_Seen":
+        return cls(view, {host.host_id: host for host in view.hosts}, gates.members(view))
+
+
+def _check_may(seen: _Seen, one: Assignment, host: Host, now_unix_ms: int) -> None:
+    why = bundling.barred(seen.view, seen.hosts[host.id], seen.waves[host.id], now_unix_ms)
+    if why:
+        raise InputError(
+            f"cannot make a bundle for {host.name}: {one.app} {one.version} may not reach it now: {why}; see: towpath "
+            f"why {host.name} {one.app}",
+            code="not-let-in",
+        )
+
+
+def gather(context: Context, intent: Intent) -> Goods:
+    """Return what has to be in the file. On a worker: it reads indexes and looks at every object."""
+    indexes: dict[bytes, bytes] = {}
+    deltas: dict[Pair, tuple[int, str]] = {}
+    needed: set[bytes] = set()
+    trees: dict[tuple[str, str], set[bytes]] = {}
+    for key, known in intent.known.items():
+        artifact = known.release.artifact
+        index = context.blobs.read(artifact.index_sha256, artifact.index_size)
+        indexes[artifact.index_sha256] = b"".join(context.blobs.chunks(artifact.index_sha256, 0, PIECE_BYTES))
+        trees[key] = set(objects(decode_index(index)))
+    for one in intent.carried:
+        tree = trees[one.app, one.version]
+        if not one.since:
+            needed |= tree
+        for old in one.since:
+            pair = intent.pair(one, old)
+            found = _delta(context, pair)
+            if found is not None:
+                deltas[pair] = found
+            else:
+                needed |= tree - trees[one.app, old]
+    sizes: dict[bytes, int] = {}
+    for digest in sorted(needed):
+        size = context.blobs.carried_size(digest)
+        if size is None:
+            raise Broken(f"cannot make a bundle: object {digest.hex()[:16]} is lost; run: towpath-server doctor")
+        sizes[digest] = size
+    return Goods(indexes, deltas, sizes)
+
+
+def _delta(context: Context, pair: Pair) -> tuple[int, str] | None:
+    if context.deltas is None or context.deltas.size(pair) is None:
+        return None
+    size, sha256 = 0, hashlib.sha256()
+    try:
+        for piece in context.deltas.chunks(pair, 0, PIECE_BYTES):
+            size += len(piece)
+            sha256.update(piece)
+    except InputError:  # it went since to make room
+        return None
+    return size, sha256.hexdigest()
+
+
+def seal(context: Context, actor: str, intent: Intent, goods: Goods, sequences: Sequence[int]) -> Sealed:
+    """Let the hosts in, sign, audit; return the bundle. `sequences`: one for each host. On the storage thread."""
+    names = ", ".join(f"{one.app}@{one.version}" for one in intent.carried)
+    with acting(context, actor, "bundle.create", f"bundle/{names}"[:200]) as act:
+        now = context.clock.now_unix_ms()
+        until = (now + check_valid_ms(intent.order.valid_ms)) // 1000 * 1000
+        hosts = [host for host in (act.tx.host(one) for one in intent.hosts) if host is not None]
+        for host_id, owners in _planned(context, act.tx, hosts, intent.carried).items():
+            for one in owners:
+                act.tx.admit(one.id, [host_id], CARRIED_UNIX_MS)
+        sets = _sets(context, act.tx, hosts)
+        carried, since = {one.app: one.version for one in intent.carried}, {o.app: o.since for o in intent.carried}
+        for host in hosts:
+            states = {it.state.app: it.state for it in act.tx.app_states(host_id=host.id)}
+            bundling.check_complete(host.name, sets[host.id], carried, since, states)
+        apps = {desired.app for desired_set in sets.values() for desired in desired_set} | set(carried)
+        newest = context.cache.metadata
+        metadata = travelling(newest, apps, context.keys, now_ms=now, until_ms=until)
+        act.tx.put_metadata(metadata.after)
+        id_ = secrets.token_bytes(NONCE_BYTES)
+        heads = [(f"metadata/{name}", data) for name, data in sorted(metadata.files.items())]
+        heads += _releases(act.tx, intent, sets.values())
+        for host, sequence in zip(hosts, sequences, strict=True):
+            manifest = Manifest(
+                host_id=host.id,
+                host_key_sha256=host.key_sha256,
+                sequence=sequence,
+                issued_unix_ms=now,
+                expires_unix_ms=until,
+                nonce=id_,
+                min_snapshot_version=metadata.snapshot_version,
+                environment=host.environment,
+                apps=sets[host.id],
+                critical=(OFFLINE_FEATURE,),
+            )
+            signed = context.keys.sign_manifest(encode_manifest(manifest))
+            heads.append((f"manifests/{host.id}", encode_envelope(signed)))
+        heads += [(f"indexes/{digest.hex()}", data) for digest, data in sorted(goods.indexes.items())]
+        members = [listed(name, data) for name, data in heads]
+        members += [
+            statement.Listed(_delta_name(pair), size, sha256)
+            for pair, (size, sha256) in sorted(goods.deltas.items(), key=lambda one: _delta_name(one[0]))
+        ]
+        said = Statement(
+            id=id_.hex(),
+            created_unix_ms=now,
+            valid_until_unix_ms=until,
+            created_by=actor,
+            hosts=tuple(For(host.id, host.name, host.environment) for host in hosts),
+            releases=intent.carried,
+            members=tuple(members),
+            objects=len(goods.objects),
+            object_bytes=sum(goods.objects.values()),
+        )
+        heads.insert(0, (layout.STATEMENT, encode_envelope(context.keys.sign_bundle(statement.encode(said)))))
+        sizes = [len(data) for _, data in heads] + [size for size, _ in goods.deltas.values()]
+        size = layout.length(iter([*sizes, *goods.objects.values()]))
+        shown = ", ".join(host.name for host in hosts[:_SHOWN]) + (" ..." if len(hosts) > _SHOWN else "")
+        act.detail = f"{said.id} for {shown}, good until {statement.when(until)}, {size} bytes"
+        act.hosts.update(intent.hosts)
+        act.environments.update(host.environment for host in hosts)
+    context.cache.set_metadata({**context.cache.metadata, **metadata.after})
+    return Sealed(said, tuple(heads), goods, size)
+
+
+def _sets(context: Context, tx: Transaction, hosts: Sequence[Host]) -> dict[str, tuple[DesiredApp, ...]]:
+    """Return host id to the complete set that it is told, as it is in this transaction."""
+    sets = {}
+    for host in hosts:
+        context.cache.entries.pop(host.id, None)
+        entry = context.entry(tx, host.id)
+        context.cache.entries.pop(host.id, None)  # of rows that may never be committed
+        if entry is None or not entry.apps:
+            raise Broken(f"cannot make a bundle for {host.name}: it is told to run nothing")
+        sets[host.id] = entry.apps
+    return sets
+
+
+def _releases(tx: Transaction, intent: Intent, sets: Collection[tuple[DesiredApp, ...]]) -> list[tuple[str, bytes]]:
+    """Return the serialized releases that the manifests name, and those that hosts may come from."""
+    wanted = {(desired.app, desired.version) for apps in sets for desired in apps} | set(intent.known)
+    found = []
+    for app, version in sorted(wanted):
+        row = tx.release(app, version)
+        if row is None:
+            raise Broken(f"cannot make a bundle: {app} {version} is not stored")
+        found.append((f"releases/{target_path(app, version)}", row.data))
+    return found
+
+
+def _delta_name(pair: Pair) -> str:
+    return f"deltas/{pair.old.hex()}/{pair.new.hex()}"
+
+
+def stream(context: Context, sealed: Sealed) -> Iterator[bytes]:
+    """Yield the file in pieces of some hundred KiB. On a worker; Broken where what was gathered is gone meanwhile."""
+    buffer = bytearray()
+    for piece in _pieces(context, sealed):
+        buffer += piece
+        if len(buffer) >= PIECE_BYTES:
+            yield bytes(buffer)
+            buffer.clear()
+    yield bytes(buffer)
+
+
+def _pieces(context: Context, sealed: Sealed) -> Iterator[bytes]:
+    for name, data in sealed.heads:
+        yield from _member(name, len(data), iter((data,)))
+    deltas, goods = context.deltas, sealed.goods
+    for pair in sorted(goods.deltas, key=_delta_name):
+        if deltas is not None:  # it was there when they were gathered
+            yield from _member(_delta_name(pair), goods.deltas[pair][0], deltas.chunks(pair, 0, PIECE_BYTES))
+    for digest, size in goods.objects.items():
+        yield from _member(f"objects/{digest.hex()}", size, context.blobs.chunks(digest, 0, PIECE_BYTES))
+    yield layout.END
+
+
+def _member(name: str, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    yield layout.header(name, size)
+    left = size
+    for piece in pieces:
+        left -= len(piece)
+        yield piece
+    if left:
+        raise Broken(f"cannot make a bundle: {name} is not as long as it was; make it again")
+    yield bytes(layout.padding(size))

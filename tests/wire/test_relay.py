@@ -1,0 +1,310 @@
+"""A site's relay as a real process, over real TLS: what it saves, and that whatever it does costs time and no more."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from conformance.server_port import ServerPortSuite, Subject
+from fakes.authority import Authority, now_ms
+from fakes.deltas import make
+from fakes.evil_relay import EvilRelay
+from fakes.live_server import channel, eventually
+from fakes.proxy import ConnectProxy
+from fakes.site import Site
+from towpath import pki
+from towpath.errors import Unavailable
+from towpath.names import OPERATOR_URI, RELAY_NAME
+from towpath.v1 import agent_pb2, agent_pb2_grpc
+from towpath_agent.ports import Want
+from towpath_agent.store import Store
+from towpath_agent.store.deltas import Bounds, Pair, Taken
+from towpath_agent.system.files import Files
+from towpath_agent.transport.leaf import shown_leaf
+from towpath_agent.transport.relayed import RelayedServer
+
+NONCE = b"0123456789abcdef"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def site(tmp_path: Path, authority: Authority) -> Iterator[Site]:
+    with Site(tmp_path, authority) as site:
+        yield site
+
+
+class TestRelayedServer(ServerPortSuite):
+    """What a server promises, over a relay."""
+
+    WAYS = 2  # the tunnel, and directly
+
+    @pytest.fixture
+    def subject(self, site: Site) -> Subject:
+        return Subject(site.host("h1"), site.behind)
+
+
+def add(site: Site, *sizes: int) -> dict[bytes, int]:
+    """Give the server objects of these sizes; return digest and size of each."""
+    return {site.behind.add_object(os.urandom(size)): size for size in sizes}
+
+
+def fetch(site: Site, folder: Path, name: str, objects: dict[bytes, int], **relay: str) -> Store:
+    """Fetch as a host does; every byte is proven by the store."""
+    store = Store(folder / name, Files())
+    store.fetch(objects, site.host(name, **relay))
+    for digest, size in objects.items():
+        assert hashlib.sha256(store.read(digest, size)).digest() == digest
+    return store
+
+
+def carried(site: Site, objects: dict[bytes, int]) -> int:
+    return sum(len(site.behind.carried[digest]) for digest in objects)
+
+
+def test_many_hosts_cost_the_uplink_what_one_costs(site: Site, tmp_path: Path) -> None:
+    """Twenty hosts ask at the same moment for objects of all sizes; each object leaves the server once."""
+    objects = add(site, 10, 1_000, 70_000, 3_000_000, *([5_000] * 100))
+    barrier = threading.Barrier(20)
+
+    def one(number: int) -> None:
+        barrier.wait(60)
+        fetch(site, tmp_path, f"h{number}", objects)
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(one, range(20)))
+    assert site.behind.sent_bytes == carried(site, objects)
+    assert site.said == []
+    assert "relays-host" in site.api.peers
+    assert not [peer for peer in site.api.peers if peer != "relays-host"]  # nobody else fetched
+
+
+def test_what_is_in_the_cache_comes_while_the_uplink_is_down(site: Site, tmp_path: Path) -> None:
+    """A host gets the objects of a release that another host of the site has, without any server; also after a restart."""
+    objects = add(site, 100_000, 2_000)
+    fetch(site, tmp_path, "h1", objects)
+    site.stop_server()
+    fetch(site, tmp_path, "h2", objects)
+    site.end_relay(signal.SIGKILL)
+    site.start_relay()
+    fetch(site, tmp_path, "h3", objects)
+    with pytest.raises(Unavailable):
+        fetch(site, tmp_path, "h4", {hashlib.sha256(b"new").digest(): 3})
+
+
+def test_the_tunnel_is_opaque_and_falls_back(site: Site) -> None:
+    """The server sees the host's own certificate through the relay; without the relay the host goes itself, and says so."""
+    host = site.host("h1")
+    host.sync(nonce=NONCE, state_revision=0, boot_id="")
+    assert site.api.peers == ["h1"]
+    assert site.said == []
+    site.end_relay()
+    host.sync(nonce=NONCE, state_revision=0, boot_id="")
+    assert site.api.peers == ["h1", "h1"]
+    assert len(site.said) == 1
+    assert site.relay in site.said[0]
+    assert f"going to {site.server} itself" in site.said[0]
+
+
+def test_a_site_without_uplink_does_not_turn_from_its_relay(site: Site) -> None:
+    """While nothing leads to the server, both ways are tried each time; the first one that works again is used."""
+    host = site.host("h1")
+    site.stop_server()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            host.sync(nonce=NONCE, state_revision=0, boot_id="")
+    assert site.said == []
+    site.end_relay()
+    site.start_server()
+    site.start_relay()
+
+    def synced() -> bool:
+        with contextlib.suppress(Unavailable):
+            host.sync(nonce=NONCE, state_revision=0, boot_id="")
+            return True
+        return False
+
+    eventually(synced, "a sync is answered")
+
+
+def test_a_relay_that_is_killed_goes_on_where_the_line_was_cut(site: Site, tmp_path: Path) -> None:
+    """What the relay has of an object is not fetched again, after a cut of the uplink and kill -9 of the relay."""
+    objects = add(site, 4_000_000)
+    (digest,) = objects
+    site.behind.cut_after = 3_000_000
+    fetch(site, tmp_path, "h1", objects)  # the rest by itself, from the server
+    partial = site.cache / "partial" / digest.hex()
+    eventually(lambda: partial.exists() and partial.stat().st_size == 3_000_000, "all that came is kept")
+    site.end_relay(signal.SIGKILL)
+    site.behind.cut_after = None
+    site.start_relay()
+    before = site.behind.sent_bytes
+    fetch(site, tmp_path, "h2", objects)
+    assert site.behind.sent_bytes - before == carried(site, objects) - 3_000_000
+
+
+def test_what_the_relays_disk_damaged_is_dropped_and_fetched_again(site: Site, tmp_path: Path) -> None:
+    """A flipped byte in the cache costs one host a second fetch; the next host gets good bytes of the relay."""
+    objects = add(site, 300_000)
+    fetch(site, tmp_path, "h1", objects)
+    (kept,) = site.kept()
+    damaged = bytearray(kept.read_bytes())
+    damaged[150_000] ^= 1
+    kept.write_bytes(damaged)
+    fetch(site, tmp_path, "h2", objects)
+    assert kept not in site.kept()
+    before = len(site.said)
+    fetch(site, tmp_path, "h3", objects)
+    assert len(site.said) == before
+    assert kept in site.kept()
+
+
+@pytest.mark.parametrize("evil", ["lies", "stalls", "endless", "short", "says no", "hangs up"])
+def test_an_evil_relay_costs_time_and_no_more(site: Site, tmp_path: Path, authority: Authority, evil: str) -> None:
+    """Whatever stands at the relay's address: the host ends with the signed bytes, of the server, and says why."""
+    objects = add(site, 50_000, 400_000)
+    with EvilRelay(tmp_path / "evil", authority, evil, site.behind) as address:
+        fetch(site, tmp_path, "h1", objects, relay=address)
+    assert site.said
+    assert all(address in line for line in site.said)
+
+
+def test_a_relay_that_lied_is_left_alone(site: Site, tmp_path: Path, authority: Authority) -> None:
+    """After wrong bytes the relay is not asked for the next object either, and the log says which object it was."""
+    first, second = add(site, 50_000), add(site, 60_000)
+    with EvilRelay(tmp_path / "evil", authority, "lies", site.behind) as address:
+        host = site.host("h1", relay=address)
+        store = Store(tmp_path / "store", Files())
+        store.fetch(first, host)
+        assert [line for line in site.said if next(iter(first)).hex()[:16] in line]
+        site.said.clear()
+        store.fetch(second, host)
+        assert not [line for line in site.said if "not what it must be" in line]
+
+
+class Upgrade:
+    """Two releases, one object each beside the index, and the delta between them."""
+
+    def __init__(self, site: Site) -> None:
+        shared = os.urandom(200_000)
+        self.contents = [b"the old index", shared], [b"one byte more: !" + shared, b"the new index"]
+        for content in (*self.contents[0], *self.contents[1]):
+            site.behind.add_object(content)
+        (old, _), (_, new) = self.contents
+        self.old, self.new = hashlib.sha256(old).digest(), hashlib.sha256(new).digest()
+        self.delta = site.behind.deltas[self.old, self.new] = make(*self.contents, index_last=True)
+
+    def take(self, host: RelayedServer, folder: Path) -> Store:
+        """Let a host that has the old release take the delta; return its store."""
+        store = Store(folder, Files())
+        base = [(hashlib.sha256(content).digest(), len(content)) for content in self.contents[0]]
+        store.fetch(dict(base), host)
+        taken = store.deltas.take(
+            Pair(self.old, self.new, base), host, Bounds(10**6, 10**6), lacking=lambda: 0, interrupted=lambda: False
+        )
+        assert taken is Taken.APPLIED
+        assert store.read(self.new, 100) == self.contents[1][1]
+        return store
+
+
+def test_a_delta_crosses_the_line_once(site: Site, tmp_path: Path) -> None:
+    """Ten hosts take the same delta through the relay; also after its restart and without the uplink."""
+    it = Upgrade(site)
+    it.take(site.host("h0"), tmp_path / "h0")
+    sent = site.behind.sent_bytes
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(lambda n: it.take(site.host(f"h{n}"), tmp_path / f"h{n}"), range(1, 10)))
+    site.stop_server()
+    site.end_relay(signal.SIGKILL)
+    site.start_relay()
+    it.take(site.host("late"), tmp_path / "late")
+    assert site.behind.sent_bytes == sent
+    assert site.said == []
+
+
+def test_a_delta_that_a_relay_spoiled_is_taken_from_the_server(
+    site: Site, tmp_path: Path, authority: Authority
+) -> None:
+    """The relay is left alone, and the pair is not blamed for what the relay did."""
+    it = Upgrade(site)
+    store = Store(tmp_path / "store", Files())
+    good = site.host("h1")
+    store.fetch({hashlib.sha256(content).digest(): len(content) for content in it.contents[0]}, good)
+    with EvilRelay(tmp_path / "evil", authority, "lies", site.behind) as address:
+        it.take(site.host("h1", relay=address), tmp_path / "store")
+    assert [line for line in site.said if it.new.hex()[:16] in line]
+    assert not list((tmp_path / "store" / "deltas").glob("*.refused"))
+
+
+def test_a_full_disk_at_the_relay_is_no_trouble_for_hosts(tmp_path: Path, authority: Authority) -> None:
+    """Where the relay cannot write, its hosts fetch from the server; small objects still come through it."""
+    with Site(tmp_path, authority, most_file_bytes=200_000) as site:
+        objects = add(site, 1_000, 900_000)
+        fetch(site, tmp_path, "h1", objects)
+        fetch(site, tmp_path, "h2", objects)
+        assert [path.stat().st_size < 200_000 for path in site.kept()] == [True]
+
+
+def test_the_cache_stays_below_its_limit(tmp_path: Path, authority: Authority) -> None:
+    """The least used object goes first; one that is larger than the cache comes from the server."""
+    with Site(tmp_path, authority, "--max-bytes", "250KiB") as site:
+        old, used, new, large = (add(site, size) for size in (100_000, 100_001, 100_002, 900_000))
+        for objects in (old, used):
+            fetch(site, tmp_path, "h1", objects)
+        fetch(site, tmp_path, "h2", used)
+        for number, objects in enumerate((new, large)):
+            fetch(site, tmp_path, f"h{3 + number}", objects)
+        names = {path.name[:64] for path in site.kept()}
+        assert names == {next(iter(objects)).hex() for objects in (used, new)}
+        assert sum(path.stat().st_size for path in site.kept()) <= 250 * 1024
+
+
+def test_a_relay_goes_out_through_a_proxy(tmp_path: Path, authority: Authority) -> None:
+    """Where the site's only way out is an HTTP proxy, tunnel and fetches go through it, by the relay's environment."""
+    with ConnectProxy() as proxy, Site(tmp_path, authority, https_proxy=proxy.url) as site:
+        site.host("h1").sync(nonce=NONCE, state_revision=0, boot_id="")
+        assert proxy.asked == [site.server]
+        fetch(site, tmp_path, "h2", add(site, 70_000))
+        assert set(proxy.asked) == {site.server}
+        assert len(proxy.asked) > 1
+        assert site.said == []
+
+
+def test_strangers_get_nothing(site: Site, authority: Authority) -> None:
+    """Objects are for hosts: no certificate, another CA's, an operator's and an expired one are refused."""
+    (digest,) = add(site, 1_000)
+    leaf = shown_leaf(site.relay, RELAY_NAME, site.host("h1")._limits)
+    key = pki.new_key()
+    csr = pki.make_csr(key)
+    times = {"not_before_ms": now_ms() - 10_000, "not_after_ms": now_ms() + 100_000}
+    operator = pki.issue(authority.ca_pem, authority.key, csr, uri=f"{OPERATOR_URI}ana", **times)
+    expired = authority.issue(csr, "h1", until_ms=now_ms() - 1_000)
+    stranger = Authority().identity("h1")
+    for identity in (None, (stranger, stranger), (pki.key_to_pem(key), operator), (pki.key_to_pem(key), expired)):
+        with channel(site.relay, leaf, identity, name=RELAY_NAME) as strange:
+            stub = agent_pb2_grpc.AgentApiStub(strange)
+            with pytest.raises(grpc.RpcError):
+                list(stub.Fetch(agent_pb2.FetchRequest(wants=[agent_pb2.Want(object_sha256=digest)]), timeout=10))
+    assert site.behind.fetches == []
+
+
+def test_only_objects_come_from_the_relay(site: Site) -> None:
+    """Metadata is always the server's: the relay has no old one to offer, and calls itself missing where it is asked."""
+    site.behind.metadata["timestamp.json"] = b"one"
+    host = site.host("h1")
+    assert b"".join(chunk.data for chunk in host.fetch([Want("metadata", "timestamp.json")])) == b"one"
+    site.behind.metadata["timestamp.json"] = b"two"
+    assert b"".join(chunk.data for chunk in host.fetch([Want("metadata", "timestamp.json")])) == b"two"
+    assert site.api.peers == ["h1", "h1"]
