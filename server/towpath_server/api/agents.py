@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Container, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from towpath.errors import Broken, InputError, Refusal
 from towpath.v1 import agent_pb2, agent_pb2_grpc
@@ -12,7 +12,7 @@ from towpath.wire.reports import from_app_state, from_event
 from towpath_server.api.gate import CALLER, AgentGate, Caller, ServicerContext
 from towpath_server.api.hub import Hub
 from towpath_server.api.pace import Pace
-from towpath_server.domain.deltas import Pair
+from towpath_server.domain.deltas import Pair, ready
 from towpath_server.services import encoding, enrolment, identities, publishing, restoring, syncing
 from towpath_server.services.context import Context, HostEntry
 from towpath_server.services.enrolment import Candidate
@@ -226,15 +226,14 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
         rest = self._context.blobs.chunks(digest, offset, CHUNK_BYTES)
         return Carried(size, next(rest, b""), rest)
 
-    def _delta(self, entry: HostEntry, pair: Pair, offset: int) -> Carried | None:
+    def _delta(self, entry: HostEntry, asked: Pair, offset: int) -> Carried | None:
         """Return a delta that is ready. Where none is, nobody waits: it is noted, and the host takes objects."""
         deltas = self._context.deltas
-        if deltas is not None and pair.opened and deltas.size(pair) is None:
-            pair = replace(pair, opened=False)
-        size = deltas.size(pair) if deltas is not None else None
-        if deltas is None or size is None:
-            encoding.wanted_by(self._context, entry, pair)
+        given = ready(asked, deltas.size) if deltas is not None else None
+        if deltas is None or given is None:
+            encoding.wanted_by(self._context, entry, asked)
             return None
+        pair, size = given
         if offset >= size:
             return Carried(size, b"", iter(()))
         rest = deltas.chunks(pair, offset, CHUNK_BYTES)

@@ -4,14 +4,16 @@ Rules:
 - A delta leads from a release that hosts run to the one that they are to run. Of many, those that most hosts run come
   first, and only so many are made unasked: hosts whose release is a rare one ask for theirs.
 - It is kept only where it is smaller than the objects that it saves, and where those are worth the work.
+- A host that can open archives gets the delta that sees into them where both are ready, whatever their sizes: it was
+  made first, so a fetch that was cut off goes on with the bytes of the same delta.
 - Of what is kept, what was not used for the longest time goes first.
 
 Pure. Not handled here: how deltas are made (`towpath_server.deltas`), who asks for one (`services.encoding`).
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 # What fits in one piece of a fetch costs one round trip in any case.
 SMALLEST_FULL_BYTES = 16 * 1024
@@ -41,6 +43,15 @@ def unasked(running: Iterable[bytes], new: bytes) -> list[Pair]:
     counts = Counter(old for old in running if old != new)
     ranked = sorted(counts, key=lambda old: (-counts[old], old))
     return [Pair(old, new) for old in ranked[:MOST_UNASKED]]
+
+
+def ready(asked: Pair, size: Callable[[Pair], int | None]) -> tuple[Pair, int] | None:
+    """Return the delta that answers `asked`, and its bytes; None where none is ready. `size` says what is kept."""
+    for one in (asked, replace(asked, opened=False)) if asked.opened else (asked,):
+        found = size(one)
+        if found is not None:
+            return one, found
+    return None
 
 
 def worthless(full: int) -> str:

@@ -12,7 +12,7 @@ from towpath.errors import Broken, TowpathError
 from towpath.index import objects
 from towpath.wire import decode_index
 from towpath_server.domain import planning
-from towpath_server.domain.deltas import Pair
+from towpath_server.domain.deltas import Pair, ready
 from towpath_server.domain.manifests import KnownRelease
 from towpath_server.domain.model import Assignment
 from towpath_server.domain.planning import Plan
@@ -106,14 +106,14 @@ def measure(context: Context, drawn: Draft) -> Measured:
 
 
 def _deltas(context: Context, new: KnownRelease, has: Sequence[KnownRelease]) -> list[int]:
-    """Return the sizes of the deltas to `new`, that are ready, from what a host has of the same app."""
+    """Return the sizes of the deltas to `new` that a host would be given, from what it has of the same app."""
     deltas = context.deltas
     if deltas is None:
         return []
     index = new.release.artifact.index_sha256
     same = [known.release.artifact.index_sha256 for known in has if known.release.app == new.release.app]
-    sizes = (deltas.size(Pair(old, index, opened)) for old in same for opened in (False, True))
-    return [size for size in sizes if size is not None]
+    given = (ready(Pair(old, index, opened=True), deltas.size) for old in same)
+    return [one[1] for one in given if one is not None]
 
 
 def carried(context: Context, known: KnownRelease) -> dict[bytes, int]:

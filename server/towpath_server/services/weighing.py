@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from towpath.errors import InputError
 from towpath.names import check_app, check_version
-from towpath_server.domain.deltas import Pair
+from towpath_server.domain.deltas import Pair, ready
 from towpath_server.domain.manifests import KnownRelease
 from towpath_server.services.context import Context
 from towpath_server.services.planning import carried
@@ -72,8 +72,6 @@ def weigh(context: Context, known: Known) -> Weight:
 
 
 def _delta(context: Context, old: bytes, new: bytes) -> int | None:
-    """Return the bytes of the delta that is ready; the one that sees into archives comes first, as for a host."""
-    if context.deltas is None:
-        return None
-    opened = context.deltas.size(Pair(old, new, opened=True))
-    return opened if opened is not None else context.deltas.size(Pair(old, new))
+    """Return the bytes of the delta that a host would be given."""
+    given = ready(Pair(old, new, opened=True), context.deltas.size) if context.deltas is not None else None
+    return given[1] if given is not None else None

@@ -8,6 +8,7 @@ from towpath_server.domain.deltas import (
     SMALLEST_FULL_BYTES,
     Kept,
     Pair,
+    ready,
     surplus,
     too_large,
     unasked,
@@ -26,6 +27,16 @@ def test_what_most_hosts_run_comes_first_and_rare_ones_ask_for_theirs() -> None:
     assert {pair.new for pair in unasked(running, name(9))} == {name(9)}
     assert len(unasked(map(name, range(100)), name(1000))) == MOST_UNASKED
     assert unasked([], name(1)) == []
+
+
+def test_who_can_open_archives_gets_the_delta_that_does_and_everybody_else_never() -> None:
+    """Also where the plain one is the smaller one: the bytes of a fetch that was cut off are of the first one made."""
+    plain, opened = Pair(name(1), name(2)), Pair(name(1), name(2), opened=True)
+    assert ready(opened, {plain: 5, opened: 9}.get) == (opened, 9)
+    assert ready(opened, {plain: 5}.get) == (plain, 5)
+    assert ready(plain, {plain: 5, opened: 4}.get) == (plain, 5)
+    assert ready(plain, {opened: 4}.get) is None
+    assert ready(opened, {Pair(name(3), name(2)): 4}.get) is None
 
 
 def test_a_release_of_one_packet_gets_no_delta() -> None:
