@@ -11,7 +11,7 @@ from fakes.deltas import make
 from fakes.host import Killed, SimulatedHost
 from towpath.status import Health
 from towpath_agent.ports import Want
-from towpath_agent.runner.actions import MAX_FETCH_TRIES
+from towpath_agent.runner.staging import MAX_FETCH_TRIES
 
 
 def check(it: DeltaHost, where: str = "") -> None:

@@ -110,7 +110,7 @@ def test_of_a_delta_the_delta_is_what_travels(tmp_path: Path) -> None:
     it.host.server.deltas[it.pair] = DATA
     it.host.server.before_chunk = lambda _: it.host.clock.advance(LEAST_TELL_S + 1)
     told_of: list[Transfer] = []
-    transfers = it.host.agent._actions.transfers
+    transfers = it.host.agent._actions.staging.transfers
     transfers.say = lambda: told_of.extend(transfers.told.values())
     wish = Wish("hello", b"sha256 of the release", "2.0.0")
     want = Want("delta", digest=it.pair[1], base=it.pair[0], offset=CHUNK_BYTES)

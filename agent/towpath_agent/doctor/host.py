@@ -15,7 +15,7 @@ from towpath_agent.system import host
 from towpath_agent.system.files import Files, temporary
 from towpath_agent.system.local_socket import user_name
 
-# Below this no release is begun; see runner.actions.
+# Below this no release is begun; see runner.staging.
 LEAST_FREE_BYTES = 32 * 2**20
 LOW_FREE_BYTES = 512 * 2**20
 LOW_FREE_FILES = 1_000

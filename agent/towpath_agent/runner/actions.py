@@ -7,38 +7,28 @@ journalling stands in `runner.agent`, which commits the state before it calls th
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from towpath.errors import Broken, Refusal, TowpathError, Unavailable
-from towpath.release import HealthPolicy, Hook, Release
-from towpath.status import Health, State, Verdict
+from towpath.errors import TowpathError
+from towpath.release import HealthPolicy, Release
+from towpath.status import Health, Verdict
 from towpath.wire import decode_release
-from towpath_agent.engine import pacing
 from towpath_agent.engine.health import HealthVerdict
 from towpath_agent.engine.table import Action, Outcome
 from towpath_agent.errors import DiskFull, is_full
 from towpath_agent.installers.base import Installer
 from towpath_agent.journal import Deployed, Journal, Transaction
 from towpath_agent.ports import Source
-from towpath_agent.runner import cleanup, logmarks, space
+from towpath_agent.runner import cleanup, logmarks
 from towpath_agent.runner.handover import Handovers, Steps
 from towpath_agent.runner.health import HealthWatch, is_ill
-from towpath_agent.runner.obtaining import obtain
-from towpath_agent.runner.result import DONE, Result
-from towpath_agent.runner.site import Drivers, Site, id_of, values_of
-from towpath_agent.runner.transferring import Transfers
+from towpath_agent.runner.hooks import run_hook
+from towpath_agent.runner.result import DISK_RETRY_S, DONE, Result
+from towpath_agent.runner.site import Drivers, Site, id_of, keeps_tree, release_of
+from towpath_agent.runner.staging import Staging
 from towpath_agent.services.base import Service
-from towpath_agent.store import ObjectMissing
 from towpath_agent.system.clock import Clock
 
 MAX_ATTEMPTS = 3
-MAX_FETCH_TRIES = 8
-# A try that brought less was a vain one: not a drop now and then, to hold a host for ever.
-PROGRESS_BYTES = 4096
-# A delta that keeps breaking off is left for the objects themselves.
-MAX_DELTA_TRIES = 4
-DISK_RETRY_S = 60.0
 PASSING_RETRY_S = 60.0
-FETCH_GIVE_UP_RETRY_S = 60.0
-FETCH_AGAIN_S, MAX_FETCH_AGAIN_S = 0.5, 30.0
 LOG_TAIL_BYTES = 2048
 
 
@@ -60,19 +50,22 @@ class Actions:
         `max_release_bytes` is the host's own limit on what the releases of one app may take; 0: none. `uniform` gives
         the jitter of what is tried again.
         """
-        self._uniform = uniform
         self._max_release_bytes = max_release_bytes
         self._site, self._drivers, self._journal, self._clock = site, drivers, journal, clock
         self._watches: dict[str, HealthWatch] = {}
-        self._fetch_tries: dict[str, int] = {}
-        self._fetch_again: dict[str, float] = {}
         self._undone: set[str] = set()
-        self.transfers = Transfers(journal, clock)
+        self.staging = Staging(
+            site=site,
+            drivers=drivers,
+            journal=journal,
+            clock=clock,
+            uniform=uniform,
+            wrong_delta=lambda tx, wrong: self.notes.append((tx, wrong.code, str(wrong), "")),
+        )
         steps = Steps(run_hook=self._run_hook, stop=self._stop)
         self._handovers = Handovers(site=site, drivers=drivers, journal=journal, clock=clock, steps=steps)
-        # What was fetched ahead: which releases clean-up leaves in the store, and giving up what no change wants.
+        # Which releases, fetched ahead, clean-up leaves in the store.
         self.keeps: Callable[[], Iterable[Deployed]] = tuple
-        self.make_room: Callable[[Collection[Deployed]], bool] = lambda _wanted: False
         # A member of a set that goes back is judged when all of it have gone back.
         self.may_prove: Callable[[Transaction], bool] = lambda _tx: True
         self.notes: list[tuple[Transaction, str, str, str]] = []  # said, but not decisive: (tx, code, reason, evidence)
@@ -97,9 +90,9 @@ class Actions:
         try:
             match action:
                 case Action.RESERVE:
-                    return self._reserve(tx, others)
+                    return self.staging.reserve(tx, others)
                 case Action.STAGE:
-                    return self._stage(tx, server, interrupted)
+                    return self.staging.stage(tx, server, interrupted)
                 case _:
                     return self._do[action](tx)
         except (TowpathError, OSError) as error:
@@ -131,86 +124,24 @@ class Actions:
         release = decode_release(deployed.release)
         return self._installer(release).verify(self._site.plan(deployed, self._site.entries(deployed)))
 
-    def hurry(self, tx_id: str) -> None:
-        """Fetch again at once where a fetch waits for its next try."""
-        self._fetch_again.pop(tx_id, None)
-
-    def forget(self, tx_id: str) -> None:
+    def forget(self, tx: Transaction) -> None:
         """Drop what is remembered of a transaction that ended."""
-        self._watches.pop(tx_id, None)
-        self._fetch_tries.pop(tx_id, None)
-        self._fetch_again.pop(tx_id, None)
-        self._undone.discard(tx_id)
-        self._handovers.forget(tx_id)
+        self._watches.pop(tx.id, None)
+        self._undone.discard(tx.id)
+        self._handovers.forget(tx.id)
+        self.staging.forget(tx)
 
     @property
     def site(self) -> Site:
         """Return where things lie on this host."""
         return self._site
 
-    # -- before the switch: nothing that runs is touched
-
-    def _reserve(self, tx: Transaction, others: Collection[Transaction]) -> Result:
-        if not tx.wish.sha256:
-            return DONE
-        wanted = [_new(o) for o in others if o.wish.sha256]
-        missing = [_new(o) for o in others if o.wish.sha256 and o.state in _NOT_STAGED]
-        needed = space.needed(self._site, missing)
-        free = self._site.files.disk_free(self._site.root)
-        if free < needed and self.make_room(wanted):
-            free = self._site.files.disk_free(self._site.root)
-        if free < needed:
-            reason = f"not enough disk: the set needs {needed} bytes, {free} are free at {self._site.root}"
-            return Result(Outcome.FAILED, reason, "disk-full", retry_after_s=DISK_RETRY_S)
-        return DONE
-
-    def _stage(self, tx: Transaction, server: Source, interrupted: Callable[[], bool]) -> Result:
-        if not tx.wish.sha256:
-            return DONE
-        again = self._fetch_again.get(tx.id)
-        if again is not None and self._clock.monotonic() < again:
-            return Result(None, again_s=again)
-        new = _new(tx)
-        release = decode_release(tx.release)
-        self.require_kinds(release)
-        store = self._site.store
-        before = store.received_bytes
-        try:
-            entries = obtain(
-                self._site,
-                new,
-                server,
-                interrupted,
-                old=tx.old if self._fetch_tries.get(tx.id, 0) < MAX_DELTA_TRIES else None,
-                tell=lambda wrong: self.notes.append((tx, wrong.code, str(wrong), "")),
-                watched=self.transfers.watch(new),
-            )
-            if entries is None:
-                return Result(None)
-            self.transfers.end(tx.app)
-            plan = self._site.plan(new, entries, tx.id)
-            if not _same_tree(tx):  # else its record says what runs until this is confirmed
-                self._site.record(new, self._site.index(new))
-            self._installer(release).stage(plan, self._site.store.materialise)
-        except Unavailable as error:
-            self.transfers.stops(tx.app)
-            # What brought something was no vain try: a line that breaks every minute still brings a release.
-            # An object that is damaged again and again comes anew each time: that is none.
-            vain = error.code == ObjectMissing.code or store.received_bytes - before < PROGRESS_BYTES
-            tries = self._fetch_tries[tx.id] = self._fetch_tries.get(tx.id, 0) + 1 if vain else 1
-            if tries >= MAX_FETCH_TRIES:
-                reason = f"could not be fetched after {tries} tries: {error}"
-                return Result(Outcome.FAILED, reason, error.code, retry_after_s=FETCH_GIVE_UP_RETRY_S)
-            delay_s = pacing.fetch_delay_s(tries, self._uniform(), FETCH_AGAIN_S, MAX_FETCH_AGAIN_S)
-            again = self._clock.monotonic() + delay_s
-            self._fetch_again[tx.id] = again
-            return Result(None, reason=str(error), again_s=again)
-        return DONE
+    # -- before the switch: the rest of it is `runner.staging`
 
     def _prepare(self, tx: Transaction) -> Result:
         if not tx.wish.sha256:
             return DONE
-        return self._run_hook("prepare", _new(tx)) or DONE
+        return self._run_hook("prepare", release_of(tx)) or DONE
 
     # -- the switch and what follows
 
@@ -222,7 +153,7 @@ class Actions:
                 old = decode_release(tx.old.release)
                 self._installer(old).unswitch(self._site.plan(tx.old, ()))
             return DONE
-        new = _new(tx)
+        new = release_of(tx)
         release = decode_release(tx.release)
         if tx.old is not None:
             old = decode_release(tx.old.release)
@@ -235,7 +166,7 @@ class Actions:
     def _start(self, tx: Transaction) -> Result:
         if not tx.wish.sha256:
             return DONE
-        new = _new(tx)
+        new = release_of(tx)
         release = decode_release(tx.release)
         service, instance = self._service(release), self._site.instance(new)
         attempts = tx.attempts
@@ -253,7 +184,7 @@ class Actions:
     def _watch(self, tx: Transaction) -> Result:
         if not tx.wish.sha256:
             return DONE
-        new = _new(tx)
+        new = release_of(tx)
         watch = self._watches.get(tx.id)
         if watch is None:
             watch = self._watches[tx.id] = HealthWatch(new, self._site, self._drivers, self._clock)
@@ -285,8 +216,8 @@ class Actions:
         """Tidy up after Confirmed: hook, then old trees. Trouble here is said, never decisive."""
         if not tx.wish.sha256:
             return
-        new = _new(tx)
-        if _same_tree(tx):
+        new = release_of(tx)
+        if keeps_tree(tx):
             self._site.record(new, self._site.index(new))
         failed = self._run_hook("post_confirm", new)
         if failed is not None:
@@ -297,7 +228,7 @@ class Actions:
         """Tidy up after Reverted: failing releases must not fill the disk. Trouble here is said, never decisive."""
         try:
             if tx.wish.sha256 and tx.verdict is not Verdict.SUPERSEDED:
-                cleanup.remember_failed(self._site, tx.app, id_of(_new(tx)))
+                cleanup.remember_failed(self._site, tx.app, id_of(release_of(tx)))
             if tx.old is not None:  # without it nothing is live, so nothing may be deleted
                 self._prune(tx.app, decode_release(tx.old.release))
         except Exception as error:  # noqa: BLE001 - a bug in a driver must not end the agent, at every start anew
@@ -341,9 +272,9 @@ class Actions:
         returning = self._handovers.returning(tx)
         if new_release is not None:
             if not returning:  # else it serves until the old one does
-                self._stop(tx, _new(tx))
+                self._stop(tx, release_of(tx))
             if old_release is None or old_release.install.kind != new_release.install.kind:
-                self._installer(new_release).unswitch(self._site.plan(_new(tx), ()))
+                self._installer(new_release).unswitch(self._site.plan(release_of(tx), ()))
         if tx.old is not None and old_release is not None:
             entries = self._site.entries(tx.old)
             kept = self._journal.deployed("previous").get(tx.app)
@@ -354,7 +285,7 @@ class Actions:
             self._after_revert(tx)
 
     def _after_revert(self, tx: Transaction) -> None:
-        failed = self._run_hook("post_revert", _new(tx)) if tx.wish.sha256 else None
+        failed = self._run_hook("post_revert", release_of(tx)) if tx.wish.sha256 else None
         if failed is not None:
             self.notes.append((tx, failed.code, failed.reason, failed.evidence))
 
@@ -391,23 +322,7 @@ class Actions:
         service.stop(instance)
 
     def _run_hook(self, point: str, deployed: Deployed) -> Result | None:
-        """Run the hook of `point` where the release has one; return a Result only where it failed."""
-        release = decode_release(deployed.release)
-        hook: Hook | None = release.hook(point)
-        if hook is None:
-            return None
-        try:
-            result = self._drivers.hooks.run(hook, self._site.instance(deployed), values_of(deployed))
-        except (TowpathError, OSError) as error:
-            return Result(Outcome.FAILED, f"hook {point}: {error}", "hook-failed")
-        except Exception as error:  # noqa: BLE001 - most hooks only say that they failed; a bug must not do more
-            return Result(Outcome.FAILED, f"hook {point}: {type(error).__name__}: {error}", "driver-bug")
-        if result.timed_out:
-            reason = f"hook {point} did not end within {hook.timeout_ms / 1000:g}s"
-            return Result(Outcome.FAILED, reason, "hook-timeout", evidence=result.output)
-        if result.status != 0:
-            return Result(Outcome.FAILED, f"hook {point} exited {result.status}", "hook-failed", evidence=result.output)
-        return None
+        return run_hook(self._drivers, self._site, point, deployed)
 
     def _previous_id(self, tx: Transaction) -> str | None:
         """Return what the link `previous` should name once `tx` is live."""
@@ -429,29 +344,7 @@ class Actions:
     def _service(self, release: Release) -> Service:
         return self._drivers.services[release.run.kind]
 
-    def require_kinds(self, release: Release) -> None:
-        """Refuse kinds that this agent has no driver for, before anything changes."""
-        unknown = [kind for kind in (release.install.kind,) if kind not in self._drivers.installers]
-        unknown += [kind for kind in (release.run.kind,) if kind not in self._drivers.services]
-        unknown += [probe.kind for probe in release.probes if probe.kind not in self._drivers.probes]
-        if unknown:
-            raise Refusal(f"cannot run kind {unknown[0]!r} here: this agent does not know it", code="unknown-kind")
-
-
-_NOT_STAGED = (State.PLANNED, State.FETCHING)
-
 
 def _verdict(tx: Transaction, otherwise: Verdict) -> Verdict:
     """Return the verdict that was given when `tx` began to go back, where one was: not its fault, or not wanted now."""
     return otherwise if tx.verdict is Verdict.NONE else tx.verdict
-
-
-def _same_tree(tx: Transaction) -> bool:
-    """Return whether only parameters change: both lie under one name on disk, and so have one record."""
-    return tx.old is not None and id_of(tx.old) == id_of(_new(tx))
-
-
-def _new(tx: Transaction) -> Deployed:
-    if not tx.wish.sha256:
-        raise Broken("cannot treat a removal as a release")
-    return Deployed(tx.wish, tx.release)

@@ -140,11 +140,11 @@ class Agent:
             journal=journal,
             site=actions.site,
             server=lambda: desired.server,
-            kinds=actions,
+            kinds=actions.staging,
             holding=self.holding,
             underway=self._underway,
             teller=self._teller,
-            transfers=actions.transfers,
+            transfers=actions.staging.transfers,
             clock=clock,
             uniform=chance.uniform,
             interval_s=sync_interval_s,
@@ -152,8 +152,8 @@ class Agent:
             say=self._say,
             day_bytes=prefetch_day_bytes,
         )
-        actions.transfers.say = self._say
-        actions.keeps, actions.make_room = self._prefetching.keeps, self._prefetching.make_room
+        actions.staging.transfers.say = self._say
+        actions.keeps, actions.staging.make_room = self._prefetching.keeps, self._prefetching.make_room
         self.desk = Desk(self.wake.set)
         self.bundles = Bundles(desired, journal, actions.site.files, self._teller)
         self._local = Local(self, journal, self.holding, floors, actions)
@@ -310,7 +310,7 @@ class Agent:
 
     def hurry(self, tx: Transaction) -> None:
         """Do the action of `tx` now, whatever it waits for."""
-        self._actions.hurry(tx.id)
+        self._actions.staging.hurry(tx.id)
         self._underway.again.pop(tx.app, None)
 
     def live(self, app: str) -> Live:
@@ -367,7 +367,7 @@ class Agent:
                 refused=self._planner.not_admitted(),
                 health=self._steady.verdicts,
                 prefetch=self._prefetching.states,
-                transfers=self._actions.transfers.told,
+                transfers=self._actions.staging.transfers.told,
             ),
             self._clock.now_unix_ms(),
         )

@@ -87,8 +87,7 @@ class Ending:
         """Drop `tx`: it is over."""
         self._actions.clear_staging(tx.id)
         self._journal.drop_transaction(tx.id)
-        self._actions.forget(tx.id)
-        self._actions.transfers.end(tx.app)
+        self._actions.forget(tx)
         self._sets.forget(tx.id)
         self._settled.discard(tx.id)
         self._underway.transactions.pop(tx.app, None)

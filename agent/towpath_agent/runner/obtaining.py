@@ -2,7 +2,7 @@
 
 A delta is asked for where nothing of the new release is here yet; where there is none ready nobody waits for it. What a
 wrong delta did not make is fetched whole, and what was wrong is told.
-Not handled here: pacing and back-off (`runner.actions`), how bytes come and are proven (`store`).
+Not handled here: pacing and back-off (`runner.staging`), how bytes come and are proven (`store`).
 """
 
 from collections.abc import Callable

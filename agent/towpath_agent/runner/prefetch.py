@@ -5,7 +5,7 @@ between two chunks `upkeep` does what is due and says whether to leave off. What
 in the store.
 
 Not handled here: what may be fetched when (`engine.prefetching`), what the journal keeps (`runner.announced`), how a
-change uses what is here (`runner.actions`: it finds it in the store).
+change uses what is here (`runner.staging`: it finds it in the store).
 """
 
 import errno

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from towpath.status import Verdict
 from towpath_agent.engine.table import Outcome
 
+# A full disk says nothing about a release: it is tried again, once there may be space.
+DISK_RETRY_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

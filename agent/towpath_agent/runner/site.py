@@ -15,7 +15,7 @@ from towpath.wire import MAX_RELEASE_BYTES, decode_index, decode_release
 from towpath_agent.engine import slots
 from towpath_agent.hooks import HookRunner
 from towpath_agent.installers.base import Installer, InstallPlan
-from towpath_agent.journal import Deployed, wish_from_text, wish_to_text
+from towpath_agent.journal import Deployed, Transaction, wish_from_text, wish_to_text
 from towpath_agent.probes.base import Probe
 from towpath_agent.services.base import Instance, Service
 from towpath_agent.store import Store
@@ -127,6 +127,18 @@ class Site:
             slot=None if release.run.handover is None else wish.slot,
             health_deadline_ms=release.health.deadline_ms,
         )
+
+
+def release_of(tx: Transaction) -> Deployed:
+    """Return what a transaction brings; Broken for one that only takes away."""
+    if not tx.wish.sha256:
+        raise Broken("cannot treat a removal as a release")
+    return Deployed(tx.wish, tx.release)
+
+
+def keeps_tree(tx: Transaction) -> bool:
+    """Return whether only parameters change: both lie under one name on disk, and so have one record."""
+    return tx.old is not None and id_of(tx.old) == id_of(release_of(tx))
 
 
 def id_of(deployed: Deployed) -> str:
