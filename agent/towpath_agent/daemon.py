@@ -164,7 +164,7 @@ class Daemon:
         if not max_rate:
             return Store(self._folder / "store", self._files)
         from towpath_agent.engine.maxrate import parse_max_rate  # noqa: PLC0415  (zones: for this setting alone)
-        from towpath_agent.store.throttle import Throttle  # noqa: PLC0415
+        from towpath_agent.transport.throttle import Throttle  # noqa: PLC0415
 
         throttle = Throttle(parse_max_rate(max_rate), self._clock)
         self._limits = replace(self._limits, fetch_window=throttle.window)

@@ -22,8 +22,9 @@ from towpath import __version__
 from towpath.errors import InputError, TowpathError, Unavailable
 from towpath.quantity import parse_size
 from towpath.settings import check_settings
+from towpath_agent.engine.maxrate import MaxRate, parse_max_rate
 
-SETTINGS = ("agent_dir", "listen", "enroll_listen", "server", "max_bytes")
+SETTINGS = ("agent_dir", "listen", "enroll_listen", "server", "max_bytes", "max_rate")
 MAX_SETTINGS_BYTES = 64 * 1024
 STOP_GRACE_S = 2.0
 TELL_S = 60.0
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a relay is started with; `max_bytes` is the cache's limit."""
+    """What a relay is started with; `max_bytes` is the cache's limit, `max_rate` that of all fetches together."""
 
     folder: Path
     agent_dir: Path
@@ -45,6 +46,7 @@ class Options:
     enroll_listen: str
     server: str
     max_bytes: int
+    max_rate: MaxRate
 
 
 @contextmanager
@@ -76,7 +78,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     for address, option in ((options.listen, "--listen"), (options.enroll_listen, "--enroll-listen")):
         check_address(address, option)
     clock = SystemClock()
-    uplink = Uplink(options.agent_dir, clock, options.server)
+    uplink = Uplink(options.agent_dir, clock, options.server, options.max_rate)
     cache = Cache(options.folder, options.max_bytes)
     flights = Flights(cache, uplink.fetch)
     servicer = RelayServicer(flights.sources, clock.now_unix_ms)
@@ -181,9 +183,17 @@ max_bytes_option = click.option(
     help="The server's port for agents, HOST:PORT; default: where this machine's agent goes.",
 )
 @max_bytes_option
-def run(folder: Path, max_bytes: str, **rest: Any) -> None:
+@click.option(
+    "--max-rate",
+    envvar="TOWPATH_RELAY_MAX_RATE",
+    default="",
+    help="The most that all fetches from the server may take together, such as 256KiB/s or 2Mbit/s; other rates at "
+    "other times: '256KiB/s; daily 22:00-06:00 local full'. Default: no limit.",
+)
+def run(folder: Path, max_bytes: str, max_rate: str, **rest: Any) -> None:
     """Carry until SIGTERM. Port 0 picks a free port and prints it."""
-    options = Options(folder, max_bytes=parse_size(max_bytes), **rest)
+    limit = parse_max_rate(max_rate) if max_rate else MaxRate()
+    options = Options(folder, max_bytes=parse_size(max_bytes), max_rate=limit, **rest)
     with _locked(folder):
         asyncio.run(_run(options))
 

@@ -231,6 +231,8 @@ class Flights:
         stream = self._fetch(asked)
         try:
             for chunk in stream:
+                if chunk.is_pause:
+                    continue
                 key, flight = flights[chunk.want]
                 if chunk.missing:
                     flight.end(State.ENDED)

@@ -10,18 +10,25 @@ from pathlib import Path
 
 from towpath import __version__
 from towpath_agent import identity
-from towpath_agent.ports import Chunk, Want
+from towpath_agent.engine.maxrate import MaxRate
+from towpath_agent.ports import Chunk, Source, Want
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
+from towpath_agent.transport.channel import Limits
 from towpath_agent.transport.client import GrpcServer
+from towpath_agent.transport.throttle import Throttle
 
 
 class Uplink:
-    """The server, as `agent_dir`'s host; `server` (HOST:PORT) instead of the address in its record."""
+    """The server, as `agent_dir`'s host; `server` (HOST:PORT, or empty) goes before its record.
 
-    def __init__(self, agent_dir: Path, clock: Clock, server: str = "") -> None:
+    What is fetched, by all calls together, is held to `max_rate`; what hosts send through the tunnel is not seen here.
+    """
+
+    def __init__(self, agent_dir: Path, clock: Clock, server: str, max_rate: MaxRate) -> None:
         """Read once, so that a folder without a host is an error at the start."""
         self._folder, self._clock, self._given = agent_dir, clock, server
+        self._throttle = Throttle(max_rate, clock)
         self._files = Files()
         self._lock = threading.Lock()
         self._pem = b""
@@ -38,7 +45,8 @@ class Uplink:
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
         """Yield chunks as `towpath_agent.ports.Server.fetch` does."""
-        return self._connected().fetch(wants)
+        source: Source = self._connected()
+        return self._throttle.over(source).fetch(wants)
 
     def close(self) -> None:
         """End what runs."""
@@ -63,5 +71,6 @@ class Uplink:
                     platform=identity.local_platform(),
                     agent_version=__version__,
                     clock=self._clock,
+                    limits=Limits(fetch_window=self._throttle.window),
                 )
             return self._channel

@@ -18,11 +18,11 @@ from fakes.live_server import HostUnderTest, LiveServer
 from towpath import pki
 from towpath_agent.engine.maxrate import parse_max_rate
 from towpath_agent.store import Store
-from towpath_agent.store.throttle import Throttle
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 from towpath_agent.transport.channel import Limits
 from towpath_agent.transport.client import GrpcServer
+from towpath_agent.transport.throttle import Throttle
 
 RANDOM = random.Random(9)
 RATE = 300_000

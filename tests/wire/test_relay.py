@@ -4,7 +4,10 @@ import contextlib
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,11 +21,13 @@ from fakes.deltas import make
 from fakes.evil_relay import EvilRelay
 from fakes.live_server import channel, eventually
 from fakes.proxy import ConnectProxy
+from fakes.server_command import clean_env
 from fakes.site import Site
 from towpath import pki
 from towpath.errors import Unavailable
 from towpath.names import OPERATOR_URI, RELAY_NAME
 from towpath.v1 import agent_pb2, agent_pb2_grpc
+from towpath_agent.engine.maxrate import CREDIT_S
 from towpath_agent.ports import Want
 from towpath_agent.store import Store
 from towpath_agent.store.deltas import Bounds, Pair, Taken
@@ -269,6 +274,31 @@ def test_the_cache_stays_below_its_limit(tmp_path: Path, authority: Authority) -
         names = {path.name[:64] for path in site.kept()}
         assert names == {next(iter(objects)).hex() for objects in (used, new)}
         assert sum(path.stat().st_size for path in site.kept()) <= 250 * 1024
+
+
+def test_all_that_a_relay_fetches_keeps_to_its_rate_together(tmp_path: Path, authority: Authority) -> None:
+    """Two hosts that want different objects at once get them no faster than one; what is in the cache is not held up."""
+    with Site(tmp_path, authority, "--max-rate", "40KB/s") as site, ThreadPoolExecutor(2) as pool:
+        wanted = [add(site, *([20_000] * 4)), add(site, *([20_001] * 4))]
+        began = time.monotonic()
+        list(pool.map(lambda number: fetch(site, tmp_path, f"h{number}", wanted[number]), range(2)))
+        # Each call may bring one object before anything is owed.
+        assert time.monotonic() - began > (160_000 - 2 * 20_001) / 40_000 - CREDIT_S
+        assert site.said == []
+        sent = site.behind.sent_bytes
+        fetch(site, tmp_path, "h3", wanted[0])
+        assert site.behind.sent_bytes == sent
+
+
+def test_a_rate_that_is_none_is_one_line_and_no_relay(tmp_path: Path) -> None:
+    """The relay does not start, and makes nothing."""
+    command = [sys.executable, "-m", "towpath_relay.cli", "run", "--dir", str(tmp_path / "relay"), "--max-rate", "fast"]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("towpath-relay: ")
+    assert "'fast'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "relay").exists()
 
 
 def test_a_relay_goes_out_through_a_proxy(tmp_path: Path, authority: Authority) -> None:

@@ -11,7 +11,7 @@ Rules: outside of all windows the first rate counts; where several windows are o
 What the clocks show counts, so a change of them moves a window with it.
 A limit is held by a debt: what came is owed, time pays it off at the rate of that time, and nothing is asked for while
 more than a little is owed. So the rate may change in mid-fetch, and what was late is made up for only a moment.
-Not handled here: waiting, and which bytes count (`store.throttle`).
+Not handled here: waiting, and which bytes count (`transport.throttle`).
 """
 
 from collections.abc import Callable

@@ -95,6 +95,7 @@ class GrpcServer:
         self._channel = dial(0)
         self._stub = AgentApiStub(self._channel)
         self._narrow: tuple[int, grpc.Channel] | None = None
+        self._narrowing = threading.Lock()  # a relay fetches on several threads
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -117,11 +118,12 @@ class GrpcServer:
         window = self._limits.fetch_window()
         if not window:
             return self._stub
-        if self._narrow is None or self._narrow[0] != window:
-            if self._narrow is not None:
-                self._narrow[1].close()
-            self._narrow = window, self._dial(window)
-        return AgentApiStub(self._narrow[1])
+        with self._narrowing:
+            if self._narrow is None or self._narrow[0] != window:
+                if self._narrow is not None:
+                    self._narrow[1].close()
+                self._narrow = window, self._dial(window)
+            return AgentApiStub(self._narrow[1])
 
     def _error(self, error: grpc.RpcError | ValueError, doing: str) -> TowpathError:
         if isinstance(error, ValueError):  # grpc says so of a channel that this process closed

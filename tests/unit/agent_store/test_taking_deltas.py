@@ -19,8 +19,8 @@ from towpath_agent.errors import DiskError
 from towpath_agent.ports import CHUNK_BYTES, Chunk, Want
 from towpath_agent.store.deltas import Bounds, Pair, Taken
 from towpath_agent.store.objects import Store
-from towpath_agent.store.throttle import Throttle
 from towpath_agent.system.files import Files
+from towpath_agent.transport.throttle import Throttle
 
 RANDOM = random.Random(5)
 OLD = [RANDOM.randbytes(700_000), b"the old index"]

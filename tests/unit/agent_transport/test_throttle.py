@@ -12,8 +12,8 @@ from fakes.server import FakeServer
 from towpath_agent.engine.maxrate import parse_max_rate
 from towpath_agent.ports import CHUNK_BYTES, Chunk, Want
 from towpath_agent.store import Store
-from towpath_agent.store.throttle import LOOK_S, Throttle
 from towpath_agent.system.files import Files
+from towpath_agent.transport.throttle import LOOK_S, Throttle
 
 MIB = 2**20
 
