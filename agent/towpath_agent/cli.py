@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from towpath import __version__
-from towpath.errors import InputError, TowpathError
+from towpath import __version__, commandline
+from towpath.errors import InputError
 from towpath.quantity import parse_duration_ms, parse_rate, parse_size
 from towpath.reports import AppState, Event, Prefetch, Transfer
 from towpath.weburl import parse_origins
@@ -281,25 +281,4 @@ def _from_journal(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every expected failure is one line and an exit code."""
-    try:
-        result = group.main(args=arguments, prog_name="towpath-agent", standalone_mode=False)
-    except TowpathError as error:
-        click.echo(f"towpath-agent: {_one_line(error)}", err=True)
-        sys.exit(1)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        sys.exit(2)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx is not None else "towpath-agent"
-        click.echo(f"towpath-agent: {error.format_message().rstrip('.')}; see {command} --help", err=True)
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except click.ClickException as error:
-        click.echo(f"towpath-agent: {_one_line(error)}", err=True)
-        sys.exit(1)
-    sys.exit(result if isinstance(result, int) else 0)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    commandline.run(group, "towpath-agent", arguments=arguments)

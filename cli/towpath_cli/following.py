@@ -8,10 +8,11 @@ from contextlib import ExitStack
 
 import click
 
+from towpath.commandline import clean
 from towpath_cli.client import Client
 from towpath_cli.model import Bar, HostProgress, Rollout, WaveProgress
 from towpath_cli.options import Operator
-from towpath_cli.output import clean, count, echo_json, when
+from towpath_cli.output import count, echo_json, when
 from towpath_cli.watch import ChangeLines, Outcome, Result, verdict, wait
 
 COLUMNS = ("host", "phase", "current", "state", "health", "reason")

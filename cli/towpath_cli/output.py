@@ -12,19 +12,16 @@ from datetime import UTC, datetime
 
 import click
 
+from towpath.commandline import clean, say
 from towpath_cli.world import World
 
+PROGRAM = "towpath"
 MAX_CELL = 200
-
-
-def clean(text: str) -> str:
-    """Return `text` in one line, every control and unprintable character escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def say_error(message: str) -> None:
     """Print one line on stderr, whatever is in `message`."""
-    click.echo(f"towpath: {clean(' '.join(message.split()))}", err=True)
+    say(PROGRAM, message)
 
 
 def say_notice(text: str) -> None:

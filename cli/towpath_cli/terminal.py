@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from towpath.commandline import clean
 from towpath_cli.following import bar_line, finished, headline, left_out, told
 from towpath_cli.model import Rollout, WaveProgress
-from towpath_cli.output import clean, count
+from towpath_cli.output import count
 from towpath_cli.watch import describe
 
 WIDE = 120

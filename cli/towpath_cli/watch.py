@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from towpath.commandline import clean
 from towpath.errors import Unavailable
 from towpath_cli.model import HostProgress, Rollout
-from towpath_cli.output import clean
 from towpath_cli.world import World
 
 FIRST_PAUSE_SECONDS = 0.05

@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from towpath import __version__
-from towpath.errors import InputError, TowpathError, Unavailable
+from towpath import __version__, commandline
+from towpath.errors import InputError, Unavailable
 from towpath.quantity import parse_size
 from towpath.settings import check_settings
 from towpath_agent.engine.maxrate import MaxRate, parse_max_rate
@@ -244,20 +244,8 @@ def main() -> None:
     """Run the command; an error is one line."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.basicConfig(level=logging.WARNING, format="towpath-relay: %(message)s", stream=sys.stderr)
-    try:
-        # As a module it was started by `towpath relay`, and a person typed that.
-        typed = "towpath relay" if Path(sys.argv[0]).name == "cli.py" else None
-        group(prog_name=typed, standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except TowpathError as error:
-        click.echo(f"towpath-relay: {error}", err=True)
-        sys.exit(1)
+    # As a module it was started by `towpath relay`, and a person typed that.
+    commandline.run(group, "towpath-relay", typed="towpath relay" if Path(sys.argv[0]).name == "cli.py" else "")
 
 
 if __name__ == "__main__":

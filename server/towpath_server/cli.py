@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from towpath import __version__
-from towpath.errors import InputError, TowpathError
+from towpath import __version__, commandline
+from towpath.errors import InputError
 from towpath.quantity import parse_duration_ms, parse_size
 from towpath_server import upkeep_cli
 from towpath_server.options import folder_option, listen_options, locked, quantity, read, seat, store_options
@@ -281,22 +281,8 @@ def main() -> None:
     """Run the command; an error is one line."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand around our one
     logging.basicConfig(level=logging.WARNING, format="towpath-server: %(message)s", stream=sys.stderr)
-    try:
-        # As a module it was started by `towpath server`, and a person typed that.
-        typed = "towpath server" if Path(sys.argv[0]).name == "cli.py" else None
-        code = group(prog_name=typed, standalone_mode=False)
-        # click hands the code of Context.exit back here, and raises Exit only from elsewhere.
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except TowpathError as error:
-        click.echo(f"towpath-server: {error}", err=True)
-        sys.exit(1)
+    # As a module it was started by `towpath server`, and a person typed that.
+    commandline.run(group, "towpath-server", typed="towpath server" if Path(sys.argv[0]).name == "cli.py" else "")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from towpath_cli.main import cli
 from towpath_cli.world import World
 
 CLEAR: dict[str, str | None] = dict.fromkeys(
-    ("TOWPATH_DIR", "TOWPATH_SERVER", "TOWPATH_OUTPUT", "TOWPATH_PASSPHRASE_FILE", "TOWPATH_DEBUG")
+    ("TOWPATH_DIR", "TOWPATH_SERVER", "TOWPATH_OUTPUT", "TOWPATH_PASSPHRASE_FILE")
 )
 NOW_MS = World().now_ms
 

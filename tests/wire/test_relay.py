@@ -151,13 +151,15 @@ def test_a_relay_that_is_killed_goes_on_where_the_line_was_cut(site: Site, tmp_p
     site.behind.cut_after = 3_000_000
     fetch(site, tmp_path, "h1", objects)  # the rest by itself, from the server
     partial = site.cache / "partial" / digest.hex()
-    eventually(lambda: partial.exists() and partial.stat().st_size == 3_000_000, "all that came is kept")
+    # gRPC drops what nobody had taken when the line broke: on a busy machine that is not all that was sent.
+    eventually(lambda: partial.exists() and partial.stat().st_size > 0, "what came is kept")
     site.end_relay(signal.SIGKILL)
+    kept = partial.stat().st_size
     site.behind.cut_after = None
     site.start_relay()
     before = site.behind.sent_bytes
     fetch(site, tmp_path, "h2", objects)
-    assert site.behind.sent_bytes - before == carried(site, objects) - 3_000_000
+    assert site.behind.sent_bytes - before == carried(site, objects) - kept
 
 
 def test_what_the_relays_disk_damaged_is_dropped_and_fetched_again(site: Site, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError, TowpathError
 from towpath_cli import surroundings
 from towpath_cli.changes import Act, Kind
@@ -17,7 +18,7 @@ from towpath_cli.client import Client
 from towpath_cli.comparing import compare, key_of, lines
 from towpath_cli.fleetfile import load_fleet_file, schema_json
 from towpath_cli.options import Operator, operator_command
-from towpath_cli.output import clean, count, echo_json, say_error
+from towpath_cli.output import count, echo_json, say_error
 from towpath_cli.steps import Applied
 from towpath_cli.surroundings import There
 from towpath_cli.wishes import FleetFile

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from towpath.bundle.checking import Checked
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.quantity import format_size
 from towpath_cli.bundlefile import save, verified, writing
@@ -14,7 +15,7 @@ from towpath_cli.commands.trust import pinned_root
 from towpath_cli.model import BundleOrder, BundlePiece
 from towpath_cli.operator_folder import read_identity
 from towpath_cli.options import DURATION, JSON, TABLE, Operator, dir_option, operator_command, output_option, world_of
-from towpath_cli.output import clean, count, echo_json, when
+from towpath_cli.output import count, echo_json, when
 from towpath_cli.tree import Progress, no_progress
 
 PIECE_BYTES = 256 * 1024

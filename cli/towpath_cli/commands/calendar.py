@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.names import check_environment, check_labels
 from towpath.windows import parse_window
 from towpath_cli.model import CalendarEntry, EntryOrder
 from towpath_cli.options import Operator, operator_command, pairs
-from towpath_cli.output import cell, clean, echo_json, echo_table, when
+from towpath_cli.output import cell, echo_json, echo_table, when
 from towpath_cli.timing import zoned
 
 COLUMNS = ("id", "environment", "hosts", "when", "now", "by", "reason")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from towpath.commandline import INTERRUPTED
 from towpath.errors import InputError
 from towpath.names import check_app, check_environment, check_labels, check_version
 from towpath.waves import words
@@ -21,7 +22,6 @@ from towpath_cli.policy import policy, policy_options, rule_options
 from towpath_cli.watch import Outcome, Result
 
 TIMEOUT_MS = 600_000
-INTERRUPTED = 130
 
 
 def order_of(

@@ -2,12 +2,13 @@
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.names import check_environment
 from towpath.quantity import format_duration
 from towpath_cli.model import EnvironmentRow
 from towpath_cli.options import DURATION, Operator, operator_command
-from towpath_cli.output import clean, echo_json, echo_table
+from towpath_cli.output import echo_json, echo_table
 
 COLUMNS = ("environment", "after", "healthy there for", "hosts", "note")
 

@@ -2,12 +2,13 @@
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.holds import Hold
 from towpath.names import check_app, check_host, check_labels
 from towpath_cli.model import Host, HostChange
 from towpath_cli.options import Operator, operator_command, pairs
-from towpath_cli.output import clean, echo_json, echo_table, when
+from towpath_cli.output import echo_json, echo_table, when
 
 COLUMNS = ("host", "environment", "labels", "status", "online", "last seen", "agent", "platform", "holds")
 

@@ -2,11 +2,12 @@
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.names import check_app, check_environment, check_labels
 from towpath_cli.commands.host import check_parameter
 from towpath_cli.options import Operator, operator_command, pairs
-from towpath_cli.output import clean, count, echo_json, echo_table
+from towpath_cli.output import count, echo_json, echo_table
 
 COLUMNS = ("environment", "label", "parameter", "value")
 

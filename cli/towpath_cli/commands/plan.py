@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from towpath.commandline import clean
 from towpath.quantity import format_duration
 from towpath_cli.commands.deploy import order_of
 from towpath_cli.model import DeployOrder, Plan
 from towpath_cli.options import Operator, operator_command
-from towpath_cli.output import clean, count, echo_json, echo_table
+from towpath_cli.output import count, echo_json, echo_table
 from towpath_cli.policy import policy_options, reach, rule_options
 
 HOST_COLUMNS = ("wave", "turn", "host", "from", "to", "at most", "stays because")

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.names import check_app, check_environment, check_labels
 from towpath_cli.commands.deploy import TIMEOUT_MS, finish
@@ -11,7 +12,7 @@ from towpath_cli.commands.plan import show_plan
 from towpath_cli.following import follow, headline
 from towpath_cli.model import DeployOrder, Rollout
 from towpath_cli.options import DURATION, Operator, operator_command, pairs
-from towpath_cli.output import clean, echo_json, say_error
+from towpath_cli.output import echo_json, say_error
 from towpath_cli.policy import policy, policy_options
 from towpath_cli.watch import Result
 

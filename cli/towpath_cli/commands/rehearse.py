@@ -14,13 +14,14 @@ from typing import Any
 import click
 
 from towpath.budgets import order_text
+from towpath.commandline import clean
 from towpath.errors import Broken, InputError
 from towpath.waves import ALL, parse_share
 from towpath_cli.client import Client
 from towpath_cli.commands.deploy import order_of
 from towpath_cli.model import DeployOrder, Rollout
 from towpath_cli.options import DURATION, Operator, operator_command
-from towpath_cli.output import clean, count, echo_json, echo_table
+from towpath_cli.output import count, echo_json, echo_table
 from towpath_cli.plot import HOUR_MS, svg
 from towpath_cli.policy import limit_options, rule_options
 

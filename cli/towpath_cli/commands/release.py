@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.names import check_app, check_version
 from towpath.quantity import format_size
@@ -13,7 +14,7 @@ from towpath.release import Release
 from towpath_cli.compressed import notes
 from towpath_cli.operator_folder import read_identity
 from towpath_cli.options import JSON, Operator, operator_command, output_option, world_of
-from towpath_cli.output import clean, count, echo_json, echo_table, say_error, when
+from towpath_cli.output import count, echo_json, echo_table, say_error, when
 from towpath_cli.passphrase import passphrase_source
 from towpath_cli.publisher import Publisher
 from towpath_cli.publishing import checked, publish

@@ -2,11 +2,12 @@
 
 import click
 
+from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.holds import check_line
 from towpath_cli.model import RestoredRow
 from towpath_cli.options import Operator, operator_command
-from towpath_cli.output import clean, count, echo_json, echo_table
+from towpath_cli.output import count, echo_json, echo_table
 
 COLUMNS = ("environment", "host", "knows more", "app", "runs", "would run", "")
 

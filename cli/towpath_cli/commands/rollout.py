@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from towpath.commandline import INTERRUPTED, clean
 from towpath.names import check_app, check_environment
 from towpath.quantity import format_duration
 from towpath.reports import PrefetchState
@@ -14,13 +15,12 @@ from towpath.waves import format_share
 from towpath_cli.following import COLUMNS, bar_line, follow, headline, host_rows, look, wave_table
 from towpath_cli.model import Rollout
 from towpath_cli.options import DURATION, Operator, operator_command
-from towpath_cli.output import cell, clean, count, echo_json, echo_table, say_error, say_notice, when
+from towpath_cli.output import cell, count, echo_json, echo_table, say_error, say_notice, when
 from towpath_cli.policy import reach
 from towpath_cli.watch import Result
 
 LIST_COLUMNS = ("rollout", "app", "version", "environment", "selector", "state", "wave", "healthy", "by", "reason")
 TIMEOUT_MS = 3_600_000
-INTERRUPTED = 130
 _DONE = {
     "pause": "paused; nobody else moves, who is in flight finishes",
     "resume": "goes on",

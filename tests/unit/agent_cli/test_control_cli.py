@@ -94,16 +94,16 @@ def test_a_command_asks_the_agent_and_prints_its_lines(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["hold"], 2, "Missing option '--for'"),
-        (["hold", "--for", "2h"], 2, "Missing option '--reason'"),
+        (["hold"], 2, "missing option '--for'"),
+        (["hold", "--for", "2h"], 2, "missing option '--reason'"),
         (["hold", "--for", "2", "--reason", "x"], 1, "such as 90s"),
         (["hold", "--for", "2h", "--reason", ""], 1, "cannot use an empty reason"),
         (["hold", "--for", "2h", "--reason", "a\nb"], 1, "one line of printable text"),
         (["hold", "../x", "--for", "2h", "--reason", "x"], 1, "as an app name"),
-        (["revert"], 2, "Missing argument 'APP'"),
+        (["revert"], 2, "missing argument 'APP'"),
         (["revert", "Hello"], 1, "as an app name"),
-        (["retry"], 2, "Missing argument 'APP'"),
-        (["explain"], 2, "Missing argument 'APP'"),
+        (["retry"], 2, "missing argument 'APP'"),
+        (["explain"], 2, "missing argument 'APP'"),
     ],
 )
 def test_a_mistake_is_one_line_and_reaches_no_agent(

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from towpath.commandline import clean
 from towpath.reports import AppState
 from towpath.status import State
-from towpath_cli.output import cell, clean, count, echo_json, echo_table, plain_table, say_error, when
+from towpath_cli.output import cell, count, echo_json, echo_table, plain_table, say_error, when
 from towpath_cli.world import World
 
 

@@ -109,10 +109,10 @@ def test_a_fault_of_our_own_is_one_line_too() -> None:
     def broken() -> None:
         raise RuntimeError("first\nsecond")
 
-    done = CliRunner(env={"TOWPATH_DEBUG": None}).invoke(broken, ["version"])
+    done = CliRunner().invoke(broken, ["version"])
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
-    assert "RuntimeError: first second" in done.stderr
+    assert "RuntimeError: first second (" in done.stderr
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -1,0 +1,66 @@
+"""How every program ends: what went wrong is one line on stderr and never a traceback, and the exit code says its kind.
+
+0: well (a command may have codes of its own), 1: an error, 2: a wrong command line, 130: interrupted.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from towpath.errors import TowpathError
+
+ERROR, WRONG_COMMAND, INTERRUPTED = 1, 2, 130
+
+
+def run(group: click.Group, program: str, *, typed: str = "", arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit. `program` begins its errors; `typed`: what a person calls it, where that differs."""
+    sys.exit(code_of(group.main, program, args=arguments, prog_name=typed or program))
+
+
+def code_of(main: Any, program: str, **words: Any) -> int:
+    """Return the exit code of click's `main(**words)`, after its line where it failed."""
+    try:
+        result = main(**words, standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge: said, never swallowed
+        return _told(error, program)
+    # click hands the code of Context.exit, or of Exit, back here.
+    return result if isinstance(result, int) else 0
+
+
+def clean(text: str) -> str:
+    """Return `text` in one line, every control and unprintable character escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def say(program: str, message: str) -> None:
+    """Print one line on stderr, whatever is in `message`."""
+    click.echo(f"{program}: {clean(' '.join(message.split()))}", err=True)
+
+
+def _told(error: BaseException, program: str) -> int:
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return WRONG_COMMAND
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx is not None else program
+            message = error.format_message()
+            say(program, f"{message[:1].lower()}{message[1:].rstrip('.')}; see: {command} --help")
+            return error.exit_code
+        case click.ClickException():
+            say(program, error.format_message())
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            say(program, "interrupted")
+            return INTERRUPTED
+        case TowpathError():
+            say(program, str(error))
+            return ERROR
+        case _:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+            say(program, f"cannot go on: {reason}; this is a fault of Towpath")
+            return ERROR

@@ -1,0 +1,88 @@
+"""How a program ends: one line and the exit code of its kind, whatever went wrong."""
+
+import click
+import pytest
+
+from towpath.commandline import INTERRUPTED, WRONG_COMMAND, code_of, run
+from towpath.errors import InputError
+
+
+@click.group()
+def group() -> None:
+    """Do things."""
+
+
+@group.command()
+@click.argument("what")
+@click.pass_context
+def end(ctx: click.Context, what: str) -> None:
+    """End in some way."""
+    match what:
+        case "well":
+            return
+        case "own code":
+            ctx.exit(7)
+        case "exit":
+            raise click.exceptions.Exit(8)
+        case "input":
+            raise InputError("cannot use\nthat\x1b[31m: it is red")
+        case "file":
+            raise click.FileError("here", "it is away")
+        case "usage":
+            raise click.UsageError("Nothing is given.")
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "bug":
+            raise KeyError("x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["end", "well"], 0, ""),
+        (["end", "own code"], 7, ""),
+        (["end", "exit"], 8, ""),
+        (["end", "input"], 1, "towpath-it: cannot use that\\x1b[31m: it is red\n"),
+        (["end", "file"], 1, "towpath-it: Could not open file 'here': it is away\n"),
+        (["end", "interrupt"], INTERRUPTED, "\ntowpath-it: interrupted\n"),
+        (["end"], 2, "towpath-it: missing argument 'WHAT'; see: towpath it end --help\n"),
+        (["nonsense"], 2, "towpath-it: no such command 'nonsense'; see: towpath it --help\n"),
+        (["end", "usage"], 2, "towpath-it: nothing is given; see: towpath it end --help\n"),
+    ],
+)
+def test_what_a_person_sees_and_a_script_gets(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    """Nothing of it on stdout; control characters that came from elsewhere do not reach the terminal."""
+    with pytest.raises(SystemExit) as ended:
+        run(group, "towpath-it", typed="towpath it", arguments=arguments)
+    assert (ended.value.code, *capsys.readouterr()) == (code, "", said)
+
+
+def test_a_wrong_command_line_that_names_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever finds it wrong may not know which command it was."""
+
+    def main(**_words: object) -> None:
+        raise click.UsageError("Nothing is given.")
+
+    assert code_of(main, "towpath-it") == WRONG_COMMAND
+    assert capsys.readouterr().err == "towpath-it: nothing is given; see: towpath-it --help\n"
+
+
+def test_a_fault_of_our_own_says_where_it_is_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback, but what somebody who mends it asks for first."""
+    with pytest.raises(SystemExit) as ended:
+        run(group, "towpath-it", arguments=["end", "bug"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert said.startswith("towpath-it: cannot go on: KeyError: 'x' (")
+    assert said.count("\n") == 1
+    assert "test_commandline.py, line " in said
+
+
+def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer who types the name alone learns what there is; a script sees that nothing was done."""
+    with pytest.raises(SystemExit) as ended:
+        run(group, "towpath-it", arguments=[])
+    assert ended.value.code == 2
+    assert "end" in capsys.readouterr().err
