@@ -139,13 +139,13 @@ def test_the_folder_may_have_a_path_of_any_length(tmp_path: Path) -> None:
 
 def test_a_client_that_hangs_stops_nobody_and_is_dropped(tmp_path: Path) -> None:
     """Half a request and then silence: others are served meanwhile, and the deadline ends it."""
-    with agent(tmp_path, patience=Patience(request_s=1.0)) as main, contextlib.ExitStack() as stack:
+    with agent(tmp_path, patience=Patience(request_s=3.0)) as main, contextlib.ExitStack() as stack:
         hanging = [stack.enter_context(connect(tmp_path / SOCKET, WAIT_S)) for _ in range(MAX_CONNECTIONS - 1)]
         for line in hanging:
             line.sendall(b'{"v": 1, ')
         began = time.monotonic()
         assert ask(tmp_path, Request("release")).lines == ("did release ",)
-        assert time.monotonic() - began < 1.0, "the last free place serves others at once"
+        assert time.monotonic() - began < 3.0, "the last free place serves others at once"
         for line in hanging:
             assert line.recv(1) == b"", "dropped without a word"
         eventually(lambda: not main.listener._connections, "all are gone")

@@ -173,11 +173,12 @@ class Store:
 
         A copy or a reflink, never a hard link: a program that writes to its own files must not reach the store.
         """
-        source = self.path(digest)
-        if not self._files.exists(source):
-            raise self._gone(digest)
-        self._files.copy(source, dst, mode)
-        if self._digest_of(dst) != digest:
+        sha256 = hashlib.sha256()
+        try:
+            passed = self._files.copy(self.path(digest), dst, mode, sha256.update)
+        except FileNotFoundError:
+            raise self._gone(digest) from None
+        if (sha256.digest() if passed else self._digest_of(dst)) != digest:
             self._files.remove(dst)
             raise self._damaged(digest)
 

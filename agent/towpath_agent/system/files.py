@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,10 @@ _BLOCK_UNIT = 512  # of st_blocks, whatever the filesystem's own block is
 
 def _nothing(_verb: str, _path: Path) -> None:
     """Do nothing before an operation."""
+
+
+def _unseen(_part: bytes) -> None:
+    """Look at nothing."""
 
 
 def absolute(path: Path) -> Path:
@@ -251,16 +255,22 @@ class Files:
             descriptor = os.open(path, flags, mode)
         return OpenFile(path, descriptor, self._before)
 
-    def copy(self, src: Path, dst: Path, mode: int = 0o600) -> None:
-        """Copy content to a new file, sharing blocks where the filesystem can; not synced, see `sync_tree`."""
+    def copy(self, src: Path, dst: Path, mode: int = 0o600, seen: Callable[[bytes], None] = _unseen) -> bool:
+        """Copy content to a new file, sharing blocks where the filesystem can; not synced, see `sync_tree`.
+
+        `seen` is given what is written. Returns False where blocks are shared: then nobody saw it. FileNotFoundError
+        where `src` is missing.
+        """
         with self.open_read(src) as source, self.open_write(dst, mode) as out, self._change("write", dst):
             if disk.reflink(source.fileno(), out.fileno()):
-                return
+                return False
             while part := os.read(source.fileno(), _BUFFER_BYTES):
                 progressed()
+                seen(part)
                 view = memoryview(part)
                 while view:
                     view = view[os.write(out.fileno(), view) :]
+            return True
 
     def rename(self, src: Path, dst: Path) -> None:
         """Give `src` the name `dst`, replacing a file or an empty folder there, durable in both folders."""
