@@ -47,12 +47,13 @@ class Seen:
     """What one host was told, and did. Times: seconds on the monotonic clock.
 
     `told`: (when, version) whenever the version changed, empty for none; `ended`: when it first tried to report that it
-    had proven that version, or failed it.
+    had proven that version, or failed it; `runs`: the version that it ended on.
     """
 
     name: str
     told: list[tuple[float, str]] = field(default_factory=list)
     ended: list[tuple[float, str]] = field(default_factory=list)
+    runs: str = ""
     answers: int = 0
     failures: list[str] = field(default_factory=list)
     longest_s: float = 0.0
@@ -168,7 +169,7 @@ class Member:
             ended = replace(ended, state=State.REVERTED, verdict=Verdict.FAILED, reason="it fails on this one")
             ended = replace(ended, current_version=self._runs.current_version, current_sha256=self._runs.current_sha256)
         self._report(ended, stop)
-        self._runs = ended
+        self._runs, self.seen.runs = ended, ended.current_version
 
     def _report(self, state: AppState, stop: threading.Event) -> None:
         self._revision += 1
