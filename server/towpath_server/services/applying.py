@@ -34,8 +34,19 @@ class _Undone(Exception):
     """Ends the transaction of a dry run: everything in it is undone."""
 
 
+class _Refused(Exception):
+    """Ends the transaction for the step that cannot be."""
+
+    def __init__(self, step: int, error: TowpathError) -> None:
+        super().__init__(str(error))
+        self.step, self.error = step, error
+
+
 def apply(context: Context, actor: str, steps: Sequence[Step], *, dry_run: bool) -> Refused | None:
-    """Do every step; or none, and return which cannot be. `dry_run`: none in any case, and no word in the audit log."""
+    """Do every step; or none, and return which cannot be. `dry_run`: none in any case, and no word in the audit log.
+
+    What is no step's doing (the database is away) is raised.
+    """
     if len(steps) > MAX_STEPS:
         raise InputError(f"cannot apply {len(steps)} changes at once: at most {MAX_STEPS}; apply parts of the file")
     acts: list[Act] = []
@@ -43,24 +54,30 @@ def apply(context: Context, actor: str, steps: Sequence[Step], *, dry_run: bool)
         _do(context, actor, steps, acts, dry_run=dry_run)
     except _Undone:
         return None
-    except TowpathError as error:
-        number = len(acts) - 1
+    except _Refused as refused:
         if not dry_run:
-            step, detail = steps[number], f"{error.code}: {error}"
+            step, detail = steps[refused.step], f"{refused.error.code}: {refused.error}"
             note(context, actor, step.act, step.subject, detail=detail, outcome="refused")
-        return Refused(number, str(error))
+        return Refused(refused.step, str(refused.error))
+    except TowpathError:
+        context.cache.rules = -1  # perhaps of rows that were never committed
+        raise
     for act in acts:
         told(context, act)
     return None
 
 
 def _do(context: Context, actor: str, steps: Sequence[Step], acts: list[Act], *, dry_run: bool) -> None:
-    """Do the steps in one transaction; `acts` gets those that were begun, also where one fails."""
+    """Do the steps in one transaction; `acts` gets each."""
     with context.storage.transaction() as tx:
-        for step in steps:
+        for number, step in enumerate(steps):
             act = Act(tx, step.subject)
             acts.append(act)
-            step.do(act)
+            try:
+                step.do(act)
+            except TowpathError as error:
+                raise _Refused(number, error) from error
             audited(context, actor, step.act, act)
         if dry_run:
             raise _Undone
+        context.follow_announcements(tx)

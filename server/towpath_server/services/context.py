@@ -49,6 +49,7 @@ class Cache:
 
     entries: dict[str, HostEntry] = field(default_factory=dict)
     releases: dict[tuple[str, str], KnownRelease] = field(default_factory=dict)
+    indexes: dict[bytes, str] = field(default_factory=dict)  # index digest of each of `releases` to its app
     metadata: dict[str, bytes] = field(default_factory=dict)
     snapshot_version: int = 0
     unpruned: dict[str, int] = field(default_factory=dict)
@@ -150,6 +151,7 @@ class Context:
         """Return a published release as decisions need it."""
         known = KnownRelease(decode_release(row.data), row.sha256, len(row.data))
         self.cache.releases[row.app, row.version] = known
+        self.cache.indexes[known.release.artifact.index_sha256] = row.app
         return known
 
     def releases(self, tx: Transaction, app: str) -> list[KnownRelease]:
@@ -230,13 +232,17 @@ class Context:
 
 @dataclass(slots=True)
 class Act:
-    """One audited act in progress: fill in what becomes known, name the hosts and environments that it touches."""
+    """One audited act in progress: fill in what becomes known, name the hosts and environments that it touches.
+
+    `needs`: deltas that will help once it is done.
+    """
 
     tx: Transaction
     subject: str
     detail: str = ""
     hosts: set[str] = field(default_factory=set)
     environments: set[str] = field(default_factory=set)
+    needs: list[Need] = field(default_factory=list)
 
 
 def note(context: Context, actor: str, act: str, subject: str, *, detail: str, outcome: str) -> None:
@@ -265,6 +271,8 @@ def told(context: Context, done: Act) -> None:
     context.changed(done.hosts)
     for environment in done.environments:
         context.hints.due(environment)
+    for need in done.needs:
+        context.needs.ask(need)
 
 
 @contextmanager

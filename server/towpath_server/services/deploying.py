@@ -73,17 +73,13 @@ class Deployed:
 def deploy(context: Context, actor: str, order: Order) -> Deployed:
     """Write the assignment; InputError where the release is not published or does not fit a matching host."""
     with acting(context, actor, "deploy", f"app/{order.app[:64]}") as act:
-        deployed = assign(context, actor, act, order)
-    context.needs.ask(Need(deployed.assignment.app, deployed.assignment.version))
-    return deployed
+        return assign(context, actor, act, order)
 
 
 def promote(context: Context, actor: str, source: str, order: Order) -> Deployed:
     """Deploy the very release that is proven in the environment `source`; InputError where none is."""
     with acting(context, actor, "promote", f"app/{order.app[:64]}") as act:
-        deployed = promote_inside(context, actor, act, source, order)
-    context.needs.ask(Need(deployed.assignment.app, deployed.assignment.version))
-    return deployed
+        return promote_inside(context, actor, act, source, order)
 
 
 def promote_inside(context: Context, actor: str, act: Act, source: str, order: Order) -> Deployed:
@@ -154,6 +150,7 @@ def assign(context: Context, actor: str, act: Act, order: Order, sha256: bytes =
     )
     tx = act.tx
     known = _release(context, tx, order)
+    act.needs.append(Need(order.app, order.version))
     if sha256 not in (b"", known.sha256):
         raise InputError(f"cannot promote {order.app} {order.version}: it is published as another release by now")
     place = rollouts.load(context, tx, order.environment)

@@ -49,18 +49,26 @@ class Needs:
 
 
 def wanted_by(context: Context, entry: HostEntry, asked: Pair) -> None:
-    """Note that a host lacks a delta, where the new release is one that it is to run. On no particular thread."""
-    for app in entry.apps:
+    """Note that a host lacks a delta to a release that it is to run or to fetch ahead. On no particular thread.
+
+    The old one must be a release of that app: names that a host invents would leave no room for what others need.
+    """
+    for app in (*entry.apps, *entry.prefetch):
         known = context.cache.releases.get((app.app, app.version))
         if known is not None and known.release.artifact.index_sha256 == asked.new:
-            context.needs.ask(Need(app.app, app.version, asked.old))
+            if context.cache.indexes.get(asked.old) == app.app:
+                context.needs.ask(Need(app.app, app.version, asked.old))
+            return
 
 
 def at_start(context: Context) -> None:
-    """Note what the needs of an earlier run may have been. On the storage thread."""
+    """Note what an earlier run may have needed, and know all releases of these apps. On the storage thread."""
     with context.storage.transaction() as tx:
-        for one in tx.assignments():
-            context.needs.ask(Need(one.app, one.version))
+        under_way = [one for one in tx.assignments() if one.state.active]
+        for app in {one.app for one in under_way}:
+            context.releases(tx, app)
+    for one in under_way:
+        context.needs.ask(Need(one.app, one.version))
 
 
 @dataclass(frozen=True, slots=True)
