@@ -56,13 +56,17 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of the answer to `wants[want]`. `carried_size` is the whole carried form's, on the want's first chunk."""
+    """A piece of the answer to `wants[want]`. `carried_size` is the whole carried form's, on the want's first chunk.
+
+    `near`: it came over no line, so no limit on rates concerns it.
+    """
 
     want: int
     data: bytes = b""
     last: bool = False
     missing: bool = False
     carried_size: int = 0
+    near: bool = False
 
     @property
     def is_pause(self) -> bool:

@@ -331,6 +331,25 @@ def test_a_stick_that_is_pulled_out_costs_time_and_nothing_else(host: SimulatedH
     assert host.serving() == "2.0.0"
 
 
+def test_a_server_that_is_back_brings_what_a_stick_that_was_pulled_out_does_not(
+    host: SimulatedHost, stick: Path
+) -> None:
+    """Without anybody starting the agent anew."""
+    release = host.publish("2.0.0")
+    carry(host, stick, release)
+    offline(host)
+    hold(host)
+    apply(host, stick)
+    stick.unlink()
+    told(host, "release")
+    host.run(20)
+    assert host.serving() == "1.0.0"
+    host.server.unreachable = False
+    host.wishes = [(release, 2, {})]
+    host.run(900)
+    assert host.serving() == "2.0.0"
+
+
 def test_a_swapped_object_is_found_and_the_server_asked(host: SimulatedHost, stick: Path) -> None:
     """Without a server nothing is changed; with one the object itself is fetched."""
     release = host.publish("2.0.0", content="what is signed")

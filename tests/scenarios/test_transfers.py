@@ -1,5 +1,6 @@
 """The real agent tells how far what travels is: on the host, to its server, rarely, and nothing when it is over."""
 
+import hashlib
 import random
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_a_line_that_is_down_has_no_rate(tmp_path: Path) -> None:
     host.run(5, until=lambda: host.server.apps["hello"].transfer is not None)
     transfer = host.server.apps["hello"].transfer
     assert transfer is None or transfer.done >= seen.transfers[-1].done
+
+
+def test_an_object_that_the_disk_damaged_comes_anew(tmp_path: Path) -> None:
+    """It is found when it is used, after nothing had to travel: the release is no worse for that."""
+    host = SimulatedHost(tmp_path)
+    host.assign(host.publish("1.0.0"))
+    host.boot()
+    host.settle()
+    release = host.publish("2.0.0", files={"data": DATA})
+    objects = tmp_path / "store" / "objects"
+    (objects / hashlib.sha256(DATA).hexdigest()).write_bytes(bytes(len(DATA)))
+    host.assign(release)
+    host.settle()
+    assert host.live() == "2.0.0"
+    assert "driver-bug" not in str(host.log)
 
 
 def test_of_a_delta_the_delta_is_what_travels(tmp_path: Path) -> None:

@@ -144,6 +144,30 @@ def test_a_site_without_uplink_does_not_turn_from_its_relay(site: Site) -> None:
     eventually(synced, "a sync is answered")
 
 
+def test_a_fetch_without_uplink_does_not_blame_the_relay(site: Site) -> None:
+    """Metadata goes through the tunnel: while neither way leads to the server, the tunnel is no worse than the other."""
+    site.behind.metadata["1.root.json"] = b"root"
+    host = site.host("h1")
+    want = Want("metadata", name="1.root.json")
+    assert [chunk.data for chunk in host.fetch([want])] == [b"root"]
+    site.stop_server()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            list(host.fetch([want]))
+    assert site.said == []
+    site.start_server()
+
+    def fetched() -> bool:
+        with contextlib.suppress(Unavailable):
+            return [chunk.data for chunk in host.fetch([want])] == [b"root"]
+        return False
+
+    eventually(fetched, "it comes again")
+    site.end_relay()
+    assert [chunk.data for chunk in host.fetch([want])] == [b"root"]
+    assert len(site.said) == 1, "the relay alone is away, and the other way is known to be better"
+
+
 def test_a_relay_that_is_killed_goes_on_where_the_line_was_cut(site: Site, tmp_path: Path) -> None:
     """What the relay has of an object is not fetched again, after a cut of the uplink and kill -9 of the relay."""
     objects = add(site, 4_000_000)

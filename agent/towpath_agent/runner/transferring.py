@@ -69,7 +69,10 @@ class Transfers:
 
     def stops(self, app: str) -> None:
         """Take note that nothing comes for now; told with what is told next, where that was said to go on."""
-        now_s, (_, tracker) = self._clock.monotonic(), self._trackers[app]
+        known = self._trackers.get(app)
+        if known is None:  # all of it came, and what is wrong was found when it was used
+            return
+        now_s, (_, tracker) = self._clock.monotonic(), known
         tracker.stops(now_s)
         if app in self.told and self.told[app].rate and tracker.is_due(now_s):
             self.told = {**self.told, app: tracker.seen(now_s)}

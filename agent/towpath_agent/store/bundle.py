@@ -2,7 +2,8 @@
 
 Nothing in it is believed for being there: the caller verifies statement, manifest and metadata, the store proves every
 object, a delta is proven by what it makes. The file is opened for each look and closed again, so that a stick can be
-pulled out at any time; then it brings nothing more, and what came is kept. Memory is 48 bytes for each object.
+pulled out at any time; then it brings nothing more, what came is kept, and the server brings the rest. Memory is 48
+bytes for each object.
 Not handled here: whether the whole file is good (`towpath.bundle.checking`, before anybody hands it in).
 """
 
@@ -103,13 +104,13 @@ class BundleFile:
         try:
             with self._open() as file:
                 if at >= size:
-                    yield Chunk(number, b"", last=True, carried_size=size)
+                    yield Chunk(number, b"", last=True, carried_size=size, near=True)
                 while at < size:
                     data = file.read_at(member.offset + at, min(CHUNK_BYTES, size - at))
                     if not data:
                         raise _gone(self.path)
                     at += len(data)
-                    yield Chunk(number, data, at >= size, carried_size=size)
+                    yield Chunk(number, data, at >= size, carried_size=size, near=True)
         except (InputError, Broken) as error:
             raise _gone(self.path) from error
 
@@ -140,11 +141,15 @@ class _BundleFirst:
         self._brought: set[bytes] = set()
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
-        """See `ports.Source.fetch`. The server is asked for nothing that the bundle has, and for the rest in runs."""
+        """See `ports.Source.fetch`. The server is asked for nothing that the bundle has, and for the rest in runs.
+
+        Where the bundle cannot be read any more the server goes on in its place; it is read again the next time.
+        """
         self._brought.clear()
         run: list[tuple[int, Want]] = []
+        gone: Unavailable | None = None
         for number, want in enumerate(wants):
-            member = self._bundle.find(want)
+            member = self._bundle.find(want) if gone is None else None
             if member is None:
                 run.append((number, want))
                 continue
@@ -152,9 +157,20 @@ class _BundleFirst:
                 yield from self._of_server(run)
                 run = []
             self._brought.add(want.digest)
-            yield from self._bundle.chunks(number, want, member)
+            at = want.offset
+            try:
+                for chunk in self._bundle.chunks(number, want, member):
+                    at += len(chunk.data)
+                    yield chunk
+            except Unavailable as error:
+                gone = error
+                run.append((number, replace(want, offset=at)))
         if run:
-            yield from self._of_server(run)
+            try:
+                yield from self._of_server(run)
+            except Unavailable as error:
+                # Of both ways the stick is the one that whoever reads this can do something about.
+                raise gone or error from error
 
     def _of_server(self, run: Sequence[tuple[int, Want]]) -> Generator[Chunk, None, None]:
         with closing(self._server.fetch([want for _, want in run])) as chunks:

@@ -29,7 +29,7 @@ from towpath_agent.store.incoming import BadObject, Incoming
 from towpath_agent.system.files import Files
 
 BLOCK_BYTES = 256 * 1024
-# A first mismatch may be a stale partial or a flipped bit; a second one is the server's doing.
+# A first mismatch may be a flipped bit; a second one, with no other way to go, is the server's doing.
 MAX_ATTEMPTS = 2
 
 
@@ -134,14 +134,13 @@ class Store:
             lacking += call.lacking
             if call.interrupted:
                 return FetchResult(received, done, interrupted=True)
-            if bad is not None:
-                digest, reason = bad
-                server.distrust(digest)
-                attempts[digest] += 1
-                if attempts[digest] >= MAX_ATTEMPTS:
+            # What is wrong with bytes of an earlier attempt says nothing of who sent the others; all are dropped.
+            if bad is not None and not bad.resumed:
+                attempts[bad.digest] += not server.distrust(bad.digest)
+                if attempts[bad.digest] >= MAX_ATTEMPTS:
                     raise Refusal(
-                        f"cannot accept object {digest.hex()[:16]}: it {reason}", code=reason.code
-                    ) from reason
+                        f"cannot accept object {bad.digest.hex()[:16]}: it {bad.reason}", code=bad.reason.code
+                    ) from bad.reason
         if lacking:
             raise ObjectMissing(
                 f"cannot fetch {len(lacking)} objects: the server does not have them (first {lacking[0].hex()[:16]})"
@@ -215,6 +214,15 @@ def _blocks(read: Callable[[int], bytes], limit: int) -> Iterator[bytes]:
         yield block
 
 
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """An object that cannot be what was wanted; `resumed`: some of it came in an earlier attempt."""
+
+    digest: bytes
+    reason: BadObject
+    resumed: bool
+
+
 class _Call:
     """One Fetch call for a batch; says what became of each object."""
 
@@ -234,7 +242,7 @@ class _Call:
         self.begun: set[bytes] = set()
         self.interrupted = False
 
-    def run(self) -> tuple[bytes, BadObject] | None:
+    def run(self) -> "_Bad | None":
         """Receive until all is there, `interrupted`, or an object is bad; return the bad one."""
         if self._interrupted():
             self.interrupted = True
@@ -248,7 +256,7 @@ class _Call:
                 for _, receiver in self._receivers:
                     receiver.pause()
 
-    def _receive(self, stream: Iterator[Chunk]) -> tuple[bytes, BadObject] | None:
+    def _receive(self, stream: Iterator[Chunk]) -> "_Bad | None":
         for chunk in stream:
             digest, receiver = self._receivers[chunk.want]
             self.bytes_received += len(chunk.data)
@@ -258,9 +266,10 @@ class _Call:
             try:
                 if not chunk.is_pause:
                     receiver.feed(chunk.data, last=chunk.last)
-            except BadObject as bad:
+            except BadObject as reason:
+                bad = _Bad(digest, reason, resumed=receiver.offset > 0)
                 receiver.drop()
-                return digest, bad
+                return bad
             if chunk.last:
                 self.complete.append(digest)
             if self._interrupted() and len(self.complete) + len(self.lacking) < len(self._receivers):

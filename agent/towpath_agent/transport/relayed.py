@@ -174,8 +174,9 @@ class RelayedServer:
 
         Where the tunnel breaks after something came, that is kept: the caller asks for the rest, and it goes directly.
         """
-        asked, began = [want for _, want in wants], False
-        if self._tunnel_way.usable(self._clock.monotonic()):
+        asked, began, broken = [want for _, want in wants], False, None
+        tunnelled = self._tunnel_way.usable(self._clock.monotonic())
+        if tunnelled:
             try:
                 with closing(self._tunnel.fetch(asked)) as chunks:
                     for chunk in chunks:
@@ -185,12 +186,22 @@ class RelayedServer:
             except Unavailable as error:
                 if error.code not in routing.BROKEN:
                     raise
-                self._tunnel_broke(error)
                 if began:
+                    self._tunnel_broke(error)
                     raise
-        with closing(self._direct.fetch(asked)) as chunks:
-            for chunk in chunks:
-                yield replace(chunk, want=wants[chunk.want][0])
+                broken = error
+        try:
+            with closing(self._direct.fetch(asked)) as chunks:
+                for chunk in chunks:
+                    began = True
+                    if broken is not None:  # as in `_call`: not to be blamed before the other way is known to be better
+                        self._tunnel_broke(broken)
+                        broken = None
+                    yield replace(chunk, want=wants[chunk.want][0])
+        except Unavailable as error:
+            if not tunnelled and not began and error.code in routing.BROKEN:
+                self._tunnel_way = routing.no_worse(self._tunnel_way, self._clock.monotonic())
+            raise
 
     def _of_relay(self, wants: Sequence[Want]) -> Generator[Chunk, None, list[tuple[int, Want]]]:
         """Yield what the relay has; return what is left for the server, with offsets behind what came."""

@@ -78,7 +78,8 @@ class _Throttled(Source):
                 chunk = next(chunks, None)
                 if chunk is None:
                     return
-                self._throttle.came(len(chunk.data) + PIECE_OVERHEAD_BYTES)
+                if not chunk.near:
+                    self._throttle.came(len(chunk.data) + PIECE_OVERHEAD_BYTES)
                 at = chunk.want + (chunk.last or chunk.missing)
                 yield chunk
 

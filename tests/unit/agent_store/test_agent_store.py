@@ -202,6 +202,49 @@ def test_another_carried_form_after_a_cut_is_survived(tmp_path: Path, server: Fa
     assert store.read(digest, len(content)) == content
 
 
+class Ways(FakeServer):
+    """A server that can be reached in several ways, and does not know which of them spoils what comes."""
+
+    others = 0  # ways beside the one in use
+    blamed: list[bytes]
+
+    def distrust(self, digest: bytes) -> bool:
+        self.blamed.append(digest)
+        if self.others:
+            self.others -= 1
+            return True
+        return False
+
+
+@pytest.fixture
+def ways() -> Ways:
+    server = Ways()
+    server.blamed = []
+    return server
+
+
+def test_nobody_is_blamed_for_what_an_earlier_attempt_left(tmp_path: Path, ways: Ways) -> None:
+    """Who sends the rest may be another than who sent the beginning, or the disk's doing: all of it comes anew."""
+    content = random_bytes(2 * CHUNK_BYTES)
+    digest = ways.add_object(content)
+    damaged = bytearray(ways.carried[digest][:200_000])
+    damaged[100_000] ^= 0xFF
+    store = Store(tmp_path / "store", Files())
+    (tmp_path / "store" / "partial" / digest.hex()).write_bytes(damaged)
+    store.fetch({digest: len(content)}, ways)
+    assert store.read(digest, len(content)) == content
+    assert ways.blamed == []
+
+
+def test_a_way_that_lies_does_not_cost_the_server_an_attempt(tmp_path: Path, ways: Ways) -> None:
+    """As many ways as there are may lie; only where there is no other way does what is wrong count."""
+    digest = lie(ways, 1000)
+    ways.others = 3
+    with pytest.raises(Refusal, match="another digest"):
+        Store(tmp_path / "store", Files()).fetch({digest: 1000}, ways)
+    assert len(ways.fetches) == 3 + 2
+
+
 def lie(server: FakeServer, size: int) -> bytes:
     """Let the server answer other content of the same size; return the digest."""
     digest = server.add_object(random_bytes(size))

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
@@ -73,6 +74,22 @@ def test_without_a_limit_nothing_waits(tmp_path: Path, content: bytes) -> None:
     host = Limited(tmp_path, "full")
     assert host.throttle.over(host.server) is host.server
     assert host.fetch(content) == 0.0
+
+
+def test_what_comes_over_no_line_is_not_held_up(tmp_path: Path, content: bytes) -> None:
+    """A bundle on a stick: a limit is for the site's line."""
+    host = Limited(tmp_path, "64KiB/s")
+
+    class Stick(FakeServer):
+        def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
+            for chunk in super().fetch(wants):
+                yield replace(chunk, near=True)
+
+    stick = Stick()
+    digest = stick.add_object(content)
+    began = host.clock.monotonic()
+    host.store.fetch({digest: len(content)}, stick)
+    assert host.clock.monotonic() == began
 
 
 def test_a_window_that_opens_in_mid_fetch_counts_at_once(tmp_path: Path, content: bytes) -> None:
