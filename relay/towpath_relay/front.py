@@ -47,6 +47,7 @@ class Front:
         """Close everything."""
         for server in self._listening:
             server.close()
+        await asyncio.sleep(0)  # what was accepted already is handed over in the loop's next round
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -70,7 +71,7 @@ class Front:
         self._listening.append(server)
         return f"{host}:{server.sockets[0].getsockname()[1]}"
 
-    async def _accept(
+    def _accept(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,

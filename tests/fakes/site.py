@@ -21,7 +21,7 @@ from towpath_agent.system.files import Files
 from towpath_agent.transport.channel import Limits
 from towpath_agent.transport.relayed import RelayedServer
 
-LIMITS = Limits(call_s=5.0, fetch_s=20.0, rate_window_s=2.0, reconnect_first_s=0.1, reconnect_most_s=0.3)
+LIMITS = Limits(call_s=15.0, fetch_s=60.0, rate_window_s=5.0, reconnect_first_s=0.1, reconnect_most_s=0.3)
 
 
 class Site:
@@ -105,8 +105,10 @@ class Site:
         """Return the whole objects in the relay's cache."""
         return sorted((self.cache / "objects").iterdir())
 
-    def host(self, name: str, *, relay: str = "", log: Callable[[str], None] | None = None) -> RelayedServer:
-        """Return what a host of the site has for its server."""
+    def host(
+        self, name: str, *, relay: str = "", log: Callable[[str], None] | None = None, patience_s: float = 0.0
+    ) -> RelayedServer:
+        """Return what a host of the site has for its server. `patience_s`: how long it bears with a slow one."""
         client = RelayedServer(
             self.server,
             relay or self.relay,
@@ -116,7 +118,7 @@ class Site:
             agent_version="0.1.0",
             clock=SystemClock(),
             log=log or self.said.append,
-            limits=LIMITS,
+            limits=replace(LIMITS, rate_window_s=patience_s, call_s=patience_s) if patience_s else LIMITS,
         )
         self._clients.append(client)
         return client
