@@ -152,6 +152,9 @@ def _planned(
 ) -> dict[str, list[Assignment]]:
     """Return host id to the assignments that it has still to be let into; InputError where one of that cannot be."""
     places = {name: rollouts.load(context, tx, name) for name in {host.environment for host in hosts}}
+    for bar in (bar for place in places.values() for bar in place.notices):
+        # Also for hosts that were let in: the set that is signed for them may lack what was lost.
+        raise InputError(f"cannot make a bundle: {bar.fact}; see: {bar.command}", code="not-let-in")
     result: dict[str, list[Assignment]] = {}
     seen: dict[str, _Seen] = {}
     for host in hosts:

@@ -1,0 +1,43 @@
+"""Making a bundle, with rows in a storage and nothing signed: what is refused before anything is done, or at the last moment."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.deciding import SetClock, deciding, deploy, enrol
+from fakes.rows import NOW
+from towpath.errors import InputError
+from towpath_server.domain.model import Ahead
+from towpath_server.services import bundles
+from towpath_server.services.bundles import Order
+from towpath_server.services.context import Context
+from towpath_server.storage import SqlStorage
+
+ORDER = Order(("h0",), ("hello@1.0.0",))
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    storage = SqlStorage(tmp_path / "towpath.db")
+    context = deciding(storage, SetClock())
+    enrol(context, 2)
+    deploy(context)
+    yield context
+    storage.close()
+
+
+@pytest.mark.parametrize("admitted", [False, True])
+def test_none_is_made_where_hosts_know_more_than_the_database(context: Context, admitted: bool) -> None:
+    """Whether the host itself was let in or not: the set that would be signed may lack an app whose deploy was lost."""
+    with context.storage.transaction() as tx:
+        tx.admit("a1", ["id-h0"] if admitted else [], NOW)
+    bundles.intend(context, ORDER)
+    with context.storage.transaction() as tx:
+        tx.put_ahead(Ahead("id-h1", "h1", "dev", 7, NOW))
+    with pytest.raises(InputError, match=r"knows nothing of \(h1\).*; see: towpath restored show") as caught:
+        bundles.intend(context, ORDER)
+    assert caught.value.code == "not-let-in"
+    with context.storage.transaction() as tx:
+        tx.clear_ahead()
+    bundles.intend(context, ORDER)
