@@ -96,6 +96,9 @@ def intend(context: Context, order: Order) -> Intent:
     if len(wanted) > statement.MAX_RELEASES:
         raise InputError(f"cannot make a bundle of more than {statement.MAX_RELEASES} releases")
     since = bundling.parse_since(order.since, wanted)
+    for app, versions in since.items():
+        if len(versions) > statement.MAX_RELEASES:
+            raise InputError(f"cannot make a bundle since {len(versions)} of {app}: at most {statement.MAX_RELEASES}")
     with context.storage.transaction() as tx:
         hosts = _hosts(tx, order.hosts)
         carried = tuple(Carried(app, version, since.get(app, ())) for app, version in wanted)

@@ -1,12 +1,15 @@
 """Making a bundle, with rows in a storage and nothing signed: what is refused before anything is done, or at the last moment."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fakes.deciding import SetClock, deciding, deploy, enrol
-from fakes.rows import NOW
+from fakes.deciding import SetClock, deciding, deploy, enrol, remember
+from fakes.rows import NOW, assignment
+from towpath.bundle import statement
+from towpath.bundle.statement import Statement
 from towpath.errors import InputError
 from towpath_server.domain.model import Ahead
 from towpath_server.services import bundles
@@ -15,6 +18,7 @@ from towpath_server.services.context import Context
 from towpath_server.storage import SqlStorage
 
 ORDER = Order(("h0",), ("hello@1.0.0",))
+MOST = statement.MAX_RELEASES
 
 
 @pytest.fixture
@@ -41,3 +45,15 @@ def test_none_is_made_where_hosts_know_more_than_the_database(context: Context, 
     with context.storage.transaction() as tx:
         tx.clear_ahead()
     bundles.intend(context, ORDER)
+
+
+def test_hosts_may_come_from_as_many_versions_as_a_reader_takes(context: Context) -> None:
+    """One more would be sealed, and refused by every host; the same one twice is one."""
+    versions = [f"0.{number}" for number in range(MOST + 1)]
+    for version in versions:
+        remember(context, assignment(1, version=version))
+    intent = bundles.intend(context, replace(ORDER, since=(*versions[:MOST], versions[0])))
+    carried = Statement("ab" * 16, 1, 2, "ann", (), intent.carried, (), 0, 0)
+    assert statement.decode(statement.encode(carried)).releases == intent.carried
+    with pytest.raises(InputError, match=f"since {MOST + 1} of hello: at most {MOST}"):
+        bundles.intend(context, replace(ORDER, since=tuple(versions)))
