@@ -121,9 +121,7 @@ def _hosts(tx: Transaction, texts: Sequence[str]) -> list[Host]:
     for text in texts:
         target = bundling.parse_target(text)
         if isinstance(target, str):
-            host = find_host(tx, target)
-            if host.status is not HostStatus.ACTIVE:
-                raise InputError(f"cannot make a bundle for {host.name}: it was revoked")
+            host = _active(find_host(tx, target))
             found[host.id] = host
             continue
         fitting = [
@@ -139,6 +137,12 @@ def _hosts(tx: Transaction, texts: Sequence[str]) -> list[Host]:
     if len(found) > statement.MAX_HOSTS:
         raise InputError(f"cannot make a bundle for {len(found)} hosts: at most {statement.MAX_HOSTS}; make several")
     return sorted(found.values(), key=lambda host: host.name)
+
+
+def _active(host: Host) -> Host:
+    if host.status is not HostStatus.ACTIVE:
+        raise InputError(f"cannot make a bundle for {host.name}: it was revoked")
+    return host
 
 
 def _release(context: Context, tx: Transaction, app: str, version: str) -> KnownRelease:
@@ -268,7 +272,8 @@ def seal(context: Context, actor: str, intent: Intent, goods: Goods, sequences: 
     with acting(context, actor, "bundle.create", f"bundle/{names}"[:200]) as act:
         now = context.clock.now_unix_ms()
         until = (now + check_valid_ms(intent.order.valid_ms)) // 1000 * 1000
-        hosts = [host for host in (act.tx.host(one) for one in intent.hosts) if host is not None]
+        # Whoever was revoked while deltas were made is not left out in silence.
+        hosts = [_active(host) for host in (act.tx.host(one) for one in intent.hosts) if host is not None]
         for host_id, owners in _planned(context, act.tx, hosts, intent.carried).items():
             for one in owners:
                 act.tx.admit(one.id, [host_id], CARRIED_UNIX_MS)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from fakes.deciding import SetClock, deciding, deploy, enrol, remember
-from fakes.rows import NOW, assignment
+from fakes.rows import NOW, assignment, host
 from towpath.bundle import statement
 from towpath.bundle.statement import Statement
 from towpath.errors import InputError
-from towpath_server.domain.model import Ahead
+from towpath_server.domain.model import Ahead, HostStatus
 from towpath_server.services import bundles
-from towpath_server.services.bundles import Order
+from towpath_server.services.bundles import Goods, Order
 from towpath_server.services.context import Context
 from towpath_server.storage import SqlStorage
 
@@ -57,3 +57,16 @@ def test_hosts_may_come_from_as_many_versions_as_a_reader_takes(context: Context
     assert statement.decode(statement.encode(carried)).releases == intent.carried
     with pytest.raises(InputError, match=f"since {MOST + 1} of hello: at most {MOST}"):
         bundles.intend(context, replace(ORDER, since=tuple(versions)))
+
+
+def test_a_host_that_is_revoked_while_deltas_are_waited_for_is_named(context: Context) -> None:
+    """Nobody is let in, and the refusal is in the audit."""
+    intent = bundles.intend(context, replace(ORDER, hosts=("h0", "h1")))
+    with context.storage.transaction() as tx:
+        tx.put_host(replace(host("h1"), status=HostStatus.REVOKED))
+    with pytest.raises(InputError, match="cannot make a bundle for h1: it was revoked"):
+        bundles.seal(context, "operator/ann", intent, Goods({}, {}, {}), [1, 2])
+    with context.storage.transaction() as tx:
+        assert tx.admissions("a1") == {}
+        (entry,) = tx.audit(9)
+    assert (entry.act, entry.outcome) == ("bundle.create", "refused")
