@@ -1,7 +1,8 @@
 """What a fleet file asks for against what the server has: what is new, what differs, what is not in the file.
 
 A rule is app, environment and selector. What was halted, reverted or cancelled and stands in the file as it was is no
-difference: to apply a file again must never try a failed release again. It is told, and a person decides. What the file
+difference: to apply a file again must never try a failed release again. It is told, and a person decides. Where such a
+one was taken back, an older one of its rule counts again, and a file that asks for that one is in place. What the file
 says nothing of is left alone: a section, an environment, a host that is not in it.
 
 Pure. Not handled here: reading the file (`towpath_cli.fleetfile`), what surrounds the rules
@@ -26,14 +27,18 @@ _SAID = {one.name: one.said for one in POLICY_OPTIONS if one.said is not None}
 def compare(file: FleetFile, rollouts: Sequence[Rollout], *, prune: bool) -> list[Act]:
     """Return what there is to do about each rule, in the order of the file; those that are not in it come last."""
     newest: dict[object, Rollout] = {}
+    active: dict[object, Rollout] = {}
     for one in sorted(rollouts, key=lambda it: it.generation):
+        rule = _rule(one.app, one.environment, one.selector)
         if one.state in _ACTIVE + _LEAVING:
-            newest[_rule(one.app, one.environment, one.selector)] = one
+            newest[rule] = one
+        if one.state in _ACTIVE:
+            active[rule] = one
     acts = []
     for order, place in zip(file.orders, file.places, strict=True):
-        there = newest.pop(_rule(order.app, order.environment, order.selector), None)
-        acts.append(_of_order(order, place, there))
-    strangers = [one for one in newest.values() if one.environment in file.names and one.state in _ACTIVE]
+        rule = _rule(order.app, order.environment, order.selector)
+        acts.append(_of_order(order, place, _meant(order, newest.get(rule), active.pop(rule, None))))
+    strangers = [one for one in active.values() if one.environment in file.names]
     return [*acts, *(_of_stranger(one, prune=prune) for one in strangers)]
 
 
@@ -44,6 +49,17 @@ def _rule(app: str, environment: str, selector: Mapping[str, str]) -> object:
 def _name(app: str, environment: str, selector: Mapping[str, str]) -> str:
     words = ",".join(f"{key}={selector[key]}" for key in sorted(selector)) or "(every host)"
     return f"{app} in {environment} {words}"
+
+
+def _meant(order: DeployOrder, newest: Rollout | None, active: Rollout | None) -> Rollout | None:
+    """Return what an order is compared with: the newest of its rule, or the active one where that alone is as asked."""
+    if newest is None or active is None or _equal(order, newest):
+        return newest
+    return active if _equal(order, active) else newest
+
+
+def _equal(order: DeployOrder, there: Rollout) -> bool:
+    return order.version == there.version and all(said.equal(order, there) for said in _SAID.values())
 
 
 def _of_order(order: DeployOrder, place: Place, there: Rollout | None) -> Act:

@@ -52,5 +52,10 @@ def instant(local: datetime, clocks: tzinfo, *, second: bool = False) -> int:
 
 
 def moment_ms(what: Moment, *, second: bool = False, machine: str = "this server") -> int:
-    """Return a moment in Unix milliseconds; InputError for a zone that is not known."""
-    return instant(what.local, zone(what.zone, machine), second=second)
+    """Return a moment in Unix milliseconds; InputError for an unknown zone, or a year that UTC does not have."""
+    clocks = zone(what.zone, machine)
+    try:
+        return instant(what.local, clocks, second=second)
+    except (ValueError, OverflowError) as error:
+        shown = f"{what.local.isoformat(' ', 'minutes')} {what.zone[:60]}"
+        raise InputError(f"cannot use time {shown}: in UTC it is not within the years 1 to 9999") from error

@@ -16,14 +16,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from towpath import __version__, commandline
-from towpath.errors import InputError
 from towpath.quantity import parse_duration_ms, parse_size
 from towpath_server import upkeep_cli
 from towpath_server.options import folder_option, listen_options, locked, quantity, read, seat, store_options
@@ -93,21 +91,15 @@ def announce(agents: str, enrolment: str, operators: str) -> None:
 
 def _blobs(options: Options) -> "Blobs":
     """Return where objects are: the folder's own, or a bucket."""
-    from towpath_server.storage import FolderBlobs  # noqa: PLC0415
+    from towpath_server.storage.opening import ObjectStore, open_blobs  # noqa: PLC0415
 
-    if not options.object_store:
-        if options.object_store_direct_ms:
-            raise InputError("cannot use --object-store-direct: objects are in the folder; set --object-store as well")
-        return FolderBlobs(options.folder / "objects")
-    from towpath_server.storage.s3 import S3Blobs  # noqa: PLC0415  (a library that only buckets need)
-
-    return S3Blobs(
+    store = ObjectStore(
         options.object_store,
-        options.folder / "arriving",
-        endpoint=options.object_store_endpoint,
-        region=options.object_store_region,
-        direct=timedelta(milliseconds=options.object_store_direct_ms),
+        options.object_store_endpoint,
+        options.object_store_region,
+        options.object_store_direct_ms,
     )
+    return open_blobs(options.folder, store)
 
 
 async def serve(  # noqa: PLR0915 - one thing after the other, each once

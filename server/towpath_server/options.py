@@ -149,7 +149,7 @@ def listen_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-_STORE_OPTIONS = (
+_BUCKET_OPTIONS = (
     click.option(
         "--object-store",
         envvar="TOWPATH_OBJECT_STORE",
@@ -165,6 +165,9 @@ _STORE_OPTIONS = (
     click.option(
         "--object-store-region", envvar="TOWPATH_OBJECT_STORE_REGION", default="", help="The bucket's region."
     ),
+)
+_STORE_OPTIONS = (
+    *_BUCKET_OPTIONS,
     click.option(
         "--object-store-direct",
         envvar="TOWPATH_OBJECT_STORE_DIRECT",
@@ -198,6 +201,13 @@ _STORE_OPTIONS = (
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where objects are, and what deltas between releases may cost."""
     for option in reversed(_STORE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def bucket_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where objects are."""
+    for option in reversed(_BUCKET_OPTIONS):
         command = option(command)
     return command
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towpath.errors import InputError
-from towpath_server.options import folder_option, listen_options, locked
+from towpath_server.options import bucket_options, folder_option, listen_options, locked
 
 if TYPE_CHECKING:
     from towpath.findings import Finding
@@ -149,19 +149,23 @@ def migrate(folder: Path, output: str) -> None:
 @click.command()
 @folder_option
 @listen_options
+@bucket_options
 @click.option("--full", is_flag=True, help="Read every object, not a sample of them.")
 @output_option
 @click.pass_context
-def doctor(context: click.Context, /, folder: Path, full: bool, output: str, **listen: str) -> None:
+def doctor(context: click.Context, /, folder: Path, full: bool, output: str, **settings: str) -> None:
     """Look whether the server is in order: files, disk, clock, keys, metadata, database, objects, ports.
 
-    Only looks. Works with the server running or stopped; give it the listen options that the server has. Exit 0 where
-    nothing fails, 1 otherwise.
+    Only looks. Works with the server running or stopped; give it the options and AWS_* variables that the server has.
+    Exit 0 where nothing fails, 1 otherwise.
     """
     from towpath.findings import Level  # noqa: PLC0415
+    from towpath_server.storage.opening import ObjectStore  # noqa: PLC0415
     from towpath_server.upkeep.doctor import examine  # noqa: PLC0415
 
-    findings = examine(folder, listen, now_unix_ms(), full=full, progress=_progress("reading objects"))
+    url, endpoint, region = (settings.pop(f"object_store{part}") for part in ("", "_endpoint", "_region"))
+    store = ObjectStore(url, endpoint, region)
+    findings = examine(folder, settings, now_unix_ms(), full=full, progress=_progress("reading objects"), store=store)
     failed = sum(finding.level is Level.FAIL for finding in findings)
     if output == "json":
         click.echo(json.dumps({"findings": [asdict(one) for one in findings], "failed": failed}, indent=2))

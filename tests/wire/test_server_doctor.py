@@ -12,11 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from fakes.live_server import LiveServer, MovableClock
+from fakes.memory_server import MemoryBlobs
 from fakes.server_command import ServerCommand
 from towpath import pki
+from towpath.errors import Unavailable
 from towpath.findings import Finding, Level
 from towpath_cli.fleet import create_fleet
 from towpath_server.cli import group
+from towpath_server.storage import FolderBlobs
+from towpath_server.storage.database import looking
 from towpath_server.upkeep.doctor import blobs, examine
 
 DAY_MS = 86_400_000
@@ -272,8 +276,22 @@ def test_a_port_of_another_fleet_is_said(folder: Path, running: LiveServer) -> N
 def test_a_sample_reads_some_objects_and_full_all(folder: Path) -> None:
     """Where there are more than the sample, it says how to read all."""
     wanted = {bytes([number % 256, number // 256, *[7] * 30]): 1 for number in range(blobs.SAMPLE + 5)}
-    found = list(blobs.check(folder, wanted, full=False, progress=lambda *_: None))
+    objects = FolderBlobs(folder / "objects", looking=True)
+    found = list(blobs.check(objects, wanted, full=False, progress=lambda *_: None))
     assert found[-1].text == f"{len(wanted) - blobs.SHOWN} more are missing or damaged"
+
+
+class Away(MemoryBlobs):
+    """A store that does not answer."""
+
+    def read(self, digest: bytes, limit: int) -> bytes:
+        raise Unavailable(f"cannot use the object store: {digest.hex()[:2]} within {limit}")
+
+
+def test_a_store_that_does_not_answer_says_nothing_of_any_release(folder: Path) -> None:
+    """It is one finding, and not that each release has to be published again."""
+    with looking(folder / "towpath.db") as tx, pytest.raises(Unavailable):
+        list(blobs.wanted(Away(), tx, {}))
 
 
 def test_no_folder_and_a_server_that_never_ran(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """A server whose objects are in a bucket of a real S3 service: publish, deploy, fetch, and what a lost service costs."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
 from fakes.live_server import LiveServer
 from fakes.s3 import Bucket
 from towpath.errors import InputError
 from towpath.v1 import agent_pb2
+from towpath_server.cli import group
 
 
 def fetched(host_api: object, digest: bytes, offset: int = 0) -> bytes:
@@ -34,6 +38,42 @@ def test_a_release_lives_in_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
         assert fetched(host.api, digest) == whole
         assert server.upload(b"new") == 1
         assert server.upload(b"new") == 0
+
+
+def doctor(folder: Path, bucket: Bucket, url: str = "") -> tuple[int, list[str]]:
+    """Return the exit code and what is said of objects, where the settings of the server are in its folder."""
+    (folder / "server.toml").write_text(
+        f'object_store = "{url or bucket.url}"\nobject_store_endpoint = "{bucket.endpoint}"\n'
+    )
+    ports = [f"--{kind}-listen=127.0.0.1:0" for kind in ("agent", "enroll", "operator")]
+    done = CliRunner().invoke(group, ["doctor", "--dir", str(folder), *ports, "--full", "-o", "json"])
+    findings = json.loads(done.stdout)["findings"]
+    return done.exit_code, [f"{it['level']}: {it['text']}" for it in findings if it["check"] == "objects"]
+
+
+def test_doctor_looks_where_the_objects_are(bucket: Bucket, tmp_path: Path) -> None:
+    """All is there; one is damaged; one is missing; a bucket that cannot be used. It changes nothing in the folder."""
+    with LiveServer(tmp_path, object_store=(bucket.url, bucket.endpoint)) as server:
+        server.publish("1.0.0", os.urandom(700_000))
+    folder = server.fleet / "server"
+    shutil.rmtree(folder / "arriving")
+    code, (said,) = doctor(folder, bucket)
+    assert (code, said) == (0, "ok: 2 are needed, 2 were read and are whole")
+    assert {path.name for path in folder.iterdir()}.isdisjoint({"arriving", "objects"})
+    victim = max((path for path in bucket.folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    data = victim.read_bytes()
+    victim.write_bytes(data[:9000] + bytes([data[9000] ^ 1]) + data[9001:])
+    code, (said,) = doctor(folder, bucket)
+    assert code == 1
+    assert f"{victim.parent.name}{victim.name}"[:16] + " is damaged" in said
+    victim.unlink()
+    code, (said,) = doctor(folder, bucket)
+    assert code == 1
+    assert " is missing; publish the release again" in said
+    code, (said,) = doctor(folder, bucket, "s3://no-such-bucket-here")
+    assert code == 1
+    assert said.startswith("fail: cannot use s3://no-such-bucket-here for objects: ")
+    assert "publish" not in said
 
 
 def test_a_service_that_is_away_means_wait(bucket: Bucket, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Rules, each a named test:
 - unavailable is a host that was told to change and has not ended, that is between two releases, ill, stuck, or silent
-  since it was told. One that is merely offline, held or back on its old release is not.
+  since it was told. One that is merely offline, held or back on its old release is not, nor is one that a bundle was
+  made for and that nobody has heard since.
 - hosts of every rule of the app in the environment count, those of other rollouts too (`RolloutView.others`).
 - who is unavailable anyway may always move: nobody else becomes so.
 - on the way back a budget holds as on the way there.
@@ -58,16 +59,19 @@ def unavailable(view: RolloutView, host: HostView) -> bool:
     return told and not _answered(state, view.generation, view.release_sha256)
 
 
-def unavailable_elsewhere(state: AppState | None, told: Assignment | None, *, leaving: bool) -> bool:
+def unavailable_elsewhere(
+    state: AppState | None, told: Assignment | None, *, leaving: bool, unreached: bool = False
+) -> bool:
     """Return whether a host that no rollout at hand is about counts against its budgets.
 
-    `told`: what it runs by its manifest, None: nothing; `leaving`: it was told to go back and has not.
+    `told`: what it runs by its manifest, None: nothing; `leaving`: it was told to go back and has not;
+    `unreached`: only a bundle tells it, and it is away.
     """
     if state is not None and _down(state):
         return True
     if told is None:
         return leaving and state is not None and bool(state.current_sha256)
-    return not _answered(state, told.generation, told.release_sha256)
+    return not unreached and not _answered(state, told.generation, told.release_sha256)
 
 
 def _answered(state: AppState | None, generation: int, release_sha256: bytes) -> bool:

@@ -96,6 +96,9 @@ def intend(context: Context, order: Order) -> Intent:
     if len(wanted) > statement.MAX_RELEASES:
         raise InputError(f"cannot make a bundle of more than {statement.MAX_RELEASES} releases")
     since = bundling.parse_since(order.since, wanted)
+    for app, versions in since.items():
+        if len(versions) > statement.MAX_RELEASES:
+            raise InputError(f"cannot make a bundle since {len(versions)} of {app}: at most {statement.MAX_RELEASES}")
     with context.storage.transaction() as tx:
         hosts = _hosts(tx, order.hosts)
         carried = tuple(Carried(app, version, since.get(app, ())) for app, version in wanted)
@@ -118,9 +121,7 @@ def _hosts(tx: Transaction, texts: Sequence[str]) -> list[Host]:
     for text in texts:
         target = bundling.parse_target(text)
         if isinstance(target, str):
-            host = find_host(tx, target)
-            if host.status is not HostStatus.ACTIVE:
-                raise InputError(f"cannot make a bundle for {host.name}: it was revoked")
+            host = _active(find_host(tx, target))
             found[host.id] = host
             continue
         fitting = [
@@ -138,6 +139,12 @@ def _hosts(tx: Transaction, texts: Sequence[str]) -> list[Host]:
     return sorted(found.values(), key=lambda host: host.name)
 
 
+def _active(host: Host) -> Host:
+    if host.status is not HostStatus.ACTIVE:
+        raise InputError(f"cannot make a bundle for {host.name}: it was revoked")
+    return host
+
+
 def _release(context: Context, tx: Transaction, app: str, version: str) -> KnownRelease:
     known = context.release(tx, app, version)
     if known is None:
@@ -152,6 +159,9 @@ def _planned(
 ) -> dict[str, list[Assignment]]:
     """Return host id to the assignments that it has still to be let into; InputError where one of that cannot be."""
     places = {name: rollouts.load(context, tx, name) for name in {host.environment for host in hosts}}
+    for bar in (bar for place in places.values() for bar in place.notices):
+        # Also for hosts that were let in: the set that is signed for them may lack what was lost.
+        raise InputError(f"cannot make a bundle: {bar.fact}; see: {bar.command}", code="not-let-in")
     result: dict[str, list[Assignment]] = {}
     seen: dict[str, _Seen] = {}
     for host in hosts:
@@ -262,7 +272,8 @@ def seal(context: Context, actor: str, intent: Intent, goods: Goods, sequences: 
     with acting(context, actor, "bundle.create", f"bundle/{names}"[:200]) as act:
         now = context.clock.now_unix_ms()
         until = (now + check_valid_ms(intent.order.valid_ms)) // 1000 * 1000
-        hosts = [host for host in (act.tx.host(one) for one in intent.hosts) if host is not None]
+        # Whoever was revoked while deltas were made is not left out in silence.
+        hosts = [_active(host) for host in (act.tx.host(one) for one in intent.hosts) if host is not None]
         for host_id, owners in _planned(context, act.tx, hosts, intent.carried).items():
             for one in owners:
                 act.tx.admit(one.id, [host_id], CARRIED_UNIX_MS)

@@ -23,7 +23,7 @@ from towpath_server.domain.model import (
     Setting,
 )
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import HostView, Phase, RolloutView, Standing, standing
+from towpath_server.domain.standing import CARRIED_UNIX_MS, HostView, Phase, RolloutView, Standing, standing
 from towpath_server.ports import Transaction
 from towpath_server.services import ordering
 from towpath_server.services.context import Context
@@ -77,14 +77,15 @@ class Environment:
         mine = self.admitted[host.id]
         return resolve((self._by_id[one] for one in mine if one in self._by_id), mine, host)
 
-    def unavailable(self, host: Host, app: str) -> bool:
+    def unavailable(self, host: Host, app: str, *, online: bool) -> bool:
         """Return whether a host counts against budgets of rollouts that are not about it."""
-        reported = self.reported.get((host.id, app))
+        reported, told = self.reported.get((host.id, app)), self.runs(host).get(app)
         back = [them[host.id] for of, them in self.retreats.items() if host.id in them and self._by_id[of].app == app]
         return budgets.unavailable_elsewhere(
             reported.state if reported is not None else None,
-            self.runs(host).get(app),
+            told,
             leaving=any(not one.arrived_unix_ms for one in back),
+            unreached=told is not None and not online and self.admitted[host.id][told.id] == CARRIED_UNIX_MS,
         )
 
     def covers(self, one: Assignment, host: Host) -> bool:
@@ -142,7 +143,7 @@ def view(context: Context, tx: Transaction, place: Environment, one: Assignment)
     look = Look(context, tx, place, one)
     hosts_seen = tuple(look.at(host) for host in place.covered(one))
     whole = head(context, tx, place, one, fleet(place, one))
-    return replace(whole, hosts=hosts_seen, others=others(place, one).count)
+    return replace(whole, hosts=hosts_seen, others=others(context, place, one).count)
 
 
 def fleet(place: Environment, one: Assignment) -> int:
@@ -188,11 +189,12 @@ def head(context: Context, tx: Transaction, place: Environment, one: Assignment,
     )
 
 
-def others(place: Environment, one: Assignment, moved: Collection[str] = ()) -> budgets.Others:
+def others(context: Context, place: Environment, one: Assignment, moved: Collection[str] = ()) -> budgets.Others:
     """Return the unavailable hosts of the app that `one` is not about; `moved` were told something just now."""
     found = budgets.Others()
     for host in place.hosts if one.budgets else ():
-        if not place.covers(one, host) and (host.id in moved or place.unavailable(host, one.app)):
+        online = context.presence.online(host, place.now_unix_ms)
+        if not place.covers(one, host) and (host.id in moved or place.unavailable(host, one.app, online=online)):
             found.put(host.id, budgets.cells(one.budgets, host.labels))
     return found
 
@@ -327,15 +329,8 @@ def picture(context: Context, tx: Transaction, place: Environment, one: Assignme
     waves, numbers = gates.counts(seen, standings, place.now_unix_ms)
     standings = budgets.explained(seen, standings)
     found = [
-        Progress(
-            rows[each.host_id],
-            each.online,
-            each.admitted_unix_ms is not None,
-            where,
-            each.state,
-            numbers[each.host_id],
-        )
-        for each, where in standings
+        Progress(rows[it.host_id], it.online, it.admitted_unix_ms is not None, where, it.state, numbers[it.host_id])
+        for it, where in standings
     ]
     waiting = [each for each, where in standings if where.phase is Phase.WAITING]
     moves = one.state in (RolloutState.ROLLING, RolloutState.DONE) and waiting

@@ -76,7 +76,7 @@ class Roster:
             return rolling.decided(None, view)
         if one.budgets:
             if one.id not in self.others:
-                self.others[one.id] = others(place, one, self.moved.get(one.app, ()))
+                self.others[one.id] = others(context, place, one, self.moved.get(one.app, ()))
             view = replace(view, others=self.others[one.id].count)
         tally = self.tallies.get(one.id)
         if tally is not None and tally.fits(view, place.now_unix_ms):
@@ -188,22 +188,23 @@ def _take(context: Context, tx: Transaction, kept: Roster, rows: dict[str, Host]
         if at is not None:
             heappush(kept.due, (at, host.id))
     for one in place.assignments:
-        tally = kept.tallies.get(one.id)
-        if tally is not None:
-            _count(Look(context, tx, place, one), kept, tally, one, rows)
+        if one.id in kept.tallies:
+            _count(context, tx, kept, one, rows)
 
 
-def _count(look: Look, kept: Roster, tally: Tally, one: Assignment, rows: dict[str, Host]) -> None:
+def _count(context: Context, tx: Transaction, kept: Roster, one: Assignment, rows: dict[str, Host]) -> None:
     """Tell a tally the news; forget it where its rollout is about other hosts by now."""
+    look, tally, now = Look(context, tx, kept.place, one), kept.tallies[one.id], kept.place.now_unix_ms
     for host in rows.values():
         covered = kept.place.covers(one, host)
         if covered != (host.id in tally.hosts):
             kept.forget(one.id)
             return
         if covered:
-            tally.update(look.at(host), kept.place.now_unix_ms)
+            tally.update(look.at(host), now)
         if one.id in kept.others:
-            out = not covered and kept.place.unavailable(host, one.app)
+            online = context.presence.online(host, now)
+            out = not covered and kept.place.unavailable(host, one.app, online=online)
             kept.others[one.id].put(host.id, cells(one.budgets, host.labels) if out else ())
 
 

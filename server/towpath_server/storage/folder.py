@@ -149,21 +149,6 @@ class FolderBlobs:
             raise Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again")
         return data
 
-    def check(self, digest: bytes, size: int) -> str:
-        """Return what is wrong with an object whose content has `size` bytes, an empty text for nothing."""
-        check = FrameCheck(digest, size)
-        try:
-            for piece in self.chunks(digest, 0, _PIECE_BYTES):
-                check.feed(piece)
-            check.finish()
-        except InputError:
-            return "missing"
-        except Refusal as error:
-            return f"damaged ({error})"
-        except OSError as error:
-            return f"unreadable ({error.strerror or error})"
-        return ""
-
 
 class FolderWriter:
     """`ports.BlobWriter` to a temporary file that `FolderBlobs.publish` renames."""

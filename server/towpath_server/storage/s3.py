@@ -53,13 +53,18 @@ class S3Blobs:
         endpoint: str = "",
         region: str = "",
         direct: timedelta = timedelta(0),
+        looking: bool = False,
     ) -> None:
-        """List the bucket; InputError where that is not possible. `incoming` is a folder for what arrives."""
+        """List the bucket; InputError where that is not possible.
+
+        `incoming` is a folder for what arrives; where only `looking` it is not made, and nothing arrives.
+        """
         bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
         if not url.startswith(SCHEME) or not bucket:
             raise InputError(f"cannot use {url[:80]!r} as object_store: write s3://BUCKET or s3://BUCKET/PREFIX")
         self._incoming, self._direct = incoming, direct
-        weakref.finalize(self, os.close, hold(incoming))
+        if not looking:
+            weakref.finalize(self, os.close, hold(incoming))
         options = {"endpoint": endpoint} if endpoint else {}
         self._store = S3Store(
             bucket,

@@ -1,6 +1,7 @@
 """The fleet file: what it may hold, where a fault stands, and that its schema is the parser's."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,35 @@ def test_the_newest_of_a_rule_counts_and_others_environments_are_never_pruned() 
     there = [rollout(), rollout(app="other", environment="production"), rollout(app="gone", state="reverted")]
     assert [act.change.kind for act in compare(file, there, prune=True)] == [Kind.REMOVE]
     assert [act.change.kind for act in compare(file, there, prune=False)] == [Kind.LEFT]
+
+
+TAKEN_BACK = ("reverting", "reverted", "cancelled")
+
+
+def applied(version: str, *there: Rollout) -> tuple[Kind, str]:
+    rule = f"{{app: hello, version: {version}, environment: dev, all_hosts: true, soak: 5m}}"
+    text = f"environments: {{dev: }}\nassignments:\n  - {rule}\n"
+    (act,) = compare(parse_fleet_file(text, "f"), there, prune=True)
+    return act.change.kind, str(act.change.was.get("version", ""))
+
+
+@pytest.mark.parametrize("state", TAKEN_BACK)
+def test_what_counts_again_is_in_place_where_the_newer_one_was_taken_back(state: str) -> None:
+    """The server answers that nothing changed; what was taken back is not tried again where the file still names it."""
+    before, failed = rollout(version="1.0.0"), rollout(version="1.1.0", generation=2, state=state)
+    assert applied("1.0.0", failed, before) == (Kind.SAME, "")
+    assert applied("1.1.0", failed, before) == (Kind.STOPPED, "")
+    assert applied("1.2.0", failed, before) == (Kind.CHANGE, "1.1.0")
+    assert applied("1.0.0", failed, replace(before, max_failures=1))[0] is Kind.CHANGE
+    assert applied("1.0.0", failed, replace(before, state="halted")) == (Kind.STOPPED, "")
+    assert applied("1.0.0", failed, replace(before, state="superseded")) == (Kind.CHANGE, "1.1.0")
+    again = replace(failed, version="1.0.0")
+    assert applied("1.0.0", again, before) == (Kind.STOPPED, ""), "as the newer one was, and that one was taken back"
+
+
+@pytest.mark.parametrize("state", TAKEN_BACK)
+def test_what_counts_again_is_pruned_where_its_rule_left_the_file(state: str) -> None:
+    """It runs on hosts, though the newest of its rule does not."""
+    there = [rollout(version="1.0.0"), rollout(version="1.1.0", generation=2, state=state)]
+    (act,) = compare(parse_fleet_file("environments: {dev: }\n", "f"), there, prune=True)
+    assert (act.change.kind, act.change.was) == (Kind.REMOVE, {"version": "1.0.0"})

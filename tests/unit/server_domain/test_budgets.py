@@ -214,6 +214,24 @@ def test_a_host_of_another_rule_is_unavailable_by_what_it_was_told_and_says(
     assert unavailable_elsewhere(state, told, leaving=leaving) is expected
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (None, False),
+        (OLD, False),
+        (reported(State.FETCHING, current_sha256=OLD_DIGEST), False),
+        (WATCHING, True),
+        (ILL, True),
+        (GOOD, False),
+    ],
+)
+def test_a_host_of_another_rule_that_only_a_bundle_tells_is_unavailable_where_it_said_so(
+    state: AppState | None, expected: bool
+) -> None:
+    """As in its own rollout: that it was told something is no reason, for nobody knows whether it heard of it."""
+    assert unavailable_elsewhere(state, TOLD, leaving=False, unreached=True) is expected
+
+
 def test_others_are_counted_once_each() -> None:
     """A host that is put again counts where it is now, and nowhere once it is well."""
     others = Others()

@@ -99,6 +99,24 @@ def test_an_offset_is_a_zone_without_changes() -> None:
     assert moment_ms(parse_moment("2026-07-01 12:00:05Z")) == utc("2026-07-01T12:00:05")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31T23:59 America/New_York",
+        "9999-12-31T23:59-00:01",
+        "0001-01-01T00:00 Europe/Berlin",
+        "0001-01-01T00:00+14:00",
+    ],
+)
+def test_a_time_beyond_the_first_and_the_last_year_is_one_line(text: str) -> None:
+    """Its clocks show it, and UTC has no such year; the last minute that it has is a time as any other."""
+    for second in (False, True):
+        with pytest.raises(InputError, match=r"^cannot use time .*: in UTC it is not within the years 1 to 9999$"):
+            moment_ms(parse_moment(text), second=second)
+    assert moment_ms(parse_moment("9999-12-31T23:59Z")) == 253_402_300_740_000
+    assert moment_ms(parse_moment("0001-01-01T00:00Z"), second=True) == -62_135_596_800_000
+
+
 ZONES = st.sampled_from(["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia"])
 WINDOWS = st.builds(
     Window,

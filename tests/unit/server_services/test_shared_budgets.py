@@ -11,6 +11,7 @@ from fakes.rows import DIGEST, OLD, OLD_DIGEST, assignment, host, reported
 from towpath.budgets import parse_budgets
 from towpath.status import State
 from towpath_server.domain.model import ReportedApp, RolloutState
+from towpath_server.domain.standing import CARRIED_UNIX_MS
 from towpath_server.services import rollouts, steering, ticking
 from towpath_server.services.context import Context
 from towpath_server.storage import SqlStorage
@@ -83,6 +84,33 @@ def test_a_host_that_no_rollout_is_about_any_more_takes_room_while_it_is_down(co
     assert moved(context, "a2") == []
     say(context, "id-web0", State.CONFIRMED, 1)
     assert len(moved(context, "a2")) == 1
+
+
+def test_a_host_that_a_bundle_is_on_its_way_to_takes_no_room_of_another_rule_until_it_is_heard(
+    context: Context,
+) -> None:
+    """It is away, and runs what it ran: the bundle let it in, and took away nothing. Once it is there it is told."""
+    for name, role in (("web0", "web"), ("db0", "db"), ("db1", "db")):
+        row = host(name, labels={"role": role, "rack": "a"})
+        with context.storage.transaction() as tx:
+            tx.add_host(row)
+            tx.replace_app_states(row.id, [ReportedApp(row.id, OLD, 0)])
+        if role == "db":
+            context.presence.watch(row.id)
+    deploy(context, 1, selector={"role": "web"})
+    a2 = deploy(context, 2, selector={"role": "db"}, release_sha256=b"e" * 32, **ONE_PER_RACK)
+    with context.storage.transaction() as tx:
+        tx.admit("a1", ["id-web0"], CARRIED_UNIX_MS)
+    (first,) = moved(context, "a2")
+    context.presence.watch("id-web0")
+    say(context, first, State.CONFIRMED, 2, current_sha256=a2.release_sha256)
+    assert moved(context, "a2") == [first], "it was heard, and is on its way between two releases"
+    with context.storage.transaction() as tx:
+        assert "no room in the budget of rack=a" in next(it.reason for it in tx.assignments() if it.id == "a2")
+        seen = rollouts.view(context, tx, rollouts.load(context, tx, "dev"), steering.find(tx, "a2"))
+        assert seen.others == {("rack", "a"): 1}
+    say(context, "id-web0", State.CONFIRMED, 1)
+    assert len(moved(context, "a2")) == 2
 
 
 def test_another_app_or_environment_takes_no_room(context: Context) -> None:

@@ -1,21 +1,33 @@
 """Runs every check that can be made, in the order in which one rests on the other."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from towpath.errors import TowpathError
 from towpath.findings import Finding, fail, ok, warn
 from towpath_server.options import runs
 from towpath_server.storage.database import looking
+from towpath_server.storage.opening import IN_FOLDER, ObjectStore, open_blobs
 from towpath_server.upkeep.backup import DATABASE, Progress
 from towpath_server.upkeep.doctor import blobs, files, keys, ports, rows
 
 
 def examine(
-    folder: Path, listen: Mapping[str, str], now_unix_ms: int, *, full: bool, progress: Progress
+    folder: Path,
+    listen: Mapping[str, str],
+    now_unix_ms: int,
+    *,
+    full: bool,
+    progress: Progress,
+    store: ObjectStore = IN_FOLDER,
 ) -> list[Finding]:
-    """Return everything that there is to say about the server of `folder`, which listens where `listen` says."""
+    """Return everything that there is to say about the server of `folder`, which listens where `listen` says.
+
+    `store`: where it keeps its objects.
+    """
     findings: list[Finding] = []
+    kept = cache(lambda: open_blobs(folder, store, looking=True))  # by the check that needs them first
 
     def look(check: str, find: Callable[[], Finding | Iterable[Finding]]) -> bool:
         """Add what was found; a check that cannot be made is a finding too. Return whether it could be made."""
@@ -48,8 +60,9 @@ def examine(
             look("lease", lambda: rows.lease(folder, tx, running=running))
             look("restore", lambda: rows.restored(tx))
             wanted: dict[bytes, int] = {}
-            look("objects", lambda: blobs.wanted(folder, tx, wanted))
-        look("objects", lambda: blobs.check(folder, wanted, full=full, progress=progress))
+            known = look("objects", lambda: blobs.wanted(kept(), tx, wanted))
+        if known:
+            look("objects", lambda: blobs.check(kept(), wanted, full=full, progress=progress))
     for name, address in sorted(listen.items()):
         option = f"--{name.replace('_', '-')}"
         look("ports", lambda option=option, address=address: ports.port(  # type: ignore[misc]
