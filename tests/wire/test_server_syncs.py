@@ -158,6 +158,8 @@ def test_a_watching_host_is_online_and_a_silent_one_is_not(server: LiveServer) -
     assert shown(server).host.online
     server.clock.ahead_ms = 91_000
     assert not shown(server).host.online
+    assert list(host.api.Fetch(agent_pb2.FetchRequest(wants=[agent_pb2.Want(metadata="no.json")]), timeout=CALL_S))
+    assert not shown(server).host.online, "a relay on its machine fetches for others, with its certificate"
     watch = host.api.Watch(agent_pb2.WatchRequest(), timeout=60)
     next(watch)
     assert shown(server).host.online

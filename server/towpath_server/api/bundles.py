@@ -71,12 +71,12 @@ class BundlesServicer(operator_pb2_grpc.BundlesServicer):
             self._context.needs.ask(need)
         until_ms = self._context.clock.monotonic_ms() + wait_ms
         if left and wait_ms:
-            yield f"waiting for {len(left)} deltas to be made"
+            yield f"waiting for {_deltas(len(left))} to be made"
         while left and self._context.clock.monotonic_ms() < until_ms:
             await asyncio.sleep(LOOK_S)
             left = await self._objects.run(lacking, left)
         if left:
-            yield f"{len(left)} deltas are not ready; the objects themselves are taken instead"
+            yield f"not ready: {_deltas(len(left))}; the objects themselves are taken instead"
 
     async def ImportReports(
         self, requests: AsyncIterator[pb.ImportReportsRequest], _call: ServicerContext
@@ -92,3 +92,7 @@ class BundlesServicer(operator_pb2_grpc.BundlesServicer):
         return pb.ImportReportsResponse(
             host=done.host, events=done.events, added=done.added, state=done.state, made_unix_ms=done.made_unix_ms
         )
+
+
+def _deltas(number: int) -> str:
+    return f"{number} delta{'' if number == 1 else 's'}"

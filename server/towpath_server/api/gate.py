@@ -37,6 +37,7 @@ CODE_KEY = "towpath-code"
 MAX_DETAILS = 1000
 AGENT_RATE = Rate(interval_ms=20, burst=200)
 ENROLMENT_RATE = Rate(interval_ms=10, burst=500)
+FETCH = "/Fetch"
 _AUDIT_PAUSE_MS = 60_000
 _KEPT_IDENTITIES = 20_000
 _BY_CODE = {
@@ -253,7 +254,8 @@ class AgentGate(RoleGate):
         if due is None:
             raise Unavailable(f"cannot answer {host.name}: it calls too often; slow down", code="rate-limit")
         self._rates[host.id] = due
-        if self._context.presence.seen(host.id, now):
+        # A relay fetches with the certificate of the host that it runs on, whose agent may be dead.
+        if not method.endswith(FETCH) and self._context.presence.seen(host.id, now):
             self._context.hints.due(host.environment)
         return replace(caller, entry=entry)
 

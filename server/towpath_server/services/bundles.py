@@ -53,12 +53,9 @@ class Intent:
     notes: tuple[str, ...] = ()
 
     def pairs(self) -> list[tuple[Need, Pair]]:
-        """Return the deltas that would help, and how to ask for them."""
-        return [
-            (Need(one.app, one.version, self._index(one.app, old)), self.pair(one, old))
-            for one in self.carried
-            for old in one.since
-        ]
+        """Return the deltas that would help, and how to ask for them; between two versions of one tree none would."""
+        found = [(one, old, self.pair(one, old)) for one in self.carried for old in one.since]
+        return [(Need(one.app, one.version, pair.old), pair) for one, old, pair in found if pair.old != pair.new]
 
     def pair(self, one: Carried, old: str) -> Pair:
         """Return from which index to which."""
@@ -239,6 +236,8 @@ def gather(context: Context, intent: Intent) -> Goods:
             needed |= tree
         for old in one.since:
             pair = intent.pair(one, old)
+            if pair.old == pair.new:
+                continue
             found = _delta(context, pair)
             if found is not None:
                 deltas[pair] = found

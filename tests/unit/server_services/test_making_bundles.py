@@ -70,3 +70,11 @@ def test_a_host_that_is_revoked_while_deltas_are_waited_for_is_named(context: Co
         assert tx.admissions("a1") == {}
         (entry,) = tx.audit(9)
     assert (entry.act, entry.outcome) == ("bundle.create", "refused")
+
+
+def test_between_two_versions_of_one_tree_nothing_is_waited_for(context: Context) -> None:
+    """Such a delta is never made; a host that has the old one has every byte."""
+    remember(context, assignment(1, version="0.9.0"))
+    intent = bundles.intend(context, replace(ORDER, since=("0.9.0",)))
+    assert intent.carried[0].since == ("0.9.0",)
+    assert intent.pairs() == []
