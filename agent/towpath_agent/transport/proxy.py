@@ -22,6 +22,10 @@ MAX_HEAD_BYTES = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ?([^\r\n]{0,80})")
 
 
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """Where to tunnel through. Its repr does not show the login."""
@@ -34,7 +38,7 @@ class Proxy:
         return f"Proxy({self})"
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return _place(self.host, self.port)
 
     @property
     def url(self) -> str:
@@ -79,7 +83,7 @@ def dial(host: str, port: int, timeout_s: float, proxy: Proxy | None) -> socket.
     except OSError as error:
         raise Unavailable(f"the proxy {proxy} cannot be reached ({(error.strerror or str(error)).lower()})") from error
     try:
-        _tunnel(connection, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", timeout_s, proxy)
+        _tunnel(connection, _place(host, port), timeout_s, proxy)
     except BaseException:
         connection.close()
         raise

@@ -25,6 +25,8 @@ URL = "http://10.0.0.1:3128"
         ({"https_proxy": "proxy:3128"}, "server", "http://proxy:3128"),
         ({"https_proxy": "http://proxy"}, "server", "http://proxy:80"),
         ({"https_proxy": "http://me:p%40ss@proxy:3128/"}, "server", "http://me:p%40ss@proxy:3128"),
+        ({"https_proxy": "http://[fd00::1]:3128"}, "server", "http://[fd00::1]:3128"),
+        ({"https_proxy": "http://me:p%40ss@[fd00::1]"}, "server", "http://me:p%40ss@[fd00::1]:80"),
         ({"https_proxy": URL, "no_proxy": "server"}, "server", None),
         ({"https_proxy": URL, "NO_PROXY": "other, .example.com"}, "towpath.EXAMPLE.com", None),
         ({"https_proxy": URL, "no_proxy": "example.com"}, "towpath.example.com", None),
