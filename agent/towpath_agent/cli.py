@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,8 +27,9 @@ from towpath_agent.drivertest.cli import driver
 from towpath_agent.options import folder_option, output_option
 from towpath_agent.output import echo_json, echo_table, printable, time_text
 from towpath_agent.system.files import Files
-from towpath_agent.system.launch import is_launched, launch
+from towpath_agent.system.launch import is_launched, launch, taken
 
+PROGRAM = "towpath-agent"
 JOURNAL = "state.db"
 MAX_TOKEN_BYTES = 4096
 
@@ -281,4 +283,16 @@ def _from_journal(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every expected failure is one line and an exit code."""
-    commandline.run(group, "towpath-agent", arguments=arguments)
+    sys.exit(commandline.code_of(_told, PROGRAM, args=arguments, prog_name=PROGRAM))
+
+
+def _told(**words: Any) -> Any:
+    """Run the command line; what a person has to mend says nothing against the release that was to run."""
+    try:
+        return group.main(**words)
+    except (InputError, click.UsageError):
+        if is_launched(os.environ):
+            from towpath_agent.services.agent import uncount  # noqa: PLC0415  (services: for this case alone)
+
+            uncount(Files(), taken(dict(os.environ)))
+        raise

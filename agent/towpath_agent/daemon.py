@@ -43,7 +43,7 @@ from towpath_agent.runner.selfupdate import Itself
 from towpath_agent.runner.site import Drivers, Site
 from towpath_agent.runner.steady import Steady
 from towpath_agent.services import SERVICES
-from towpath_agent.services.agent import AgentService
+from towpath_agent.services.agent import AgentService, uncount
 from towpath_agent.store import Store
 from towpath_agent.system import local_socket
 from towpath_agent.system.clock import SystemClock
@@ -91,8 +91,7 @@ class Daemon:
         one app may take on disk, 0: no limit. `max_prefetch_bytes`: what is fetched ahead in a day, 0: nothing.
         `relay` is HOST:PORT of the site's relay, empty: there is none. `direct_from`: origins at which objects may be
         fetched without the server. `max_rate`: see `engine.maxrate`, empty: full speed; `limits`: how long to wait for
-        a server.
-        `launch` None: without a launcher this agent cannot be changed.
+        a server. `launch` None: without a launcher this agent cannot be changed.
         """
         self.leaving = self.told_to_stop = False
         self._folder, self._relay, self._limits = folder, relay, limits or Limits()
@@ -341,6 +340,8 @@ def main(arguments: list[str] | None = None) -> int:
         daemon.run(manager)
     except TowpathError as error:
         sys.stderr.write(f"towpath-agent: {error}\n")
+        if isinstance(error, InputError):
+            uncount(Files(), launch)
         return EXIT_CLONED if error.code == "cloned" else 1
     if daemon.leaving and not daemon.told_to_stop:
         return launch.again({**os.environ, **manager.environment})

@@ -33,7 +33,8 @@ EXIT_AGAIN = 75  # the agent asks to be started anew: it has written what should
 MAX_BYTES = 65536
 MAX_DEADLINE_S = 86400.0
 MAX_TRIALS = 3
-# Of a confirmed release that never got as far as its first round: its files are broken, or worse.
+# Of a confirmed release that never got as far as its first round: its files are broken, or worse. One that ends because
+# of its settings takes its start back in launch.json itself: it has the launcher's place, nobody else sees how it ends.
 MAX_STARTS = 10
 TAIL_BYTES = 2048
 LOOK_S = 0.2
@@ -137,8 +138,9 @@ def give_up(folder: str, state: dict[str, Any], reason: str, output: str = "") -
 
 
 def marked(environment: Mapping[str, str], release: str, *, trial: bool) -> dict[str, str]:
-    """Return the environment of an agent: it tells how to come back here, and which release it is."""
-    about = {"argv": [sys.executable, "-I", "-S", os.path.abspath(__file__), *sys.argv[1:]]}
+    """Return the environment of an agent: it tells how to come back here, which release it is, and in which folder."""
+    argv = [sys.executable, "-I", "-S", os.path.abspath(__file__), *sys.argv[1:]]
+    about = {"argv": argv, "folder": folder_of(sys.argv[2:], environment)}
     return {**environment, VARIABLE: json.dumps({**about, "release": release, "trial": trial})}
 
 

@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import grpc
 import pytest
 
 from conformance.server_port import WAIT_S, ServerPortSuite, Subject
@@ -19,7 +21,8 @@ from fakes.server import FakeServer
 from towpath.errors import InputError, Refusal, Unavailable
 from towpath_agent.ports import MAX_WANTS, Chunk, Want
 from towpath_agent.system.clock import SystemClock
-from towpath_agent.transport.channel import Limits, parse_address, split_identity
+from towpath_agent.transport import client as transport_client
+from towpath_agent.transport.channel import Limits, open_channel, parse_address, split_identity
 from towpath_agent.transport.client import GrpcServer
 from towpath_agent.transport.rate import RateGuard
 
@@ -320,6 +323,38 @@ def test_closing_a_stream_ends_the_call(wire: Wire) -> None:
     while any(thread.name == "fetch-rate" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         threading.Event().wait(0.02)
+
+
+def test_a_new_window_leaves_running_fetches_alone(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay fetches on several threads: the connection of the window before goes with its last fetch, or at the end."""
+    opened: list[grpc.Channel] = []
+    closed: list[grpc.Channel] = []
+
+    def recorded(*words: Any, **more: Any) -> grpc.Channel:
+        channel = open_channel(*words, **more)
+        close = channel.close
+        monkeypatch.setattr(channel, "close", lambda: (closed.append(channel), close()))
+        opened.append(channel)
+        return channel
+
+    monkeypatch.setattr(transport_client, "open_channel", recorded)
+    large, small = wire.api.behind.add_object(os.urandom(4_000_000)), wire.api.behind.add_object(b"small")
+    windows = [65_536]
+    limits = replace(LIMITS, rate_window_s=WAIT_S, fetch_window=lambda: windows[-1])
+    with connect(wire.authority, wire.listener.address, limits=limits) as client:
+        first, second = (client.fetch([Want("object", digest=large)]) for _ in range(2))
+        came = [next(first).data, next(second).data]
+        for window in (131_072, 262_144, 262_144):
+            windows.append(window)
+            list(client.fetch([Want("object", digest=small)]))
+        assert closed == [opened[2]]  # of the three windows the one on which nobody fetches
+        came[0] += b"".join(chunk.data for chunk in first)
+        assert len(closed) == 1
+        came[1] += b"".join(chunk.data for chunk in second)
+        assert closed == [opened[2], opened[1]]
+        assert came[0] == came[1] == wire.api.behind.carried[large]
+    assert set(closed) == set(opened)
+    assert len(opened) == 4
 
 
 def test_endless_empty_chunks_are_slow_retrieval(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,14 @@ def _drips(it: BaseHTTPRequestHandler, data: bytes, offset: int) -> None:
         time.sleep(0.01)
 
 
+def _drips_its_head(it: BaseHTTPRequestHandler, _data: bytes, _offset: int) -> None:
+    it.wfile.write(b"HTTP/1.1 206 Partial Content\r\nX-Drip: ")
+    for _ in range(500):  # until the other side has had enough
+        it.wfile.write(b"x")
+        it.wfile.flush()
+        time.sleep(0.02)
+
+
 def _silent(it: BaseHTTPRequestHandler, _data: bytes, _offset: int) -> None:
     it.rfile.read(1)  # until the other side has had enough
 
@@ -263,6 +271,7 @@ SECRET = "X-Amz-Signature=5eC9e7"
         (_ends_early, "bytes too early"),
         (_sends_on, "answers 302"),
         (_drips, "bytes a second"),
+        (_drips_its_head, "nothing came in time"),
         (_silent, "nothing came in time"),
     ],
 )

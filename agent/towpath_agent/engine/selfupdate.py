@@ -10,7 +10,7 @@ Rules: nothing else of a host moves while the agent does, and the agent moves on
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from towpath.selfupdate import AGENT_APP
@@ -74,6 +74,17 @@ def begin(pointer: Pointer, release: str, health_deadline_ms: int) -> Pointer:
         return Pointer(current=release)
     deadline_s = health_deadline_ms / 1000 * _LATE_FACTOR + _LATE_S
     return Pointer(current=pointer.current, trying=release, deadline_s=deadline_s)
+
+
+def uncounted(pointer: Pointer, release: str) -> Pointer:
+    """Return what is left where a start of `release`, which is kept, ended for what a person has to mend.
+
+    On trial it counts all the same: that a release does not take what the one before did shows there alone, and that
+    one is started then.
+    """
+    if pointer.current != release or pointer.trying or not pointer.starts:
+        return pointer
+    return replace(pointer, starts=pointer.starts - 1)
 
 
 def dropped(pointer: Pointer, release: str) -> Pointer:

@@ -9,8 +9,10 @@ Not handled here: who starts what (`towpath_agent.launcher`), when that may be (
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from towpath.errors import Broken
 from towpath.selfupdate import AGENT_COMMAND
 from towpath_agent.engine import selfupdate
 from towpath_agent.engine.selfupdate import JOURNAL_BEFORE, MAX_POINTER_BYTES, POINTER, Pointer
@@ -124,6 +126,18 @@ def read_pointer(files: Files, folder: Path) -> Pointer | None:
 def write_pointer(files: Files, folder: Path, pointer: Pointer) -> None:
     """Make `pointer` what launch.json says, durable."""
     files.write_atomic(folder / POINTER, selfupdate.to_bytes(pointer))
+
+
+def uncount(files: Files, launch: Launch) -> None:
+    """Take back that this start counts against the release: what ends it is a person's to mend, not in its files."""
+    if not launch.release or launch.trial or not launch.folder:
+        return
+    with suppress(Broken):  # then it counts
+        folder = Path(launch.folder)
+        pointer = read_pointer(files, folder) or Pointer()
+        left = selfupdate.uncounted(pointer, launch.release)
+        if left != pointer:
+            write_pointer(files, folder, left)
 
 
 def forget_copy(files: Files, folder: Path) -> None:

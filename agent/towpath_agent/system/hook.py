@@ -96,7 +96,7 @@ def run_hook(
 ) -> HookResult:
     """Run `argv` in `cwd` with exactly `env`; StartError where it cannot be started at all.
 
-    `name` says for whom it runs, where it shall have a control group of its own.
+    `name` says for whom it runs, where it shall have a control group of its own; `timeout_s` begins when it has that.
     """
     deadline = Deadline(clock, timeout_s)
     apart = bool(name) and bool(own_unit()) and _starts_by_itself(argv[0])
@@ -119,6 +119,7 @@ def run_hook(
         if apart:
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             set_apart([process.pid], name)
+            deadline = Deadline(clock, timeout_s)  # what systemd took is not the hook's
             _signal_group(process.pid, signal.SIGCONT)
         os.set_blocking(read_end, False)
         tail = Tail(read_end, log_limit)

@@ -19,11 +19,15 @@ EXIT_AGAIN = 75
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """`release`: this agent's id as a release, empty for the packaged one. `argv` empty: nobody launched it."""
+    """`release`: this agent's id as a release, empty for the packaged one. `argv` empty: nobody launched it.
+
+    `folder` is the agent's, in which the launcher counts; empty: an older launcher, which does not say.
+    """
 
     argv: tuple[str, ...] = ()
     release: str = ""
     trial: bool = False
+    folder: str = ""
 
     def again(self, environment: Mapping[str, str]) -> int:
         """Start what should run by now, in this process or in a new one; return the code to end with where it is so.
@@ -46,7 +50,8 @@ def taken(environment: MutableMapping[str, str]) -> Launch:
     """Return what the launcher said, and take it out of `environment`."""
     try:
         raw = json.loads(environment.pop(VARIABLE, ""))
-        return Launch(tuple(map(str, raw["argv"])), str(raw["release"]), raw["trial"] is True)
+        argv = tuple(map(str, raw["argv"]))
+        return Launch(argv, str(raw["release"]), raw["trial"] is True, str(raw.get("folder", "")))
     except (ValueError, KeyError, TypeError):
         return Launch()
 

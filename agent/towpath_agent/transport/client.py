@@ -9,6 +9,7 @@ Not handled here: pacing and back-off, verifying what came, certificates (`renew
 
 import threading
 from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -44,6 +45,15 @@ class Certificates:
 
     certificate_pem: bytes
     ca_pem: bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Narrow:
+    """A connection on which only so many bytes are on their way, and how many fetches run on it."""
+
+    window: int
+    channel: grpc.Channel
+    fetches: int = 0
 
 
 def _want(want: Want) -> pb.Want:
@@ -94,7 +104,7 @@ class GrpcServer:
         self._dial = dial
         self._channel = dial(0)
         self._stub = AgentApiStub(self._channel)
-        self._narrow: tuple[int, grpc.Channel] | None = None
+        self._narrow: list[_Narrow] = []  # the newest last; others are there as long as somebody fetches on them
         self._narrowing = threading.Lock()  # a relay fetches on several threads
 
     def __enter__(self) -> Self:
@@ -110,20 +120,36 @@ class GrpcServer:
     def close(self) -> None:
         """End every running call (they raise Unavailable) and the connection. Closing twice is harmless."""
         self._channel.close()
-        if self._narrow is not None:
-            self._narrow[1].close()
+        with self._narrowing:
+            for narrow in self._narrow:
+                narrow.channel.close()
 
-    def _fetch_stub(self) -> AgentApiStub:
-        """Return what to fetch with: a connection of its own where the host limits what may be on its way."""
+    @contextmanager
+    def _fetching(self) -> Generator[AgentApiStub, None, None]:
+        """Give what to fetch with: a connection of its own where the host limits what may be on its way."""
         window = self._limits.fetch_window()
         if not window:
-            return self._stub
+            yield self._stub
+            return
         with self._narrowing:
-            if self._narrow is None or self._narrow[0] != window:
-                if self._narrow is not None:
-                    self._narrow[1].close()
-                self._narrow = window, self._dial(window)
-            return AgentApiStub(self._narrow[1])
+            if not self._narrow or self._narrow[-1].window != window:
+                self._narrow.append(_Narrow(window, self._dial(window)))
+            narrow = self._narrow[-1]
+            narrow.fetches += 1
+            self._drop_idle()
+        try:
+            yield AgentApiStub(narrow.channel)
+        finally:
+            with self._narrowing:
+                narrow.fetches -= 1
+                self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        """Close every connection of an earlier window on which nobody fetches any more."""
+        for narrow in self._narrow[:-1]:
+            if not narrow.fetches:
+                narrow.channel.close()
+                self._narrow.remove(narrow)
 
     def _error(self, error: grpc.RpcError | ValueError, doing: str) -> TowpathError:
         if isinstance(error, ValueError):  # grpc says so of a channel that this process closed
@@ -236,16 +262,20 @@ class GrpcServer:
         if len(wants) > MAX_WANTS:
             raise AssertionError(f"{len(wants)} wants in one fetch, at most {MAX_WANTS}")
         request = pb.FetchRequest(wants=[_want(want) for want in wants], direct_from=direct_from)
+        with self._fetching() as stub:
+            yield from self._answers(stub, request)
+
+    def _answers(self, stub: AgentApiStub, request: pb.FetchRequest) -> Generator[Chunk | Elsewhere, None, None]:
         guard = RateGuard(self._limits.min_rate, self._limits.rate_window_s)
         look_s = min(LOOK_S, self._limits.rate_window_s / 4)
         try:
-            call = self._fetch_stub().Fetch(request, timeout=self._limits.fetch_s)
+            call = stub.Fetch(request, timeout=self._limits.fetch_s)
         except ValueError as error:
             raise self._error(error, "fetch") from error
         puller = Puller(call, self._limits.fetch_window() or WAITING_BYTES)
         expected = 0
         try:
-            while expected < len(wants):
+            while expected < len(request.wants):
                 guard.wait_begins(self._clock.monotonic())
                 while not puller.wait(look_s):
                     if guard.too_slow(self._clock.monotonic()):

@@ -4,7 +4,7 @@ Rules:
 - Only at origins that this host's own settings name. The server is told those, and an address elsewhere is not asked:
   else whoever stole the server could make a whole fleet ask any address inside its network.
 - Nothing that comes is believed: the store proves every object by its digest. No redirect is followed, no more is read
-  than the object has, and a source that feeds by drops is left (`rate`).
+  than the object has, and a source that feeds by drops is left (`rate`; `within` for what comes before the bytes).
 - What does not work is fetched from the server, from the byte where it stopped; the way is left alone for a while, and
   for long where it brought wrong bytes (`engine.routing`).
 - An address is a secret as long as it is good: no error and no log line holds more of it than its origin.
@@ -28,6 +28,7 @@ from towpath_agent.system.clock import Clock
 from towpath_agent.transport.channel import Limits
 from towpath_agent.transport.proxy import dial, proxy_for
 from towpath_agent.transport.rate import RateGuard
+from towpath_agent.transport.within import within
 
 
 class _Broken(Exception):
@@ -113,10 +114,10 @@ class Direct:
             raise _Broken(f"the server sent an address at {url.origin}, which direct_from does not name")
         try:
             with closing(self._connected(url)) as connection:
-                connection.request(
-                    "GET", url.target, headers={"Range": f"bytes={offset}-", "User-Agent": "towpath-agent"}
-                )
-                answer = connection.getresponse()
+                headers = {"Range": f"bytes={offset}-", "User-Agent": "towpath-agent"}
+                with within(self._limits.rate_window_s, connection.sock):
+                    connection.request("GET", url.target, headers=headers)
+                    answer = connection.getresponse()
                 yield from self._body(url, answer, offset, size)
         except (OSError, http.client.HTTPException, Unavailable) as error:
             raise _Broken(f"{url.origin}: {_reason(error)}") from error

@@ -16,9 +16,14 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from towpath.errors import InputError, Unavailable
+from towpath_agent.transport.within import within
 
 MAX_HEAD_BYTES = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ?([^\r\n]{0,80})")
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Proxy:
         return f"Proxy({self})"
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return _place(self.host, self.port)
 
     @property
     def url(self) -> str:
@@ -67,7 +72,10 @@ def _covers(entry: str, host: str) -> bool:
 
 
 def dial(host: str, port: int, timeout_s: float, proxy: Proxy | None) -> socket.socket:
-    """Return a connection to the port, through the proxy where there is one; OSError, Unavailable."""
+    """Return a connection to the port, through the proxy where there is one; OSError, Unavailable.
+
+    `timeout_s` is for each address that is tried, for the whole answer of a proxy, and stays the connection's timeout.
+    """
     if proxy is None:
         return socket.create_connection((host, port), timeout_s)
     try:
@@ -75,26 +83,27 @@ def dial(host: str, port: int, timeout_s: float, proxy: Proxy | None) -> socket.
     except OSError as error:
         raise Unavailable(f"the proxy {proxy} cannot be reached ({(error.strerror or str(error)).lower()})") from error
     try:
-        _tunnel(connection, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy)
+        _tunnel(connection, _place(host, port), timeout_s, proxy)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _tunnel(connection: socket.socket, place: str, proxy: Proxy) -> None:
+def _tunnel(connection: socket.socket, place: str, timeout_s: float, proxy: Proxy) -> None:
     login = ""
     if proxy.login:
         login = f"Proxy-Authorization: Basic {base64.b64encode(unquote(proxy.login).encode()).decode()}\r\n"
     head = b""
     try:
-        connection.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{login}\r\n".encode())
-        # One byte at a time: what follows the head belongs to TLS.
-        while not head.endswith(b"\r\n\r\n"):
-            byte = connection.recv(1)
-            if not byte or len(head) > MAX_HEAD_BYTES:
-                raise Unavailable(f"the proxy {proxy} ends the connection; is it an HTTP proxy?")
-            head += byte
+        with within(timeout_s, connection):
+            connection.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{login}\r\n".encode())
+            # One byte at a time: what follows the head belongs to TLS.
+            while not head.endswith(b"\r\n\r\n"):
+                byte = connection.recv(1)
+                if not byte or len(head) > MAX_HEAD_BYTES:
+                    raise Unavailable(f"the proxy {proxy} ends the connection; is it an HTTP proxy?")
+                head += byte
     except OSError as error:
         raise Unavailable(f"the proxy {proxy} does not answer ({(error.strerror or str(error)).lower()})") from error
     status = _STATUS.match(head)

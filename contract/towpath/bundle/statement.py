@@ -77,8 +77,8 @@ class Statement:
 
 
 def when(unix_ms: int) -> str:
-    """Return a time as people read it."""
-    return datetime.fromtimestamp(unix_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """Return a time as people read it; one before 1970 or after 9999 as the nearest of these."""
+    return datetime.fromtimestamp(min(max(unix_ms, 0), _LAST_MS) // 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def check_valid_ms(valid_ms: int) -> int:

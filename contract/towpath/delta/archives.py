@@ -22,6 +22,8 @@ Put = Callable[[bytes], object]
 NAMES = (".gz", ".tgz", ".svgz", ".zip", ".whl", ".egg", ".jar", ".war", ".ear", ".nupkg", ".apk", ".npz")
 PIECE_BYTES = 64 * 1024
 MAX_STREAMS = 65_536
+# A name or a comment in a gzip, with its zero.
+MAX_TEXT_BYTES = 64 * 1024
 # Bytes that an archive may have opened, for each of its own, and a little more for small ones: text gets 3 to 10 times
 # as long, deflate can do 1032. A host takes no more from anybody.
 MAX_RATIO = 24
@@ -101,12 +103,11 @@ class _Walk:
             length -= len(piece)
 
     def keep_text(self) -> None:
-        """Let what ends with a zero stay as it is."""
-        while True:
-            byte = self.peek(1)
-            self.keep(1)
-            if byte == b"\0":
-                return
+        """Let what ends with a zero stay as it is, within `MAX_TEXT_BYTES`."""
+        end = self.peek(MAX_TEXT_BYTES).find(b"\0")
+        if end < 0:
+            raise NotOpenedError
+        self.keep(end + 1)
 
     def inflate(self) -> None:
         """Replace the stream that begins here by its content."""

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from towpath_agent import launcher
+from fakes.enrolled import enrolled_folder
+from towpath_agent import identity, launcher
 from towpath_agent.engine.selfupdate import Pointer, from_bytes, to_bytes
 from towpath_agent.system.clock import Deadline, SystemClock, pause
+from towpath_agent.system.files import Files
 from towpath_agent.system.launch import LAUNCHER, taken
 
 WAIT_S = 30.0
@@ -230,6 +232,28 @@ def test_a_confirmed_release_that_never_works_gives_way_to_the_packaged_one(host
     assert host.starts()[-3:] == ["1.0.0-a", "packaged", "packaged"]
     assert host.pointer.trying == "1.0.0-a"
     assert "10 times and ended each time before its first round" in host.pointer.failed
+
+
+@pytest.mark.parametrize("trouble", ["settings", "command line", "locked"])
+def test_what_a_person_has_to_mend_says_nothing_against_a_confirmed_release(tmp_path: Path, trouble: str) -> None:
+    """The real agent as a release: an end for its settings, its command line or another agent's lock is not counted."""
+    host = Host(tmp_path)
+    enrolled_folder(host.folder)
+    host.release("1.0.0-a", f'exec {sys.executable} -c "from towpath_agent.cli import main; main()" "$@"\n')
+    host.point(current="1.0.0-a", starts=launcher.MAX_STARTS - 1)
+    words, says = ["run", "--dir", str(host.folder)], "another process holds it"
+    if trouble == "settings":
+        (host.folder / "agent.toml").write_text('sync_intervall = "60s"\n')
+        says = "sync_intervall"
+    elif trouble == "command line":
+        words, says = [*words, "--sync-intervall", "60s"], "--sync-intervall"
+    (host.folder / "trust").mkdir()
+    (host.folder / identity.ROOT).write_bytes(b"{}")
+    with Files().lock(host.folder / identity.LOCK):
+        done = host.launch(*words, PYTHONPATH=os.pathsep.join(sys.path))
+    assert says in done.stderr
+    assert done.returncode == (2 if trouble == "command line" else 1)
+    assert host.pointer == Pointer(current="1.0.0-a", starts=launcher.MAX_STARTS - 1)
 
 
 def test_a_stop_in_mid_trial_counts_for_nothing(host: Host) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from fakes.clock import FakeClock
 from towpath_agent.errors import DiskError, StartError
+from towpath_agent.system import hook as hooks
 from towpath_agent.system import process as processes
 from towpath_agent.system.clock import Deadline, SystemClock, pause
 from towpath_agent.system.proc import read_stat
@@ -116,6 +117,23 @@ def test_hook_deadline_counts_on_the_given_clock(tmp_path: Path, mark: str) -> N
     result = run_hook([str(path)], cwd=tmp_path, env={**ENV, MARK: mark}, timeout_s=3600, clock=clock, kill_grace_s=0.1)
     thread.join()
     assert result.timed_out
+
+
+def test_what_systemd_takes_is_not_the_hooks_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    """A hook has its whole timeout from when it is let go, however long a control group of its own took."""
+    clock, asked = FakeClock(), list[str]()
+
+    def slow_systemd(_processes: Sequence[int], name: str) -> bool:
+        asked.append(name)
+        clock.advance(25)
+        return False
+
+    monkeypatch.setattr(hooks, "own_unit", lambda: "towpath-agent.service")
+    monkeypatch.setattr(hooks, "set_apart", slow_systemd)
+    path = script(tmp_path, "sleep 0.2; echo done")
+    env = {**ENV, MARK: mark}
+    result = run_hook([str(path)], cwd=tmp_path, env=env, timeout_s=WAIT_S, clock=clock, name="web")
+    assert (result, asked) == (HookResult(0, timed_out=False, output="done\n"), ["web"])
 
 
 def test_daemon_that_keeps_the_output_open_does_not_hang_the_agent(tmp_path: Path, mark: str) -> None:
@@ -345,6 +363,7 @@ AGENT = """
 import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
+from towpath_agent.system import hook as hooks
 from towpath_agent.system import process as processes
 folder = Path(sys.argv[1])
 def recorded(process):

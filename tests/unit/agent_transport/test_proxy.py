@@ -1,9 +1,14 @@
-"""Which proxy the agent uses for an address, from the environment alone."""
+"""Which proxy the agent uses for an address, from the environment alone; how long one may take."""
+
+import socket
+import time
+from contextlib import suppress
+from threading import Thread
 
 import pytest
 
-from towpath.errors import InputError
-from towpath_agent.transport.proxy import Proxy, proxy_for
+from towpath.errors import InputError, Unavailable
+from towpath_agent.transport.proxy import Proxy, dial, proxy_for
 
 URL = "http://10.0.0.1:3128"
 
@@ -20,6 +25,8 @@ URL = "http://10.0.0.1:3128"
         ({"https_proxy": "proxy:3128"}, "server", "http://proxy:3128"),
         ({"https_proxy": "http://proxy"}, "server", "http://proxy:80"),
         ({"https_proxy": "http://me:p%40ss@proxy:3128/"}, "server", "http://me:p%40ss@proxy:3128"),
+        ({"https_proxy": "http://[fd00::1]:3128"}, "server", "http://[fd00::1]:3128"),
+        ({"https_proxy": "http://me:p%40ss@[fd00::1]"}, "server", "http://me:p%40ss@[fd00::1]:80"),
         ({"https_proxy": URL, "no_proxy": "server"}, "server", None),
         ({"https_proxy": URL, "NO_PROXY": "other, .example.com"}, "towpath.EXAMPLE.com", None),
         ({"https_proxy": URL, "no_proxy": "example.com"}, "towpath.example.com", None),
@@ -51,3 +58,23 @@ def test_a_login_is_never_shown() -> None:
     """Neither in a message nor in a traceback."""
     proxy = Proxy("proxy", 3128, "me:secret")
     assert "secret" not in f"{proxy} {proxy!r}"
+
+
+def test_a_proxy_that_answers_by_drops_is_left_in_time() -> None:
+    """The timeout is one for its whole answer: no byte that comes begins it anew."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            line, _ = listener.accept()
+            with line, suppress(OSError):
+                line.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+                for _ in range(500):  # until the other side has had enough
+                    line.sendall(b"x")
+                    time.sleep(0.02)
+
+        thread = Thread(target=drip)
+        thread.start()
+        with pytest.raises(Unavailable, match=r"does not answer \(timed out\)"):
+            dial("server", 443, 0.5, Proxy("127.0.0.1", listener.getsockname()[1]))
+        thread.join(30)
+        assert not thread.is_alive()

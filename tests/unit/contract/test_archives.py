@@ -184,6 +184,20 @@ def test_a_bomb_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         opened(gzip.compress(b"") * 3)
 
 
+def test_a_name_in_a_gzip_is_kept_in_one_piece_and_has_a_limit() -> None:
+    """Not byte by byte: many members with long names would cost a server minutes."""
+
+    def named(length: int) -> bytes:
+        return b"\x1f\x8b\x08\x18" + bytes(6) + b"n" * length + b"\0comment\0" + gzip.compress(TEXT)[10:]
+
+    longest, pieces = named(archives.MAX_TEXT_BYTES - 1), list[bytes]()
+    assert round_trip(longest * 2) is not None
+    open_archive(io.BytesIO(longest).read, pieces.append, limit=2**30)
+    assert len(pieces) < 20
+    with pytest.raises(NotOpenedError):
+        opened(named(archives.MAX_TEXT_BYTES))
+
+
 def form(content: bytes, *table: int, length: int | None = None) -> bytes:
     out = bytearray()
     for number in table:

@@ -254,6 +254,7 @@ def test_a_lapsed_bundle_is_refused_by_name() -> None:
     assert "lapsed on 2027-01-29" in refused(maker.bytes(), maker.root, "lapsed", now=NOW + maker.valid_ms)
     maker = BundleMaker(manifest={"expires_unix_ms": NOW + 5000})
     assert "a manifest in it lapses" in refused(maker.bytes(), maker.root, "lapsed")
+    assert "lapses on 1970-01-01" in refused(*_with(manifest={"expires_unix_ms": -(2**63)}), "lapsed")
     maker = BundleMaker(life_ms=86_400_000)
     assert "role snapshot in it lapses" in refused(maker.bytes(), maker.root, "lapsed")
 

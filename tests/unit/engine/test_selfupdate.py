@@ -18,6 +18,7 @@ from towpath_agent.engine.selfupdate import (
     from_bytes,
     moves,
     to_bytes,
+    uncounted,
     waits,
 )
 
@@ -61,6 +62,13 @@ def test_what_is_not_wanted_any_more_is_off_its_trial() -> None:
     """Only the one that is named is dropped."""
     assert dropped(replace(TRIAL, failed="it died"), NEW) == Pointer(current=OLD, starts=1)
     assert dropped(TRIAL, OLD) == TRIAL
+
+
+def test_a_start_that_a_person_has_to_mend_is_taken_back_from_what_is_kept() -> None:
+    """Of that very release, and never below none; on trial it counts, so that one that takes no settings goes back."""
+    assert uncounted(Pointer(current=OLD, starts=2), OLD) == Pointer(current=OLD, starts=1)
+    for left in (Pointer(current=OLD), Pointer(current=NEW, starts=2), TRIAL, replace(TRIAL, failed="it died")):
+        assert uncounted(left, OLD) == left
 
 
 @pytest.mark.parametrize(
