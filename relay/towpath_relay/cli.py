@@ -88,7 +88,8 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     front = Front(server=uplink.server, enrolment=uplink.enrolment, service=socket_path)
     try:
         agents, enrolment = await front.start(options.listen, options.enroll_listen)
-        click.echo(f"agents on {agents}\nenrolment on {enrolment}\nserver at {uplink.server()}\nready")
+        held = f"fetching at most {options.max_rate.text}\n" if any(options.max_rate.rates) else ""
+        click.echo(f"agents on {agents}\nenrolment on {enrolment}\nserver at {uplink.server()}\n{held}ready")
         told, tell_at_s = (0, 0), clock.monotonic() + TELL_S
         while not stop.is_set():
             try:
@@ -193,6 +194,10 @@ max_bytes_option = click.option(
 def run(folder: Path, max_bytes: str, max_rate: str, **rest: Any) -> None:
     """Carry until SIGTERM. Port 0 picks a free port and prints it."""
     limit = parse_max_rate(max_rate) if max_rate else MaxRate()
+    if rest["server"]:
+        from towpath_agent.transport.channel import parse_address  # noqa: PLC0415  (grpc: for this option alone)
+
+        parse_address(rest["server"])
     options = Options(folder, max_bytes=parse_size(max_bytes), max_rate=limit, **rest)
     with _locked(folder):
         asyncio.run(_run(options))
@@ -223,7 +228,7 @@ def import_bundle(folder: Path, agent_dir: Path, max_bytes: str, file: Path) -> 
     deadline = Deadline(clock, TAKEN_S)
     while waiting(folder):
         if not _runs(folder):
-            click.echo("no relay runs there: it has them at its next start")
+            click.echo("no relay runs there: one that is started there will have them")
             return
         if deadline.expired:
             raise Unavailable(f"cannot say that the relay in {folder} has them: it has not taken them in {TAKEN_S:g} s")

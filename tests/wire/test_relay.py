@@ -307,6 +307,7 @@ def test_the_cache_stays_below_its_limit(tmp_path: Path, authority: Authority) -
 def test_all_that_a_relay_fetches_keeps_to_its_rate_together(tmp_path: Path, authority: Authority) -> None:
     """Two hosts that want different objects at once get them no faster than one; what is in the cache is not held up."""
     with Site(tmp_path, authority, "--max-rate", "40KB/s") as site, ThreadPoolExecutor(2) as pool:
+        assert "fetching at most 39.1KiB/s" in (tmp_path / "relay.log").read_text()
         wanted = [add(site, *([20_000] * 4)), add(site, *([20_001] * 4))]
         began = time.monotonic()
         list(pool.map(lambda number: fetch(site, tmp_path, f"h{number}", wanted[number]), range(2)))
@@ -318,13 +319,14 @@ def test_all_that_a_relay_fetches_keeps_to_its_rate_together(tmp_path: Path, aut
         assert site.behind.sent_bytes == sent
 
 
-def test_a_rate_that_is_none_is_one_line_and_no_relay(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("option", "value"), [("--max-rate", "fast"), ("--server", "banana"), ("--max-bytes", "lots")])
+def test_a_value_that_is_none_is_one_line_and_no_relay(tmp_path: Path, option: str, value: str) -> None:
     """The relay does not start, and makes nothing."""
-    command = [sys.executable, "-m", "towpath_relay.cli", "run", "--dir", str(tmp_path / "relay"), "--max-rate", "fast"]
+    command = [sys.executable, "-m", "towpath_relay.cli", "run", "--dir", str(tmp_path / "relay"), option, value]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("towpath-relay: ")
-    assert "'fast'" in done.stderr
+    assert repr(value) in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "relay").exists()
 

@@ -193,7 +193,7 @@ def _row(wave: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _hours(milliseconds: int) -> str:
-    return f"{milliseconds / HOUR_MS:.2f}h"
+    return f"{milliseconds / HOUR_MS:.2f}h" if milliseconds >= HOUR_MS else f"{milliseconds / 60_000:.1f}m"
 
 
 def _draw(path: Path, title: str, numbers: Mapping[str, Any]) -> None:

@@ -69,7 +69,8 @@ def _row(one: Rollout) -> tuple[object, ...]:
     healthy = sum(host.phase == "healthy" for host in one.hosts)
     wave = f"{min(one.wave + 1, len(one.waves))} of {len(one.waves)}"
     selector = one.selector or "(every host)"
-    proven = f"{healthy} of {len(one.hosts)}"
+    # What was replaced or taken off counts for nobody any more: its hosts are the next one's.
+    proven = "" if one.state in ("superseded", "removed") else f"{healthy} of {len(one.hosts)}"
     return (
         one.assignment,
         one.app,

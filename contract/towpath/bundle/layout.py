@@ -143,6 +143,8 @@ def walk(read: Read, file_size: int) -> Iterator[Member]:
     at, first = 0, True
     while True:
         if file_size - at < BLOCK_BYTES:
+            if first and not PREFIX.encode().startswith(read(0, len(PREFIX))):
+                raise garbled("it is none: it does not begin as one")
             raise truncated()
         block = read(at, BLOCK_BYTES)
         if len(block) < BLOCK_BYTES:

@@ -179,13 +179,13 @@ def _would_change(one: Assignment) -> str:
     if can(one.state, Act.RESUME):
         return f"towpath rollout resume {one.id}"
     if one.state is RolloutState.DONE:
-        return f"towpath undo {one.app} --environment {one.environment}{_rule(one)}"
+        return f"towpath undo {one.app} --environment {one.environment}{rule_options(one)}"
     if one.state.leaving:
-        return f"towpath deploy {one.app} VERSION --environment {one.environment}{_rule(one)}"
+        return f"towpath deploy {one.app} VERSION --environment {one.environment}{rule_options(one)}"
     return f"towpath rollout pause {one.id}"
 
 
-def _rule(one: Assignment) -> str:
+def rule_options(one: Assignment) -> str:
     """Return the options that name an assignment's rule."""
     words = "".join(f" --select {shlex.quote(f'{key}={value}')}" for key, value in sorted(one.selector.items()))
     return words or " --all-hosts"

@@ -176,7 +176,8 @@ def _planned(
                 what = (owner or now or one).version
                 raise InputError(
                     f"cannot make a bundle for {host.name}: it is to run {one.app} {what}, not {one.version}; deploy "
-                    f"it first: towpath deploy {one.app} {one.version} --environment {host.environment}",
+                    f"it first: towpath deploy {one.app} {one.version} --environment {host.environment} "
+                    f"--select KEY=VALUE",
                     code="not-deployed",
                 )
             if owner.id not in seen:

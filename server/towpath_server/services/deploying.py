@@ -252,7 +252,7 @@ def _check_hosts(place: rollouts.Environment, draft: Assignment, release: Releas
             except InputError as error:
                 raise InputError(
                     f"cannot deploy {release.app} {release.version}: host {host.name}: {error}; "
-                    f"towpath host set {host.name} {release.app}.NAME=VALUE"
+                    f"towpath host set {host.name} {release.app}.NAME=VALUE, or --unset {release.app}.NAME"
                 ) from error
 
 

@@ -17,6 +17,7 @@ from towpath_server.domain.model import Assignment, RolloutState
 from towpath_server.domain.rollout_table import Act as Happening
 from towpath_server.domain.rollout_table import ordered
 from towpath_server.domain.standing import Phase, RolloutView, Standings, standing, stay
+from towpath_server.domain.why import rule_options
 from towpath_server.ports import Transaction
 from towpath_server.services import rollouts
 from towpath_server.services.context import Act, Context, acting
@@ -215,7 +216,8 @@ def _take_back(context: Context, act: Act, place: rollouts.Environment, one: Ass
     before = returning.predecessor(place.of_app(one.app), one)
     if before is None:
         raise InputError(
-            f"cannot undo {name_of(one)}: no other release was done there before; towpath deploy {one.app} VERSION",
+            f"cannot undo {name_of(one)}: no other release was done there before; towpath deploy {one.app} VERSION "
+            f"--environment {one.environment}{rule_options(one)}",
             code="not-found",
         )
     check_floor(context, act.tx, one, before)

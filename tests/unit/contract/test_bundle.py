@@ -212,6 +212,7 @@ def test_other_files_and_other_versions_are_named() -> None:
     root = BundleMaker().root
     assert "it is none" in refused(b"PK\x03\x04" + bytes(2000), root, "garbled")
     assert "it is none" in refused(pack({"readme": b"x"}), root, "garbled")
+    assert "it is none" in refused(b"a short text\n", root, "garbled")
     assert "of version 2" in refused(pack({"towpath-bundle-2": b"x"}), root, "unknown-version")
     refused(layout.header(layout.STATEMENT, layout.MAX_STATEMENT_BYTES + 1) + bytes(1024), root, "endless-data")
     refused(pack({layout.STATEMENT: b"x" * (4 * 2**20 + 1)}), root, "endless-data")
