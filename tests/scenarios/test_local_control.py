@@ -353,3 +353,22 @@ def test_hooks_of_a_revert_run_as_in_any_other(host: SimulatedHost) -> None:
     host.settle()
     assert [event.reason for event in of_kind(host, "note")] == ["hook post_revert exited 1"]
     assert host.state().current_version == "1.0.0"
+
+
+def test_a_server_that_is_away_is_a_line_in_the_log_and_so_is_its_return(tmp_path: Path) -> None:
+    """One each, however long it takes; a server that was asked in vain once is no news."""
+    host = SimulatedHost(tmp_path)
+    host.assign(host.publish("1.0.0"))
+    host.boot()
+    host.settle()
+
+    def said(words: str) -> int:
+        return sum(words in line for line in host.log)
+
+    host.server.unreachable = True
+    host.run(86_400)
+    assert said("what runs goes on, and the server is asked again and again") == 1
+    assert said("the server answers again") == 0
+    host.server.unreachable = False
+    host.run(3_600)
+    assert said("the server answers again") == 1

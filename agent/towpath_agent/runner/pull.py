@@ -13,6 +13,9 @@ from towpath_agent.runner.reporting import Reporter
 from towpath_agent.runner.telling import Teller
 from towpath_agent.system.clock import Clock
 
+# A server that restarts, or a line that drops, is no news to a person.
+LOUD_AFTER = 3
+
 
 class Pull:
     """The syncs of one agent.
@@ -59,11 +62,15 @@ class Pull:
             self.trouble = str(error)
             if not isinstance(error, Unavailable):
                 self._teller.trouble(error)
+            elif self.failures == LOUD_AFTER:
+                self._teller.log(f"{error}; what runs goes on, and the server is asked again and again")
         else:
             if changed:
                 self._teller.log("desired state changed")
             if self._desired.kept and self._desired.kept != self.trouble:
                 self._teller.log(f"keeping what is here: {self._desired.kept}")
+            if self.failures >= LOUD_AFTER:
+                self._teller.log("the server answers again")
             self.failures, self.trouble, self.synced = 0, self._desired.kept, True
             self._teller.no_trouble()
             self._reporter.server_knows(self._desired.known_state_revision)
