@@ -6,6 +6,7 @@ Not handled here: what the commands do (`runner.local`), what doctor looks at (`
 """
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +29,8 @@ from towpath_agent.system.files import Files
 WAIT_SAID_S = 1.5
 JOURNAL = "state.db"
 
+_COMMAND = re.compile(r"towpath-agent (?:explain|history|retry|hold) [a-z0-9-]+")
+
 
 @click.command()
 @folder_option
@@ -42,7 +45,7 @@ def hold(folder: Path, output: str, duration: str, reason: str, app: str | None)
     by itself. Operators see it, and their rollouts pass this host by.
     """
     request = Request("hold", check_app(app) if app else "", parse_duration_ms(duration), check_line(reason, "reason"))
-    _show(_ask(folder, request), output)
+    _show(_ask(folder, request), output, folder)
 
 
 @click.command()
@@ -51,7 +54,7 @@ def hold(folder: Path, output: str, duration: str, reason: str, app: str | None)
 @click.argument("app", required=False)
 def release(folder: Path, output: str, app: str | None) -> None:
     """End the hold on APP, or every hold on this host."""
-    _show(_ask(folder, Request("release", check_app(app) if app else "")), output)
+    _show(_ask(folder, Request("release", check_app(app) if app else "")), output, folder)
 
 
 @click.command()
@@ -65,7 +68,7 @@ def revert(folder: Path, output: str, reason: str, app: str) -> None:
     A change that is under way is given up. The same probes prove what is gone back to.
     """
     said = check_line(reason, "reason") if reason else ""
-    _show(_ask(folder, Request("revert", check_app(app), reason=said)), output)
+    _show(_ask(folder, Request("revert", check_app(app), reason=said)), output, folder)
 
 
 @click.command()
@@ -74,7 +77,7 @@ def revert(folder: Path, output: str, reason: str, app: str) -> None:
 @click.argument("app")
 def retry(folder: Path, output: str, app: str) -> None:
     """Forget that something of APP failed here, so that what should run is tried again now."""
-    _show(_ask(folder, Request("retry", check_app(app))), output)
+    _show(_ask(folder, Request("retry", check_app(app))), output, folder)
 
 
 @click.command()
@@ -148,12 +151,13 @@ def _ask(folder: Path, request: Request) -> Answer:
         said.cancel()
 
 
-def _show(answer: Answer, output: str) -> None:
+def _show(answer: Answer, output: str, folder: Path) -> None:
     if output == "json":
         echo_json(dict(answer.data))
         return
     for line in answer.lines:
-        click.echo(printable(line))
+        # The agent, which says it, knows nothing of how a person called this command.
+        click.echo(_COMMAND.sub(lambda command: _here(command[0], folder), printable(line)))
 
 
 def _here(command: str, folder: Path) -> str:

@@ -26,12 +26,15 @@ def _through_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ana")
 
 
+LINES = ("first line", "second \x1b[31m", "see: towpath-agent explain hello")
+
+
 class Scripted:
     """An agent whose main thread answers as the test says, after it was let."""
 
     def __init__(self, folder: Path) -> None:
         self.asked: list[Request] = []
-        self.answer: Answer | InputError = Answer(("first line", "second \x1b[31m"), {"app": "hello"})
+        self.answer: Answer | InputError = Answer(LINES, {"app": "hello"})
         self.free = threading.Event()
         self.free.set()
         self._woken = threading.Event()
@@ -87,7 +90,7 @@ def test_a_command_asks_the_agent_and_prints_its_lines(
     code, out, err = run(*words, "--dir", folder)
     assert (code, err) == (0, "")
     assert agent.asked == [asked]
-    assert out == "first line\nsecond  [31m\n"
+    assert out == f"first line\nsecond  [31m\nsee: towpath-agent explain hello --dir {folder}\n"
     assert json.loads(run(*words, "--dir", folder, "-o", "json")[1]) == {"app": "hello"}
 
 
