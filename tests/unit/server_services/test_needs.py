@@ -1,6 +1,7 @@
 """Who can have a delta made: hosts by what they are to run or to fetch ahead, a start by what is under way."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from towpath.release import Artifact, Install, Release, Run
 from towpath.wire import encode_release
 from towpath_server.domain.deltas import Pair
 from towpath_server.domain.model import PublishedRelease, RolloutState
+from towpath_server.ports import Transaction
 from towpath_server.services import applying, encoding
 from towpath_server.services.applying import Refused, Step
 from towpath_server.services.context import Act, Context, HostEntry, Need
@@ -121,9 +123,12 @@ def test_what_is_applied_announces_releases_as_a_deploy_does(context: Context) -
 
 def test_a_database_that_is_away_is_no_steps_fault(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator reads why, and no step is said to be refused."""
+    begin, first = context.storage.transaction, iter([True])
 
-    def away() -> None:
-        raise Broken("cannot open the database: it is locked")
+    def away() -> AbstractContextManager[Transaction]:
+        if next(first, False):
+            raise Broken("cannot open the database: it is locked")
+        return begin()
 
     step = Step("deploy", "app/hello", lambda _act: None)
     monkeypatch.setattr(context.storage, "transaction", away)
