@@ -169,8 +169,10 @@ class _BundleFirst:
             try:
                 yield from self._of_server(run)
             except Unavailable as error:
+                if gone is None:
+                    raise
                 # Of both ways the stick is the one that whoever reads this can do something about.
-                raise gone or error from error
+                raise gone from error
 
     def _of_server(self, run: Sequence[tuple[int, Want]]) -> Generator[Chunk, None, None]:
         with closing(self._server.fetch([want for _, want in run])) as chunks:
