@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from towpath import __version__, commandline
+from towpath.commandline import setting
 from towpath.errors import InputError
 from towpath.quantity import parse_duration_ms, parse_rate, parse_size
 from towpath.reports import AppState, Event, Prefetch, Transfer
@@ -100,20 +101,36 @@ def _token(token: str | None, token_file: Path | None) -> str | None:
         raise InputError(f"cannot read the token: there is no file {token_file}") from error
 
 
+def _checked_rate(text: str) -> str:
+    """Return a limit as it was written; the agent itself reads it anew."""
+    if text:
+        from towpath_agent.engine.maxrate import parse_max_rate  # noqa: PLC0415  (zones: for this setting alone)
+
+        parse_max_rate(text)
+    return text
+
+
 @group.command()
 @folder_option
-@click.option("--sync-interval", envvar="TOWPATH_AGENT_SYNC_INTERVAL", help="How often to ask unprompted, such as 60s.")
+@click.option(
+    "--sync-interval",
+    envvar="TOWPATH_AGENT_SYNC_INTERVAL",
+    callback=setting(parse_duration_ms),
+    help="How often to ask unprompted, such as 60s.",
+)
 @click.option(
     "--control-group", envvar="TOWPATH_AGENT_CONTROL_GROUP", help="Let this group of users control the agent."
 )
 @click.option(
     "--max-release-bytes",
     envvar="TOWPATH_AGENT_MAX_RELEASE_BYTES",
+    callback=setting(parse_size),
     help="What the releases of one app may take on disk, such as 2GiB; the running one and its previous always stay.",
 )
 @click.option(
     "--max-prefetch-bytes",
     envvar="TOWPATH_AGENT_MAX_PREFETCH_BYTES",
+    callback=setting(parse_size),
     help="What may be fetched ahead of a change in a day, such as 2GiB; 0: nothing.",
 )
 @click.option(
@@ -131,38 +148,40 @@ def _token(token: str | None, token_file: Path | None) -> str | None:
 @click.option(
     "--max-rate",
     envvar="TOWPATH_AGENT_MAX_RATE",
+    callback=setting(_checked_rate),
     help="What is fetched in a second at most, such as 256KiB/s, and in windows: "
     "'256KiB/s; daily 22:00-06:00 local full'.",
 )
 @click.option(
     "--min-rate",
     envvar="TOWPATH_AGENT_MIN_RATE",
+    callback=setting(parse_rate),
     help="What a server must send in a second while the agent waits for it, such as 1KiB/s; less is tried anew.",
 )
 def run(
     folder: Path,
     *,
-    sync_interval: str | None,
+    sync_interval: int | None,
     control_group: str | None,
-    max_release_bytes: str | None,
-    max_prefetch_bytes: str | None,
+    max_release_bytes: int | None,
+    max_prefetch_bytes: int | None,
     relay: str | None,
     direct_from: str | None,
     max_rate: str | None,
-    min_rate: str | None,
+    min_rate: int | None,
 ) -> None:
     """Run the agent until it is stopped. Apps go on running without it."""
     identity.read_record(folder, Files())
     # -P, -s: neither the current folder nor what a user installed for herself offers modules to the agent.
     arguments = [sys.executable, "-P", "-s", "-m", "towpath_agent.daemon", "--dir", str(folder)]
     if sync_interval is not None:
-        arguments += ["--sync-interval-ms", str(parse_duration_ms(sync_interval))]
+        arguments += ["--sync-interval-ms", str(sync_interval)]
     if control_group:
         arguments += ["--control-group", control_group]
     if max_release_bytes is not None:
-        arguments += ["--max-release-bytes", str(parse_size(max_release_bytes))]
+        arguments += ["--max-release-bytes", str(max_release_bytes)]
     if max_prefetch_bytes is not None:
-        arguments += ["--max-prefetch-bytes", str(parse_size(max_prefetch_bytes))]
+        arguments += ["--max-prefetch-bytes", str(max_prefetch_bytes)]
     if relay:
         from towpath_agent.transport.dialling import check_relay  # noqa: PLC0415  (grpc: for this setting alone)
 
@@ -170,12 +189,9 @@ def run(
     if direct_from:
         arguments += ["--direct-from", " ".join(parse_origins(direct_from))]
     if max_rate:
-        from towpath_agent.engine.maxrate import parse_max_rate  # noqa: PLC0415  (zones: for this setting alone)
-
-        parse_max_rate(max_rate)
         arguments += ["--max-rate", max_rate]
     if min_rate is not None:
-        arguments += ["--min-rate", str(parse_rate(min_rate))]
+        arguments += ["--min-rate", str(min_rate)]
     if not is_launched(os.environ):  # from a virtual environment; a package's command is the launcher
         launch(sys.argv[1:])
     sys.stdout.flush()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from towpath.errors import InputError
-from towpath.settings import check_settings
+from towpath.settings import Setting, check_settings
 from towpath_agent.system.files import Files
 
 DEFAULT_DIR = "/var/lib/towpath"
@@ -42,9 +42,9 @@ def settings_files(folder: Path) -> list[Path]:
     return [*([HOST_SETTINGS] if folder == Path(DEFAULT_DIR) else []), folder / SETTINGS]
 
 
-def read_settings(paths: Sequence[Path], files: Files) -> dict[str, str]:
+def read_settings(paths: Sequence[Path], files: Files) -> dict[str, Setting]:
     """Return what the files say, later ones beating earlier ones; InputError names the file that cannot be used."""
-    settings: dict[str, str] = {}
+    settings: dict[str, Setting] = {}
     for path in paths:
         try:
             table = tomllib.loads(files.read(path, MAX_SETTINGS_BYTES).decode())

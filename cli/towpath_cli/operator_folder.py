@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from towpath.errors import InputError
-from towpath.settings import check_settings
+from towpath.settings import Setting, check_settings
 
 DEFAULT_DIR = "fleet"
 SETTINGS = frozenset({"server", "output"})
@@ -25,7 +25,7 @@ class Identity:
     ca_pem: bytes
 
 
-def read_settings(folder: Path) -> dict[str, str]:
+def read_settings(folder: Path) -> dict[str, Setting]:
     """Return the settings of a fleet's folder; {} where it has no settings file, InputError where it is unusable."""
     path = folder / SETTINGS_FILE
     try:

@@ -5,12 +5,16 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from towpath.errors import TowpathError
+from towpath.settings import Setting, parsed
+
+T = TypeVar("T")
 
 ERROR, WRONG_COMMAND, INTERRUPTED = 1, 2, 130
 
@@ -38,6 +42,27 @@ def clean(text: str) -> str:
 def say(program: str, message: str) -> None:
     """Print one line on stderr, whatever is in `message`."""
     click.echo(f"{program}: {clean(' '.join(message.split()))}", err=True)
+
+
+def setting(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
+    """Return the callback of an option whose text `parse` reads, None where there is none.
+
+    Its InputError says where the text stands: the flag, the variable, or the key and its file.
+    """
+
+    def read(context: click.Context, parameter: click.Parameter, text: str | None) -> T | None:
+        return None if text is None else parsed(_place(context, parameter), parse, text)
+
+    return read
+
+
+def _place(context: click.Context, parameter: click.Parameter) -> str:
+    name = parameter.name or ""
+    source = context.get_parameter_source(name)
+    if source is ParameterSource.ENVIRONMENT:
+        return str(parameter.envvar)
+    kept = (context.default_map or {}).get(name)
+    return kept.place if source is ParameterSource.DEFAULT_MAP and isinstance(kept, Setting) else parameter.opts[0]
 
 
 def _told(error: BaseException, program: str) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from towpath import __version__, commandline
+from towpath.commandline import setting
 from towpath.errors import InputError, Unavailable
 from towpath.quantity import parse_size
 from towpath.settings import check_settings
@@ -162,6 +163,7 @@ max_bytes_option = click.option(
     envvar="TOWPATH_RELAY_MAX_BYTES",
     default="10GiB",
     show_default=True,
+    callback=setting(parse_size),
     help="What the cache may take on disk.",
 )
 
@@ -187,18 +189,17 @@ max_bytes_option = click.option(
 @click.option(
     "--max-rate",
     envvar="TOWPATH_RELAY_MAX_RATE",
-    default="",
+    callback=setting(lambda text: parse_max_rate(text) if text else MaxRate()),
     help="The most that all fetches from the server may take together, such as 256KiB/s or 2Mbit/s; other rates at "
     "other times: '256KiB/s; daily 22:00-06:00 local full'. Default: no limit.",
 )
-def run(folder: Path, max_bytes: str, max_rate: str, **rest: Any) -> None:
+def run(folder: Path, max_rate: MaxRate | None, **rest: Any) -> None:
     """Carry until SIGTERM. Port 0 picks a free port and prints it."""
-    limit = parse_max_rate(max_rate) if max_rate else MaxRate()
     if rest["server"]:
         from towpath_agent.transport.channel import parse_address  # noqa: PLC0415  (grpc: for this option alone)
 
         parse_address(rest["server"])
-    options = Options(folder, max_bytes=parse_size(max_bytes), max_rate=limit, **rest)
+    options = Options(folder, max_rate=max_rate or MaxRate(), **rest)
     with _locked(folder):
         asyncio.run(_run(options))
 
@@ -208,7 +209,7 @@ def run(folder: Path, max_bytes: str, max_rate: str, **rest: Any) -> None:
 @agent_dir_option
 @max_bytes_option
 @click.argument("file", type=click.Path(path_type=Path))
-def import_bundle(folder: Path, agent_dir: Path, max_bytes: str, file: Path) -> None:
+def import_bundle(folder: Path, agent_dir: Path, max_bytes: int, file: Path) -> None:
     """Put the objects and deltas of the bundle FILE into the cache, so that no host's fetch of them costs the line.
 
     Works beside a running relay, and without one: then it has them at its next start.
@@ -221,8 +222,7 @@ def import_bundle(folder: Path, agent_dir: Path, max_bytes: str, file: Path) -> 
     files, clock = Files(), SystemClock()
     identity.read_record(agent_dir, files)
     root = files.read(agent_dir / identity.ROOT, identity.MAX_FILE_BYTES)
-    limit = parse_size(max_bytes)
-    checked, count, size = bring(file, folder, root, max_bytes=limit, now_unix_ms=clock.now_unix_ms())
+    checked, count, size = bring(file, folder, root, max_bytes=max_bytes, now_unix_ms=clock.now_unix_ms())
     names = ", ".join(f"{one.app} {one.version}" for one in checked.statement.releases)
     click.echo(f"{names}: {count} objects and deltas, {size} bytes")
     deadline = Deadline(clock, TAKEN_S)

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towpath import __version__, commandline
-from towpath.quantity import parse_duration_ms, parse_size
 from towpath_server import upkeep_cli
-from towpath_server.options import folder_option, listen_options, locked, quantity, read, seat, store_options
+from towpath_server.options import folder_option, listen_options, locked, read, seat, store_options
 from towpath_server.ports import Clock
 
 if TYPE_CHECKING:
@@ -248,18 +247,9 @@ def group() -> None:
     help="Where metrics of rollouts are asked for, such as http://127.0.0.1:9090; default: nowhere.",
 )
 @store_options
-def run(
-    folder: Path, object_store_direct: str, delta_space: str, delta_cpu: str, delta_largest: str, **listen: Any
-) -> None:
+def run(folder: Path, object_store_direct: int, delta_cpu: int, **rest: Any) -> None:
     """Serve agents, enrolment and operators until SIGTERM. Port 0 picks a free port and prints it."""
-    options = Options(
-        folder,
-        **listen,
-        object_store_direct_ms=quantity("--object-store-direct", parse_duration_ms, object_store_direct),
-        delta_space=quantity("--delta-space", parse_size, delta_space),
-        delta_cpu_ms=quantity("--delta-cpu", parse_duration_ms, delta_cpu),
-        delta_largest=quantity("--delta-largest", parse_size, delta_largest),
-    )
+    options = Options(folder, **rest, object_store_direct_ms=object_store_direct, delta_cpu_ms=delta_cpu)
     with locked(folder):
         # A full collection walks all that ticks keep in memory: of 100,000 hosts a second, every few ticks by default.
         gc.set_threshold(10_000, 10, 50)

@@ -14,8 +14,10 @@ from typing import Any
 
 import click
 
+from towpath.commandline import setting
 from towpath.errors import InputError
-from towpath.settings import check_settings
+from towpath.quantity import parse_duration_ms, parse_size
+from towpath.settings import Setting, check_settings
 
 SETTINGS = (
     "agent_listen",
@@ -103,9 +105,9 @@ def settings_files(folder: Path) -> list[Path]:
     return [*([PACKAGE_SETTINGS] if folder == PACKAGE_DIR else []), folder / "server.toml"]
 
 
-def read_settings(paths: list[Path]) -> dict[str, str]:
+def read_settings(paths: list[Path]) -> dict[str, Setting]:
     """Return what those of the files say that exist, later ones beating earlier ones; InputError names a bad one."""
-    settings: dict[str, str] = {}
+    settings: dict[str, Setting] = {}
     for path in paths:
         if not path.exists():
             continue
@@ -172,6 +174,7 @@ _STORE_OPTIONS = (
         "--object-store-direct",
         envvar="TOWPATH_OBJECT_STORE_DIRECT",
         default="0s",
+        callback=setting(parse_duration_ms),
         help="Let hosts that may (direct_from) get large objects from the bucket, by addresses good for so long (15m).",
     ),
     click.option(
@@ -179,6 +182,7 @@ _STORE_OPTIONS = (
         envvar="TOWPATH_DELTA_SPACE",
         default="2GiB",
         show_default=True,
+        callback=setting(parse_size),
         help="What deltas between releases may take on disk; 0: none are made and none are served.",
     ),
     click.option(
@@ -186,6 +190,7 @@ _STORE_OPTIONS = (
         envvar="TOWPATH_DELTA_CPU",
         default="10m",
         show_default=True,
+        callback=setting(parse_duration_ms),
         help="CPU time for one delta, at the lowest priority.",
     ),
     click.option(
@@ -193,6 +198,7 @@ _STORE_OPTIONS = (
         envvar="TOWPATH_DELTA_LARGEST",
         default="4GiB",
         show_default=True,
+        callback=setting(parse_size),
         help="The most bytes that two releases may have together; as much disk is taken while their delta is made.",
     ),
 )
@@ -210,11 +216,3 @@ def bucket_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_BUCKET_OPTIONS):
         command = option(command)
     return command
-
-
-def quantity(option: str, parse: Callable[[str], int], text: str) -> int:
-    """Return a size or a duration; InputError names the option."""
-    try:
-        return parse(text)
-    except InputError as error:
-        raise InputError(f"cannot use {option}: {error}") from error

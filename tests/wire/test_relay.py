@@ -319,16 +319,31 @@ def test_all_that_a_relay_fetches_keeps_to_its_rate_together(tmp_path: Path, aut
         assert site.behind.sent_bytes == sent
 
 
-@pytest.mark.parametrize(("option", "value"), [("--max-rate", "fast"), ("--server", "banana"), ("--max-bytes", "lots")])
-def test_a_value_that_is_none_is_one_line_and_no_relay(tmp_path: Path, option: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "place"),
+    [
+        ("--max-rate", "fast", "cannot use --max-rate: "),
+        ("--server", "banana", "cannot use "),
+        ("--max-bytes", "lots", "cannot use --max-bytes: "),
+    ],
+)
+def test_a_value_that_is_none_is_one_line_and_no_relay(tmp_path: Path, option: str, value: str, place: str) -> None:
     """The relay does not start, and makes nothing."""
     command = [sys.executable, "-m", "towpath_relay.cli", "run", "--dir", str(tmp_path / "relay"), option, value]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.startswith("towpath-relay: ")
+    assert done.stderr.startswith(f"towpath-relay: {place}")
     assert repr(value) in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "relay").exists()
+
+
+def test_a_bad_rate_of_the_settings_file_is_named_by_its_key_and_file(tmp_path: Path) -> None:
+    """So that nobody looks for it among the flags of the unit."""
+    (tmp_path / "relay.toml").write_text('max-rate = "fast"\n')
+    command = [sys.executable, "-m", "towpath_relay.cli", "run", "--dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_env(), check=False, timeout=60)
+    assert f"cannot use max-rate in {tmp_path / 'relay.toml'}: cannot read 'fast' as a rate" in done.stderr
 
 
 def test_a_relay_goes_out_through_a_proxy(tmp_path: Path, authority: Authority) -> None:

@@ -62,6 +62,16 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path, kind: str) -> None:
     assert said.endswith(f"or give --{kind}-listen")
 
 
+def test_a_bad_size_of_the_settings_file_is_named_by_its_key_and_file(tmp_path: Path) -> None:
+    """So that nobody looks for it among the flags of the unit; a flag is named as one."""
+    folder = LiveServer(tmp_path).fleet / "server"
+    said = one_line(run_to_its_end(folder, *ANY_PORT, "--delta-space", "much"))
+    assert said.startswith("cannot use --delta-space: cannot read 'much' as a size")
+    (folder / "server.toml").write_text('delta_largest = "plenty"\n')
+    said = one_line(run_to_its_end(folder, *ANY_PORT))
+    assert said.startswith(f"cannot use delta_largest in {folder / 'server.toml'}: cannot read 'plenty' as a size")
+
+
 @pytest.mark.parametrize(
     ("remove", "says"),
     [

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from towpath.errors import TowpathError
+from towpath.settings import Setting
 from towpath_agent import identity
 from towpath_agent.doctor import host, network, rates, sources, state
 from towpath_agent.doctor.findings import Finding, fail, ok
@@ -18,7 +19,7 @@ from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
 
 
-def examine(folder: Path, files: Files, clock: Clock, settings: Mapping[str, str]) -> list[Finding]:
+def examine(folder: Path, files: Files, clock: Clock, settings: Mapping[str, Setting]) -> list[Finding]:
     """Return everything that there is to say about the host whose agent's folder is `folder`, with its `settings`."""
     findings: list[Finding] = []
 

@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Mapping
 
 from towpath.quantity import parse_rate, parse_size
+from towpath.settings import Setting, read
 from towpath_agent.doctor.findings import Finding, ok, warn
 from towpath_agent.engine.maxrate import MaxRate, objections, parse_max_rate, rate_at, rate_text
 from towpath_agent.system.clock import local_zone
 from towpath_agent.transport.channel import Limits
 
 
-def rates(settings: Mapping[str, str], now_unix_ms: int) -> Iterator[Finding]:
+def rates(settings: Mapping[str, Setting], now_unix_ms: int) -> Iterator[Finding]:
     """Look at `max_rate`, `min_rate` and what they limit together; InputError for what cannot be read."""
-    limit = parse_max_rate(settings["max_rate"]) if "max_rate" in settings else MaxRate()
-    least = parse_rate(settings["min_rate"]) if "min_rate" in settings else Limits().min_rate
-    ahead = parse_size(settings["max_prefetch_bytes"]) if "max_prefetch_bytes" in settings else None
+    limit = read(settings, "max_rate", parse_max_rate) or MaxRate()
+    least = read(settings, "min_rate", parse_rate) or Limits().min_rate
+    ahead = read(settings, "max_prefetch_bytes", parse_size)
     found = objections(limit, least, ahead)
     for text in found:
         yield warn("rate", text)

@@ -231,7 +231,17 @@ def test_a_limit_of_bytes_that_is_no_size_stops_the_agent_from_starting(run: Run
     assert code == 1
     assert "cannot read 'much' as a size" in one_line(err)
     (folder / "agent.toml").write_text('max_release_bytes = "plenty"')
-    assert "cannot read 'plenty' as a size" in run("run", "--dir", folder)[2]
+    place = f"max_release_bytes in {folder / 'agent.toml'}"
+    assert f"cannot use {place}: cannot read 'plenty' as a size" in one_line(run("run", "--dir", folder)[2])
+
+
+def test_a_bad_rate_of_a_variable_is_named_by_the_variable(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the unit's environment and a settings file both have one, a person sees which of them to mend."""
+    (folder / "agent.toml").write_text('max_rate = "1MiB/s"')
+    monkeypatch.setenv("TOWPATH_AGENT_MAX_RATE", "fast")
+    assert "cannot use TOWPATH_AGENT_MAX_RATE: cannot read 'fast' as a rate" in one_line(run("run", "--dir", folder)[2])
 
 
 def test_the_folders_settings_beat_the_hosts(tmp_path: Path) -> None:
@@ -300,10 +310,12 @@ def test_the_mark_of_a_machine_is_a_digest(tmp_path: Path, text: str, marked: bo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--max-rate", "fast"), "cannot read 'fast' as a rate"),
+        (("--max-rate", "fast"), "cannot use --max-rate: cannot read 'fast' as a rate"),
         (("--max-rate", "1MiB/s; at night full"), "as a window"),
         (("--max-rate", "1MiB/s; daily 22:00-06:00 Europe/Atlantis full"), "this host knows none of that name"),
-        (("--min-rate", "much"), "cannot read 'much' as a rate"),
+        (("--min-rate", "much"), "cannot use --min-rate: cannot read 'much' as a rate"),
+        (("--sync-interval", "60"), "cannot use --sync-interval: cannot read '60' as a duration"),
+        (("--max-prefetch-bytes", "much"), "cannot use --max-prefetch-bytes: cannot read 'much' as a size"),
     ],
 )
 def test_rates_that_cannot_be_read_are_one_line(run: Run, folder: Path, words: tuple[str, str], message: str) -> None:

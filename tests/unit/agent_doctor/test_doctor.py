@@ -11,6 +11,7 @@ from fakes.enrolled import RECORD, enrolled_folder
 from fakes.host import SimulatedHost
 from towpath.holds import Hold
 from towpath.reports import AppState
+from towpath.settings import check_settings
 from towpath.status import Health, State, Verdict
 from towpath_agent import identity
 from towpath_agent.control import SOCKET
@@ -19,6 +20,7 @@ from towpath_agent.doctor import host as machine
 from towpath_agent.doctor.rates import rates
 from towpath_agent.engine.selfupdate import Pointer
 from towpath_agent.journal import open_journal, open_readonly, trouble_in
+from towpath_agent.options import KNOWN_SETTINGS
 from towpath_agent.runner.floors import Floors, FloorsFile
 from towpath_agent.services.agent import write_pointer
 from towpath_agent.system import host as facts
@@ -282,13 +284,14 @@ def test_holds_and_apps_in_trouble_are_told(folder: Path) -> None:
 )
 def test_limits_that_contradict_one_another_are_told(settings: dict[str, str], text: str) -> None:
     """What counts now, and what nobody can have meant."""
-    assert text in said(rates(settings, 0))
+    assert text in said(rates(check_settings(settings, KNOWN_SETTINGS, "agent.toml"), 0))
 
 
 def test_a_rate_that_cannot_be_read_fails(folder: Path) -> None:
     """The agent does not start with it: doctor says why."""
-    text = said(examine(folder, FILES, FakeClock(), {"max_rate": "fast"}))
-    assert "fail rate: cannot read 'fast' as a rate" in text
+    settings = check_settings({"max_rate": "fast"}, KNOWN_SETTINGS, "/etc/towpath/agent.toml")
+    text = said(examine(folder, FILES, FakeClock(), settings))
+    assert "fail rate: cannot use max_rate in /etc/towpath/agent.toml: cannot read 'fast' as a rate" in text
 
 
 def test_an_examination_goes_on_after_every_finding(folder: Path) -> None:

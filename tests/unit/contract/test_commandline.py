@@ -3,8 +3,10 @@
 import click
 import pytest
 
-from towpath.commandline import INTERRUPTED, WRONG_COMMAND, code_of, run
+from towpath.commandline import INTERRUPTED, WRONG_COMMAND, code_of, run, setting
 from towpath.errors import InputError
+from towpath.quantity import parse_size
+from towpath.settings import check_settings
 
 
 @click.group()
@@ -86,3 +88,41 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         run(group, "towpath-it", arguments=[])
     assert ended.value.code == 2
     assert "end" in capsys.readouterr().err
+
+
+@click.command()
+@click.option("--space", envvar="TOWPATH_IT_SPACE", callback=setting(parse_size))
+@click.option("--room", "rooms", default="1KiB", callback=setting(parse_size))
+def keep(space: int | None, rooms: int) -> None:
+    """Say what was understood."""
+    click.echo(f"{space} {rooms}")
+
+
+FILE = check_settings({"space": "plenty"}, ("space",), "it.toml")
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "file", "said"),
+    [
+        (["--space", "much"], "", {}, "cannot use --space: cannot read 'much' as a size"),
+        (["--space", ""], "", {}, "cannot use --space: cannot read '' as a size"),
+        (["--room", "much"], "", FILE, "cannot use --room: cannot read 'much' as a size"),
+        ([], "little", FILE, "cannot use TOWPATH_IT_SPACE: cannot read 'little' as a size"),
+        ([], "", FILE, "cannot use space in it.toml: cannot read 'plenty' as a size"),
+        ([], "", {"space": "of no file"}, "cannot use --space: cannot read 'of no file' as a size"),
+        (["--space", "2KiB"], "little", FILE, "2048 1024\n"),
+        ([], "", {}, "None 1024\n"),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_where_it_stands(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    variable: str,
+    file: dict[str, str],
+    said: str,
+) -> None:
+    """The flag, the variable, or the key and its file: whichever counted. An empty variable counts as none."""
+    monkeypatch.setenv("TOWPATH_IT_SPACE", variable)
+    code_of(keep.main, "towpath-it", args=words, default_map=file)
+    assert said in "".join(capsys.readouterr())
