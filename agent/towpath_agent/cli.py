@@ -103,10 +103,9 @@ def _token(token: str | None, token_file: Path | None) -> str | None:
 
 def _checked_rate(text: str) -> str:
     """Return a limit as it was written; the agent itself reads it anew."""
-    if text:
-        from towpath_agent.engine.maxrate import parse_max_rate  # noqa: PLC0415  (zones: for this setting alone)
+    from towpath_agent.engine.maxrate import parse_max_rate  # noqa: PLC0415  (zones: for this setting alone)
 
-        parse_max_rate(text)
+    parse_max_rate(text)
     return text
 
 
@@ -188,7 +187,7 @@ def run(
         arguments += ["--relay", check_relay(relay)]
     if direct_from:
         arguments += ["--direct-from", " ".join(parse_origins(direct_from))]
-    if max_rate:
+    if max_rate is not None:
         arguments += ["--max-rate", max_rate]
     if min_rate is not None:
         arguments += ["--min-rate", str(min_rate)]

@@ -189,7 +189,7 @@ max_bytes_option = click.option(
 @click.option(
     "--max-rate",
     envvar="TOWPATH_RELAY_MAX_RATE",
-    callback=setting(lambda text: parse_max_rate(text) if text else MaxRate()),
+    callback=setting(parse_max_rate),
     help="The most that all fetches from the server may take together, such as 256KiB/s or 2Mbit/s; other rates at "
     "other times: '256KiB/s; daily 22:00-06:00 local full'. Default: no limit.",
 )

@@ -323,6 +323,7 @@ def test_all_that_a_relay_fetches_keeps_to_its_rate_together(tmp_path: Path, aut
     ("option", "value", "place"),
     [
         ("--max-rate", "fast", "cannot use --max-rate: "),
+        ("--max-rate", "", "cannot use --max-rate: "),
         ("--server", "banana", "cannot use "),
         ("--max-bytes", "lots", "cannot use --max-bytes: "),
     ],

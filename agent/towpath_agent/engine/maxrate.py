@@ -61,7 +61,12 @@ def rate_text(rate: int) -> str:
 
 
 def _rate(text: str) -> int:
-    return 0 if text.strip() == FULL else parse_rate(text)
+    if text.strip() == FULL:
+        return 0
+    try:
+        return parse_rate(text)
+    except InputError as error:
+        raise InputError(f"{error}; or {FULL} for no limit") from error
 
 
 def parse_max_rate(text: str) -> MaxRate:

@@ -1,6 +1,7 @@
 """The command `towpath-agent`, without a server: one line for every mistake, tables and JSON for what is there."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -233,6 +234,25 @@ def test_a_limit_of_bytes_that_is_no_size_stops_the_agent_from_starting(run: Run
     (folder / "agent.toml").write_text('max_release_bytes = "plenty"')
     place = f"max_release_bytes in {folder / 'agent.toml'}"
     assert f"cannot use {place}: cannot read 'plenty' as a size" in one_line(run("run", "--dir", folder)[2])
+
+
+def test_an_empty_rate_is_not_taken_for_no_limit(folder: Path) -> None:
+    """No limit is `full`. An empty variable counts as none, as everywhere, so that the file counts."""
+    (folder / "agent.toml").write_text('max_rate = ""')
+    (folder / "trust").mkdir()
+    (folder / identity.ROOT).write_bytes(b"{}")
+    with Files().lock(folder / identity.LOCK):  # an agent that did start would end at once
+        words = [sys.executable, "-c", "from towpath_agent.cli import main; main()", "run", "--dir", str(folder)]
+        variables = {**os.environ, "TOWPATH_AGENT_MAX_RATE": ""}
+        said = [
+            one_line(
+                subprocess.run(line, capture_output=True, text=True, timeout=60, env=variables, check=False).stderr
+            )
+            for line in (words, [*words, "--max-rate", ""])
+        ]
+    for line, place in zip(said, (f"max_rate in {folder / 'agent.toml'}", "--max-rate"), strict=True):
+        assert f"cannot use {place}: cannot read '' as a rate: write a number" in line
+        assert line.rstrip().endswith("or full for no limit")
 
 
 def test_a_bad_rate_of_a_variable_is_named_by_the_variable(

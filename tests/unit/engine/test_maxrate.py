@@ -76,10 +76,10 @@ def test_what_is_shown_can_be_read_again() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "as a rate"),
+        ("", "as a rate: write a number .*; or full for no limit"),
         ("fast", "as a rate"),
         ("1MiB", "as a rate"),
-        ("0B/s", "at least 1B/s"),
+        ("0B/s", "at least 1B/s, .*; or full for no limit"),
         ("1MiB/s; at night full", "as a window"),
         ("1MiB/s; daily 22:00-06:00 full", "as a window"),
         ("1MiB/s; daily 22:00-06:00 local", "as a window"),
