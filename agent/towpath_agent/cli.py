@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from towpath import __version__, commandline
-from towpath.commandline import setting
+from towpath.commandline import setting, version_option
 from towpath.errors import InputError
 from towpath.quantity import parse_duration_ms, parse_rate, parse_size
 from towpath.reports import AppState, Event, Prefetch, Transfer
@@ -36,6 +36,7 @@ MAX_TOKEN_BYTES = 4096
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option(PROGRAM)
 def group() -> None:
     """Enrol this host, run its agent, look at what it did."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from towpath.commandline import code_of
+from towpath.commandline import code_of, version_option
 from towpath_cli.output import PROGRAM
 
 # gRPC's own log lines would stand beside the one line that we promise.
@@ -82,6 +82,7 @@ class Towpath(click.Group):
 
 
 @click.group(cls=Towpath, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option(PROGRAM)
 def cli() -> None:
     """Publish signed releases, say which hosts run them, and see what they prove."""
 

@@ -11,9 +11,11 @@ from typing import Any, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
+from towpath import __version__
 from towpath.errors import TowpathError
 from towpath.settings import Setting, parsed
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 ERROR, WRONG_COMMAND, INTERRUPTED = 1, 2, 130
@@ -42,6 +44,11 @@ def clean(text: str) -> str:
 def say(program: str, message: str) -> None:
     """Print one line on stderr, whatever is in `message`."""
     click.echo(f"{program}: {clean(' '.join(message.split()))}", err=True)
+
+
+def version_option(program: str) -> Callable[[F], F]:
+    """Return what gives a program `--version`: one line with its name and version, as the command `version` has."""
+    return click.version_option(__version__, prog_name=program, message="%(prog)s %(version)s")
 
 
 def setting(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str | None], T | None]:

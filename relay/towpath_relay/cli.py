@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from towpath import __version__, commandline
-from towpath.commandline import setting
+from towpath import commandline
+from towpath.commandline import setting, version_option
 from towpath.errors import InputError, Unavailable
 from towpath.quantity import parse_size
 from towpath.settings import check_settings
@@ -123,7 +123,7 @@ async def _run(options: Options) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="towpath-relay")
+@version_option("towpath-relay")
 def group() -> None:
     """Carry bytes between the hosts of a site and their server, and fetch each object once."""
 

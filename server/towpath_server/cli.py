@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from towpath import __version__, commandline
+from towpath import commandline
+from towpath.commandline import version_option
 from towpath_server import upkeep_cli
 from towpath_server.options import folder_option, listen_options, locked, read, seat, store_options
 from towpath_server.ports import Clock
@@ -226,7 +227,7 @@ async def _run(options: Options) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="towpath-server")
+@version_option("towpath-server")
 def group() -> None:
     """Say what runs where: the server that agents pull from."""
 

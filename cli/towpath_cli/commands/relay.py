@@ -4,12 +4,14 @@ import sys
 
 import click
 
+from towpath.commandline import version_option
 from towpath_cli.options import world_of
 
 MODULE = "towpath_relay.cli"
 
 
 @click.group()
+@version_option("towpath-relay")
 def relay() -> None:
     """Run the relay of a site: it carries for its hosts, and fetches each object once."""
 

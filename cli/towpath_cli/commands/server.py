@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from towpath.commandline import version_option
 from towpath_cli.options import world_of
 
 MODULE = "towpath_server.cli"
@@ -19,6 +20,7 @@ COMMANDS = {
 
 
 @click.group()
+@version_option("towpath-server")
 def server() -> None:
     """Run a server, and look after its folder: on the server's own machine, as its user or root."""
 

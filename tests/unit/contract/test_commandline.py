@@ -1,8 +1,11 @@
 """How a program ends: one line and the exit code of its kind, whatever went wrong."""
 
+from importlib import import_module
+
 import click
 import pytest
 
+from towpath import __version__
 from towpath.commandline import INTERRUPTED, WRONG_COMMAND, code_of, run, setting
 from towpath.errors import InputError
 from towpath.quantity import parse_size
@@ -88,6 +91,26 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         run(group, "towpath-it", arguments=[])
     assert ended.value.code == 2
     assert "end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "module", "name", "words"),
+    [
+        ("towpath", "towpath_cli.main", "cli", []),
+        ("towpath-server", "towpath_cli.main", "cli", ["server"]),
+        ("towpath-relay", "towpath_cli.main", "cli", ["relay"]),
+        ("towpath-agent", "towpath_agent.cli", "group", []),
+        ("towpath-server", "towpath_server.cli", "group", []),
+        ("towpath-relay", "towpath_relay.cli", "group", []),
+    ],
+)
+def test_every_program_says_its_version_in_one_line(
+    capsys: pytest.CaptureFixture[str], program: str, module: str, name: str, words: list[str]
+) -> None:
+    """The same words of all, so that a script can read them."""
+    with pytest.raises(SystemExit) as ended:
+        run(getattr(import_module(module), name), program, arguments=[*words, "--version"])
+    assert (ended.value.code, *capsys.readouterr()) == (0, f"{program} {__version__}\n", "")
 
 
 @click.command()
