@@ -204,10 +204,11 @@ def run(
 @folder_option
 @output_option
 def status(folder: Path, output: str) -> None:
-    """Show this host and its apps, as its own journal has them."""
+    """Show this host and its apps, as its own journal has them; of the server, what the running agent knows."""
     record = identity.read_record(folder, Files())
     apps, _, ahead, transfers = _from_journal(folder, 0)
-    running, holds = control_cli.whether_it_runs(folder), control_cli.holds_here(folder)
+    running, contact = control_cli.agent_here(folder)
+    holds = control_cli.holds_here(folder)
     if output == "json":
         echo_json(
             {
@@ -217,6 +218,7 @@ def status(folder: Path, output: str) -> None:
                 "transfers": {app: {**asdict(it), "text": it.text} for app, it in transfers.items()},
                 "holds": [asdict(hold) for hold in holds],
                 "agent_runs": running,
+                "server": asdict(contact) if contact is not None else None,
             }
         )
         return
@@ -224,6 +226,8 @@ def status(folder: Path, output: str) -> None:
     click.echo(f"certificate until {time_text(record.not_after_unix_ms)}, to be renewed from "
                f"{time_text(identity.renew_at_unix_ms(record))}")  # fmt: skip
     click.echo(control_cli.running_line(folder, running))
+    if contact is not None:
+        click.echo(control_cli.server_line(contact))
     for hold in holds:
         click.echo(f"{hold.app or 'all apps'} {printable(hold.text)}")
     for app, it in ahead.items():

@@ -19,10 +19,10 @@ from towpath.holds import Hold, check_line
 from towpath.names import check_app
 from towpath.quantity import parse_duration_ms
 from towpath_agent import identity
-from towpath_agent.control.client import ask, is_running
-from towpath_agent.control.protocol import Answer, Request
+from towpath_agent.control.client import ask, ping
+from towpath_agent.control.protocol import Answer, Contact, Request, contact_in
 from towpath_agent.options import DEFAULT_DIR, folder_option, output_option
-from towpath_agent.output import echo_json, printable
+from towpath_agent.output import echo_json, printable, time_text
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 
@@ -186,12 +186,13 @@ def _from_journal(folder: Path, app: str) -> Mapping[str, object]:
         journal.close()
 
 
-def whether_it_runs(folder: Path) -> bool | None:
-    """Return whether an agent answers in `folder`; None where that cannot be told."""
+def agent_here(folder: Path) -> tuple[bool | None, Contact | None]:
+    """Return whether an agent answers in `folder`, None where that cannot be told, and how it finds its server."""
     try:
-        return is_running(folder)
+        answer = ping(folder)
     except TowpathError:
-        return None
+        return None, None
+    return (False, None) if answer is None else (True, contact_in(answer))
 
 
 def running_line(folder: Path, running: bool | None) -> str:
@@ -199,6 +200,16 @@ def running_line(folder: Path, running: bool | None) -> str:
     if running is None:
         return f"agent: cannot tell whether it runs; see: {_here('towpath-agent doctor', folder)}"
     return "agent: runs" if running else f"agent: does not run; start it: {_here('towpath-agent run', folder)}"
+
+
+def server_line(contact: Contact) -> str:
+    """Return the line of `status` about the server, as the running agent finds it."""
+    if contact.answered_unix_ms:
+        answered = f"last answered {time_text(contact.answered_unix_ms)}"
+    else:
+        answered = "has not answered since this agent began"
+    away = f"away since {time_text(contact.away_since_unix_ms)}, " if contact.away_since_unix_ms else ""
+    return f"server: {away}{answered}{': ' if contact.trouble else ''}{printable(contact.trouble)}"
 
 
 def holds_here(folder: Path) -> tuple[Hold, ...]:

@@ -200,7 +200,7 @@ class Daemon:
         except DiskError as error:
             _say(f"{error}; the agent cannot be controlled on this host until it is started again")
             return None
-        return Listener(server, self.agent.desk, self._clock, group=group, log=_say)
+        return Listener(server, self.agent.desk, self._clock, group=group, log=_say, contact=lambda: self.agent.contact)
 
     def run(self, manager: Manager) -> None:
         """Work until stopped. Apps are left running: they do not depend on the agent."""

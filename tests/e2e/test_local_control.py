@@ -69,6 +69,8 @@ def test_a_hold_shows_centrally_a_rollout_passes_the_host_by_and_its_end_lets_it
     wait_for("the server knows", lambda: hosts(fleet)["h1"]["holds"], 20)
     assert hosts(fleet)["h1"]["holds"][0]["reason"] == "the till is open"
     assert hosts(fleet)["h2"]["holds"] == []
+    server = fleet.agent("h1", "status", "-o", "json").json()["server"]
+    assert (server["answered_unix_ms"] > 0, server["away_since_unix_ms"], server["trouble"]) == (True, 0, "")
     for words in (("host", "list"), ("host", "show", "h1"), ("status", "hello"), ("why", "h1", "hello")):
         assert "the till is open" in fleet.towpath(*words).out, words
     done = fleet.deploy("hello", "1.1.0")

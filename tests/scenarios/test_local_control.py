@@ -6,10 +6,11 @@ import pytest
 
 from fakes.host import Killed, SimulatedHost
 from fakes.person import HOUR_MS, ask, cut_objects, hold, of_kind, reasons, refused, running, told
+from towpath.errors import Refusal
 from towpath.release import Hook
 from towpath.status import Health, State, Verdict
 from towpath_agent.control.desk import Ticket
-from towpath_agent.control.protocol import Answer, Request
+from towpath_agent.control.protocol import Answer, Contact, Request
 
 GONE_BACK = ["Reverting", "Reverted"]
 
@@ -372,3 +373,36 @@ def test_a_server_that_is_away_is_a_line_in_the_log_and_so_is_its_return(tmp_pat
     host.server.unreachable = False
     host.run(3_600)
     assert said("the server answers again") == 1
+
+
+def test_the_agent_knows_when_its_server_last_answered_and_since_when_it_is_away(tmp_path: Path) -> None:
+    """Away is what the log says too, from the first try in vain; a try in vain is no news, a server that refuses is there."""
+    host = SimulatedHost(tmp_path)
+    host.assign(host.publish("1.0.0"))
+    host.boot()
+    assert host.agent.contact == Contact()
+    host.settle()
+    assert host.agent.contact == Contact(answered := host.agent.contact.answered_unix_ms)
+    assert 0 <= host.clock.now_unix_ms() - answered < HOUR_MS
+
+    host.server.unreachable = True
+    began = host.clock.now_unix_ms()
+    while not host.agent.contact.trouble:
+        host.run(1)
+    assert host.agent.contact.away_since_unix_ms == 0
+    host.run(7_200)
+    contact = host.agent.contact
+    assert began <= contact.away_since_unix_ms < began + HOUR_MS
+    assert began - HOUR_MS < contact.answered_unix_ms <= began
+    assert contact.trouble
+
+    host.server.unreachable = False
+    host.server.refusal = Refusal("cannot sync: this host was revoked")
+    host.run(3_600)
+    answered = host.agent.contact.answered_unix_ms
+    assert answered > began + 2 * HOUR_MS
+    assert host.agent.contact == Contact(answered, 0, "cannot sync: this host was revoked")
+    host.server.refusal = None
+    host.run(3_600)
+    assert host.agent.contact == Contact(host.agent.contact.answered_unix_ms)
+    assert host.agent.contact.answered_unix_ms > answered

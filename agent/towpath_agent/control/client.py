@@ -56,12 +56,16 @@ def ask(folder: Path, request: Request, timeout_s: float = ANSWER_S) -> Answer:
     return decode_answer(bytes(answer))
 
 
-def is_running(folder: Path) -> bool:
-    """Return whether an agent answers in `folder`; Towpath errors other than "not running" are raised."""
+def ping(folder: Path) -> Answer | None:
+    """Return what the agent in `folder` says at once, None where none runs; other Towpath errors are raised."""
     try:
-        ask(folder, Request(PING), timeout_s=5.0)
+        return ask(folder, Request(PING), timeout_s=5.0)
     except InputError as error:
         if error.code == "not-running":
-            return False
+            return None
         raise
-    return True
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether an agent answers in `folder`; Towpath errors other than "not running" are raised."""
+    return ping(folder) is not None

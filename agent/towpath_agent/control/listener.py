@@ -13,11 +13,19 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from towpath.errors import InputError, TowpathError, Unavailable
 from towpath_agent.control.desk import Desk, Ticket
-from towpath_agent.control.protocol import BUNDLE, MAX_REQUEST_BYTES, PING, Answer, decode_request, encode_answer
+from towpath_agent.control.protocol import (
+    BUNDLE,
+    MAX_REQUEST_BYTES,
+    PING,
+    Answer,
+    Contact,
+    decode_request,
+    encode_answer,
+)
 from towpath_agent.system.clock import Clock
 from towpath_agent.system.local_socket import Peer, is_member, peer_of, user_name
 
@@ -60,8 +68,13 @@ class Listener:
         group: int | None = None,
         patience: Patience | None = None,
         log: Callable[[str], None] = lambda _line: None,
+        contact: Callable[[], Contact] = Contact,
     ) -> None:
-        """Take over `server`, a listening non-blocking socket; `start` begins."""
+        """Take over `server`, a listening non-blocking socket; `start` begins.
+
+        `contact` is called in this thread, however busy the main one is.
+        """
+        self._contact = contact
         self._server, self._desk, self._clock, self._group, self._log = server, desk, clock, group, log
         self._patience = patience or Patience()
         self._selector = selectors.DefaultSelector()
@@ -178,7 +191,7 @@ class Listener:
             self._answer(connection, error)
             return
         if request.command == PING:
-            self._answer(connection, Answer(data={"pid": os.getpid()}))
+            self._answer(connection, Answer(data={"pid": os.getpid(), "server": asdict(self._contact())}))
             return
         self._selector.unregister(connection.end)
         name = user_name(connection.peer.uid)

@@ -9,7 +9,7 @@ that a newer client may say more. A request has at most MAX_REQUEST_BYTES, an an
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from towpath.errors import Broken, InputError, TowpathError
 
@@ -18,7 +18,7 @@ MAX_REQUEST_BYTES = 16 * 1024
 MAX_ANSWER_BYTES = 4 * 2**20
 MAX_LOGIN_CHARS = 32
 
-PING = "ping"  # answered by the thread that listens: does an agent run?
+PING = "ping"  # answered by the thread that listens: does an agent run, and how is it with its server?
 SYNC = "sync"  # has this agent heard its server since it started, and if not, what is in the way?
 LOOKS = frozenset({PING, SYNC, "explain"})
 BUNDLE = "bundle"  # take the bundle at this path; root and the agent's own user alone may name files to it
@@ -48,6 +48,30 @@ class Answer:
 
     lines: tuple[str, ...] = ()
     data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How an agent has found its server since it began: times in Unix milliseconds, 0: never.
+
+    `away_since_unix_ms`: 0 while it is not taken as away; a try or two in vain are no news. `trouble`: what the newest
+    try failed with, or why it was told nothing.
+    """
+
+    answered_unix_ms: int = 0
+    away_since_unix_ms: int = 0
+    trouble: str = ""
+
+
+def contact_in(answer: Answer) -> Contact | None:
+    """Return what the answer to a PING says of the server; None where it says nothing, as older agents do."""
+    raw = answer.data.get("server")
+    if not isinstance(raw, Mapping):
+        return None
+    answered, away, trouble = (raw.get(one.name) for one in fields(Contact))
+    if type(answered) is not int or type(away) is not int or not isinstance(trouble, str):
+        return None
+    return Contact(answered, away, trouble)
 
 
 def encode_request(request: Request) -> bytes:

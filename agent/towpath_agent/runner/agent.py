@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from towpath.selfupdate import AGENT_APP
 from towpath.status import Health, State
 from towpath_agent.control.desk import Desk
+from towpath_agent.control.protocol import Contact
 from towpath_agent.engine import pacing, selfupdate
 from towpath_agent.engine.explaining import Live
 from towpath_agent.engine.prefetching import DEFAULT_DAY_BYTES
@@ -286,6 +287,11 @@ class Agent:
     def synced(self) -> bool:
         """Return whether the server has answered since this agent began."""
         return self._pull.synced
+
+    @property
+    def contact(self) -> Contact:
+        """Return how it is with the server. Safe from any thread."""
+        return self._pull.contact
 
     @property
     def _sync_failures(self) -> int:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from towpath.errors import TowpathError, Unavailable
+from towpath_agent.control.protocol import Contact
 from towpath_agent.engine import pacing
 from towpath_agent.runner.desired import Desired
 from towpath_agent.runner.reporting import Reporter
@@ -21,7 +22,8 @@ class Pull:
     """The syncs of one agent.
 
     `due_s` is the monotonic time of the next one, `trouble` what the newest failed with, or why it was told nothing.
-    `synced`: one has succeeded since the agent began.
+    `synced`: one has succeeded since the agent began. `contact`: the same for people; any thread may read it, as it is
+    put in place whole.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Pull:
         self.failures = 0
         self.trouble = ""
         self.synced = False
+        self.contact = Contact()
+        self._silent_since_unix_ms = 0
 
     def hint(self) -> None:
         """Be due now: something changed. Safe from any thread."""
@@ -60,6 +64,7 @@ class Pull:
         except TowpathError as error:
             self.failures += 1
             self.trouble = str(error)
+            self._note(answered=not isinstance(error, Unavailable))
             if not isinstance(error, Unavailable):
                 self._teller.trouble(error)
             elif self.failures == LOUD_AFTER:
@@ -74,5 +79,17 @@ class Pull:
             self.failures, self.trouble, self.synced = 0, self._desired.kept, True
             self._teller.no_trouble()
             self._reporter.server_knows(self._desired.known_state_revision)
+            self._note(answered=True)
         delay = pacing.sync_delay_s(self.failures, self._uniform(), self._interval_s)
         self.due_s = self._clock.monotonic() + delay
+
+    def _note(self, *, answered: bool) -> None:
+        """Keep what became of the newest sync for people who ask."""
+        now = self._clock.now_unix_ms()
+        if answered:
+            self._silent_since_unix_ms = 0
+            self.contact = Contact(now, 0, self.trouble)
+        else:
+            self._silent_since_unix_ms = self._silent_since_unix_ms or now
+            away = self._silent_since_unix_ms if self.failures >= LOUD_AFTER else 0
+            self.contact = Contact(self.contact.answered_unix_ms, away, self.trouble)

@@ -12,7 +12,7 @@ from towpath_agent import control_cli
 from towpath_agent.control import SOCKET
 from towpath_agent.control.desk import Desk
 from towpath_agent.control.listener import Listener
-from towpath_agent.control.protocol import Answer, Request
+from towpath_agent.control.protocol import Answer, Contact, Request
 from towpath_agent.journal import open_journal
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.local_socket import listen
@@ -40,7 +40,8 @@ class Scripted:
         self._woken = threading.Event()
         self._stop = False
         self.desk = Desk(self._woken.set)
-        self._listener = Listener(listen(folder / SOCKET), self.desk, SystemClock())
+        self.contact = Contact()
+        self._listener = Listener(listen(folder / SOCKET), self.desk, SystemClock(), contact=lambda: self.contact)
         self._thread = threading.Thread(target=self._work)
         self._listener.start()
         self._thread.start()
@@ -200,6 +201,34 @@ def test_status_says_whether_the_agent_runs_and_what_is_held(run: Run, folder: P
     scripted.close()
     (folder / SOCKET).unlink(missing_ok=True)
     assert "cannot tell whether it runs" in control_cli.running_line(folder, None)
+
+
+def test_status_says_since_when_the_server_is_away(run: Run, folder: Path) -> None:
+    """What the running agent knows, although its main thread is busy; nothing of the server where no agent runs."""
+
+    def said() -> str:
+        lines = run("status", "--dir", folder)[1].splitlines()
+        return next((line for line in lines if line.startswith("server")), "")
+
+    def told() -> object:
+        return json.loads(run("status", "--dir", folder, "-o", "json")[1])["server"]
+
+    assert (said(), told()) == ("", None)
+    scripted = Scripted(folder)
+    scripted.free.clear()
+    assert said() == "server: has not answered since this agent began"
+    scripted.contact = Contact(1_700_000_000_000)
+    assert said() == "server: last answered 2023-11-14 22:13:20Z"
+    scripted.contact = Contact(1_700_000_000_000, 1_700_000_060_000, "cannot reach h:1:\nrefused")
+    assert said() == (
+        "server: away since 2023-11-14 22:14:20Z, last answered 2023-11-14 22:13:20Z: cannot reach h:1: refused"
+    )
+    assert told() == {
+        "answered_unix_ms": 1_700_000_000_000,
+        "away_since_unix_ms": 1_700_000_060_000,
+        "trouble": "cannot reach h:1:\nrefused",
+    }
+    scripted.close()
 
 
 def test_doctor_exits_1_where_something_fails_and_0_where_nothing_does(

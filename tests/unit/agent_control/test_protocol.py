@@ -1,6 +1,7 @@
 """Requests and answers of local control: what travels, and what anybody may throw at it."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,9 @@ from towpath_agent.control.protocol import (
     MAX_ANSWER_BYTES,
     MAX_REQUEST_BYTES,
     Answer,
+    Contact,
     Request,
+    contact_in,
     decode_answer,
     decode_request,
     encode_answer,
@@ -117,3 +120,18 @@ def test_what_is_no_answer_is_said(line: bytes) -> None:
     """Another program at the socket, or a torn answer, is one line."""
     with pytest.raises(Broken, match="cannot read the agent's answer"):
         decode_answer(line)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ({"server": asdict(Contact(1, 2, "no route"))}, Contact(1, 2, "no route")),
+        ({"pid": 7}, None),
+        ({"server": "away"}, None),
+        ({"server": {"answered_unix_ms": 1}}, None),
+        ({"server": {"answered_unix_ms": True, "away_since_unix_ms": 0, "trouble": ""}}, None),
+    ],
+)
+def test_what_an_agent_says_of_its_server_is_taken_whole_or_not(data: dict[str, object], found: Contact | None) -> None:
+    """An agent of another version may say nothing of it, or other things."""
+    assert contact_in(decode_answer(encode_answer(Answer(data=data)))) == found
