@@ -303,6 +303,23 @@ def test_no_folder_and_a_server_that_never_ran(tmp_path: Path) -> None:
     assert any("has never run" in text for text in warned(found))
 
 
+def test_a_folder_that_is_no_servers_is_one_finding(tmp_path: Path) -> None:
+    """Nothing else is looked at there, and the command fails."""
+    (tmp_path / "operator").mkdir()
+    found = look(tmp_path, agent_listen="127.0.0.1:7443", operator_listen="127.0.0.1:7445")
+    assert [(one.level, one.check) for one in found] == [(Level.FAIL, "folder")]
+    assert f"cannot find a server in {tmp_path}: neither ca.pem nor towpath.db is there; --dir must be" in found[0].text
+    assert CliRunner().invoke(group, ["doctor", "--dir", str(tmp_path)]).exit_code == 1
+
+
+def test_a_lost_certificate_of_the_ca_is_said_once(folder: Path) -> None:
+    """Not once more for each port, whose certificates it would prove."""
+    (folder / "ca.pem").unlink()
+    found = failing(look(folder, agent_listen="127.0.0.1:7443", operator_listen="127.0.0.1:7445"))
+    assert [text for _, text in found if "ca.pem" in text] == [text for check, text in found if check == "keys"]
+    assert len([text for _, text in found if "ca.pem" in text]) == 1
+
+
 def test_the_command_prints_lines_or_json_and_its_exit_code_counts(folder: Path) -> None:
     """Exit 0 where nothing fails, 1 otherwise; the last line sums up; control characters drive no terminal."""
     words = [

@@ -12,6 +12,8 @@ from towpath_server.storage.opening import IN_FOLDER, ObjectStore, open_blobs
 from towpath_server.upkeep.backup import DATABASE, Progress
 from towpath_server.upkeep.doctor import blobs, files, keys, ports, rows
 
+CA = "ca.pem"
+
 
 def examine(
     folder: Path,
@@ -45,6 +47,15 @@ def examine(
         running = runs(folder)
     except OSError as error:
         return [fail("folder", f"cannot read {folder}: {error.strerror}; run it as the server's user, or as root")]
+    has_ca = (folder / CA).exists()
+    if not has_ca and not (folder / DATABASE).exists():
+        return [
+            fail(
+                "folder",
+                f"cannot find a server in {folder}: neither {CA} nor {DATABASE} is there; --dir must be the server "
+                "folder that 'towpath init' made",
+            )
+        ]
     findings.append(ok("server", "it runs") if running else warn("server", "it does not run", "towpath server run"))
     look("folder", lambda: files.modes(folder))
     look("disk", lambda: files.disk(folder))
@@ -63,7 +74,7 @@ def examine(
             known = look("objects", lambda: blobs.wanted(kept(), tx, wanted))
         if known:
             look("objects", lambda: blobs.check(kept(), wanted, full=full, progress=progress))
-    for name, address in sorted(listen.items()):
+    for name, address in sorted(listen.items()) if has_ca else ():  # what is missing was said under keys, once
         option = f"--{name.replace('_', '-')}"
         look("ports", lambda option=option, address=address: ports.port(  # type: ignore[misc]
             folder, option, address, now_unix_ms, running=running))  # fmt: skip
