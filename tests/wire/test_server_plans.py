@@ -92,7 +92,7 @@ def test_a_plan_says_who_cannot_take_it_and_what_the_gates_ask(server: LiveServe
 
 
 def test_a_plan_refuses_what_a_deploy_refuses(server: LiveServer, shell: CliShell) -> None:
-    """The same one-line errors: unknown release, nobody there, impossible limits."""
+    """The same one-line errors, each with what was typed: unknown release, nobody there, impossible limits."""
     new_hosts(server, 1)
     server.publish("1.0.0")
     for version, words in (
@@ -101,7 +101,10 @@ def test_a_plan_refuses_what_a_deploy_refuses(server: LiveServer, shell: CliShel
         ("1.0.0", [*WHERE, "--max-failures", "7"]),
         ("1.0.0", ["--environment", "dev"]),
     ):
-        assert shell.type("plan", "hello", version, *words).line == shell.type("deploy", "hello", version, *words).line
+        verb, line = "cannot deploy ", shell.type("deploy", "hello", version, *words).line
+        assert line.startswith(verb)
+        assert shell.type("plan", "hello", version, *words).line == line.replace(verb, "cannot plan ", 1)
+        assert shell.type("rehearse", "hello", version, *words).line.startswith("cannot rehearse")
 
 
 def test_a_rehearsal_takes_the_policy_and_labels_of_a_rollout_or_of_a_deploy_that_could_be(

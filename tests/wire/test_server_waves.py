@@ -215,6 +215,14 @@ def test_promote_moves_the_very_release_that_is_proven_and_refuses_any_other(
     until(shell, rollout, "done")
     assert "to itself" in shell.type("promote", "hello", "--from", "dev", "--to", "dev").line
     assert "no host and no assignment is in it" in shell.type("promote", "hello", "--from", "de", "--to", "dev").line
+    for words, reason in (
+        (["--select", "role=wbe"], "cannot promote hello 1.0.0: no host of staging has role=wbe"),
+        (["--waves", "cannary,100%"], "cannot promote hello 1.0.0 by wave cannary: none of its 2 hosts"),
+        (["--expires", "2021-11-01T00:00Z"], "cannot promote with --expires 2021-11-01 00:00:00Z: that is over"),
+        (["--max-failures", "7"], "cannot promote hello 1.0.0 with 7 failures allowed"),
+    ):
+        for also in ([], ["--dry-run"]):
+            assert shell.type(*promote, *words, *also).line.startswith(reason)
     done = shell.type(*promote, "--waves", "canary,100%")
     assert done.code == 0
     assert "hello 1.0.0: assigned to 2 hosts of staging" in done.out

@@ -32,12 +32,13 @@ def order_of(
     *,
     all_hosts: bool,
     limits: Mapping[str, Any],
+    verb: str = "deploy",
 ) -> DeployOrder:
-    """Return what the options of a deploy (or of a plan, a rehearsal) ask for; InputError where they do not fit."""
+    """Return what the options of a deploy ask for, or of what `verb` says; InputError where they do not fit."""
     labels = check_labels(pairs(selector, "selector"))
     if not labels and not all_hosts:
         raise InputError(
-            f"cannot deploy to every host of {environment} unasked: choose with --select k=v, or say --all-hosts"
+            f"cannot {verb} without a selector: give --select KEY=VALUE, or --all-hosts for every host of {environment}"
         )
     if labels and all_hosts:
         raise InputError("cannot use --select together with --all-hosts: choose one")

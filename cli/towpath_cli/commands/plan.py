@@ -38,7 +38,7 @@ def plan(
     **limits: Any,
 ) -> None:
     """Show what a deploy of VERSION of APP would do: waves, turns, bytes, delays, and who cannot take it."""
-    order = order_of(app, version, environment, selector, all_hosts=all_hosts, limits=limits)
+    order = order_of(app, version, environment, selector, all_hosts=all_hosts, limits=limits, verb="plan")
     with operator.connect() as client:
         found = client.plan(order)
     show_plan(operator, order, found, "the same words after 'towpath deploy' do it")

@@ -88,7 +88,7 @@ def rehearse(
     }
     with operator.connect() as client:
         if len(names) == 2:
-            rule = order_of(*names, environment, selector, all_hosts=all_hosts, limits=limits)
+            rule = order_of(*names, environment, selector, all_hosts=all_hosts, limits=limits, verb="rehearse")
             policy, labels = _planned(client, rule)
         elif len(names) == 1:
             _check_alone(environment, selector, all_hosts=all_hosts, limits=limits)
@@ -120,7 +120,10 @@ def _check_alone(environment: str, selector: tuple[str, ...], *, all_hosts: bool
 
 
 def _planned(client: Client, order: Any) -> tuple[dict[str, Any], list[Mapping[str, str]]]:
-    plan = client.plan(order)
+    try:
+        plan = client.plan(order)
+    except InputError as error:  # in the words of a plan, which nobody typed
+        raise InputError(f"cannot rehearse: {error}", code=error.code) from error
     policy = {
         "waves": ",".join(wave.text for wave in plan.waves),  # the server's default too
         "max_unavailable": order.max_unavailable,

@@ -86,34 +86,46 @@ def same_rule(one: Assignment, app: str, environment: str, selector: Mapping[str
 
 
 def check_request(
-    *, environment: str, selector: Mapping[str, str], whole_environment: bool, progress_deadline_ms: int
+    *,
+    environment: str,
+    selector: Mapping[str, str],
+    whole_environment: bool,
+    progress_deadline_ms: int,
+    verb: str = "deploy",
 ) -> int:
-    """Return the progress deadline to use (0: the default) where the rule is usable, else raise InputError."""
+    """Return the progress deadline to use (0: the default) where the rule is usable, else raise InputError.
+
+    `verb`, here and below: what the operator who is told of it calls it.
+    """
     check_environment(environment)
     check_labels(dict(selector))
     if not selector and not whole_environment:
         raise InputError(
-            f"cannot deploy without a selector: give --select KEY=VALUE, or --all-hosts for every host of {environment}"
+            f"cannot {verb} without a selector: give --select KEY=VALUE, or --all-hosts for every host of {environment}"
         )
     deadline = progress_deadline_ms or DEFAULT_PROGRESS_DEADLINE_MS
     if not MIN_PROGRESS_DEADLINE_MS <= deadline <= MAX_PROGRESS_DEADLINE_MS:
-        raise InputError("cannot deploy with that progress deadline: 1s to 7d are allowed")
+        raise InputError(f"cannot {verb} with that progress deadline: 1s to 7d are allowed")
     return deadline
 
 
-def check_limits(*, max_unavailable: int, max_failures: int, max_failure_share: int, on_breach: str) -> OnBreach:
+def check_limits(
+    *, max_unavailable: int, max_failures: int, max_failure_share: int, on_breach: str, verb: str = "deploy"
+) -> OnBreach:
     """Return what a breach does where these limits can ever hold, else raise InputError. Zeros mean the defaults."""
     if max_unavailable > MAX_HOSTS or max_failures > MAX_HOSTS:
-        raise InputError(f"cannot deploy with a limit above {MAX_HOSTS} hosts: no fleet is that large")
+        raise InputError(f"cannot {verb} with a limit above {MAX_HOSTS} hosts: no fleet is that large")
     if not 0 <= max_failure_share < ALL:
-        raise InputError("cannot deploy with that share of failures: above 0% and below 100% are allowed")
+        raise InputError(f"cannot {verb} with that share of failures: above 0% and below 100% are allowed")
     try:
         return OnBreach(on_breach or OnBreach.HALT)
     except ValueError as error:
         raise InputError(f"cannot do {on_breach[:40]!r} on a breach: halt or revert") from error
 
 
-def check_reach(draft: Assignment, labels: Sequence[Mapping[str, str]], *, allow_empty: bool) -> None:
+def check_reach(
+    draft: Assignment, labels: Sequence[Mapping[str, str]], *, allow_empty: bool, verb: str = "deploy"
+) -> None:
     """Raise InputError where the rule or one of its waves reaches nobody, or its limits could never stop it.
 
     `labels` are those of the hosts that the rule matches. `allow_empty`: hosts are to come.
@@ -125,28 +137,28 @@ def check_reach(draft: Assignment, labels: Sequence[Mapping[str, str]], *, allow
         who = ",".join(f"{key}={draft.selector[key]}" for key in sorted(draft.selector))
         what = f"no host of {draft.environment} has {who}" if who else f"no host is in {draft.environment}"
         raise InputError(
-            f"cannot deploy {name}: {what}; see 'towpath host list', or give --allow-empty where hosts are to come"
+            f"cannot {verb} {name}: {what}; see 'towpath host list', or give --allow-empty where hosts are to come"
         )
     empty = nobody(draft.waves, labels)
     if empty:
         raise InputError(
-            f"cannot deploy {name} by wave {empty}: none of its {len(labels)} hosts in {draft.environment} has the "
+            f"cannot {verb} {name} by wave {empty}: none of its {len(labels)} hosts in {draft.environment} has the "
             f"label; towpath host set HOST --label {parse_label(empty)}"
         )
     for budget in draft.budgets:
         if not any(budget.label in one for one in labels):
             raise InputError(
-                f"cannot deploy {name} with the budget {budget.text}: none of its {len(labels)} hosts in "
+                f"cannot {verb} {name} with the budget {budget.text}: none of its {len(labels)} hosts in "
                 f"{draft.environment} has the label; towpath host set HOST --label {budget.label}=VALUE"
             )
     if draft.order_label and not any(draft.order_label in one for one in labels):
         raise InputError(
-            f"cannot deploy {name} in the order of {draft.order_label}: none of its {len(labels)} hosts in "
+            f"cannot {verb} {name} in the order of {draft.order_label}: none of its {len(labels)} hosts in "
             f"{draft.environment} has the label; towpath host set HOST --label {draft.order_label}=VALUE"
         )
     if draft.max_failures > len(labels):
         raise InputError(
-            f"cannot deploy {name} with {draft.max_failures} failures allowed: it has {len(labels)} hosts, so that "
+            f"cannot {verb} {name} with {draft.max_failures} failures allowed: it has {len(labels)} hosts, so that "
             "this would never stop it"
         )
 

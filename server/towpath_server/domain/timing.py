@@ -126,12 +126,17 @@ def _shut(windows: Sequence[Window], whose: str, command: str, now_unix_ms: int)
     return [Bar(f"outside of {whose} ({words}): the next opens at {moment(min(openings))}", min(openings), command)]
 
 
-def check_timing(*, windows: Sequence[str], at: str, expires: str, override: str, now_unix_ms: int) -> Timing:
-    """Return when a rollout may move hosts, else raise InputError: also where it never could."""
+def check_timing(
+    *, windows: Sequence[str], at: str, expires: str, override: str, now_unix_ms: int, verb: str = "deploy"
+) -> Timing:
+    """Return when a rollout may move hosts, else raise InputError: also where it never could.
+
+    `verb`: what the operator who is told of it calls it.
+    """
     timing = Timing(
         windows=parse_windows(windows),
-        at_unix_ms=_time("--at", at, now_unix_ms) if at else 0,
-        expires_unix_ms=_time("--expires", expires, now_unix_ms) if expires else 0,
+        at_unix_ms=_time("--at", at, now_unix_ms, verb) if at else 0,
+        expires_unix_ms=_time("--expires", expires, now_unix_ms, verb) if expires else 0,
         override=check_line(override, "reason to override a freeze") if override else "",
     )
     for window in timing.windows:
@@ -140,21 +145,21 @@ def check_timing(*, windows: Sequence[str], at: str, expires: str, override: str
     if not ends:
         return timing
     if ends <= now_unix_ms:
-        raise InputError(f"cannot deploy with --expires {moment(ends)}: that is over")
+        raise InputError(f"cannot {verb} with --expires {moment(ends)}: that is over")
     if ends <= timing.at_unix_ms:
-        raise InputError(f"cannot deploy with --expires {moment(ends)}: it would begin only at {moment(begins)}")
+        raise InputError(f"cannot {verb} with --expires {moment(ends)}: it would begin only at {moment(begins)}")
     opens = min((next_opening(window, begins) for window in timing.windows), default=begins)
     if opens >= ends:
         raise InputError(
-            f"cannot deploy with --expires {moment(ends)}: no window of its own opens before {moment(opens)}"
+            f"cannot {verb} with --expires {moment(ends)}: no window of its own opens before {moment(opens)}"
         )
     return timing
 
 
-def _time(what: str, text: str, now_unix_ms: int) -> int:
+def _time(what: str, text: str, now_unix_ms: int, verb: str) -> int:
     at = moment_ms(parse_moment(text))
     if at > now_unix_ms + MAX_AHEAD_MS:
-        raise InputError(f"cannot deploy with {what} {text[:60]}: that is more than two years ahead")
+        raise InputError(f"cannot {verb} with {what} {text[:60]}: that is more than two years ahead")
     return at
 
 

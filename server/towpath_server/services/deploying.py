@@ -89,7 +89,8 @@ def promote_inside(context: Context, actor: str, act: Act, source: str, order: O
     if source == order.environment:
         raise InputError(f"cannot promote {order.app} from {source} to itself: name another environment")
     proven = _proven(context, act.tx, source, order.app)
-    deployed = assign(context, actor, act, replace(order, version=proven.version), proven.release_sha256)
+    order = replace(order, version=proven.version)
+    deployed = assign(context, actor, act, order, sha256=proven.release_sha256, verb="promote")
     act.detail = f"from {source}: {act.detail}"
     return deployed
 
@@ -126,20 +127,27 @@ def check_known(tx: Transaction, place: rollouts.Environment, name: str) -> None
         ordering.check_declared(tx, name, "no host and no assignment is in it, and ")
 
 
-def assign(context: Context, actor: str, act: Act, order: Order, sha256: bytes = b"") -> Deployed:
-    """Write the assignment inside `act`; a plan does the very same and undoes it (`services.planning`)."""
+def assign(
+    context: Context, actor: str, act: Act, order: Order, *, sha256: bytes = b"", verb: str = "deploy"
+) -> Deployed:
+    """Write the assignment inside `act`; a plan does the very same and undoes it (`services.planning`).
+
+    `sha256`: of no other release than this; `verb`: what the operator calls it, for errors.
+    """
     check_app(order.app)
     deadline = rules.check_request(
         environment=order.environment,
         selector=order.selector,
         whole_environment=order.whole_environment,
         progress_deadline_ms=order.progress_deadline_ms,
+        verb=verb,
     )
     on_breach = rules.check_limits(
         max_unavailable=order.max_unavailable,
         max_failures=order.max_failures,
         max_failure_share=order.max_failure_share,
         on_breach=order.on_breach,
+        verb=verb,
     )
     when = timing.check_timing(
         windows=order.windows,
@@ -147,9 +155,10 @@ def assign(context: Context, actor: str, act: Act, order: Order, sha256: bytes =
         expires=order.expires,
         override=order.override_freeze,
         now_unix_ms=context.clock.now_unix_ms(),
+        verb=verb,
     )
     tx = act.tx
-    known = _release(context, tx, order)
+    known = _release(context, tx, order, verb)
     act.needs.append(Need(order.app, order.version))
     if sha256 not in (b"", known.sha256):
         raise InputError(f"cannot promote {order.app} {order.version}: it is published as another release by now")
@@ -183,8 +192,8 @@ def assign(context: Context, actor: str, act: Act, order: Order, sha256: bytes =
     labels = [host.labels for host in place.hosts if rules.matches(draft, host)]
     if not order.waves:
         draft = replace(draft, waves=default_waves(len(labels)))
-    rules.check_reach(draft, labels, allow_empty=order.allow_empty)
-    _check_hosts(place, draft, known.release, [one.release for one in context.releases(tx, order.app)])
+    rules.check_reach(draft, labels, allow_empty=order.allow_empty, verb=verb)
+    _check_hosts(place, draft, known.release, [one.release for one in context.releases(tx, order.app)], verb)
     counting = [one for one in place.assignments if rules.same_rule(one, order.app, order.environment, order.selector)]
     for one in counting:
         # Default waves that a larger fleet would not get today are no other policy.
@@ -227,31 +236,33 @@ def selector_words(selector: Mapping[str, str]) -> str:
     return ",".join(f"{key}={selector[key]}" for key in sorted(selector)) or "(every host)"
 
 
-def _release(context: Context, tx: Transaction, order: Order) -> manifests.KnownRelease:
+def _release(context: Context, tx: Transaction, order: Order, verb: str) -> manifests.KnownRelease:
     known = context.release(tx, order.app, order.version)
     if known is None:
         versions = [row.version for row in tx.releases(order.app)][-_SHOWN:]
         published = f"published are {', '.join(versions)}" if versions else f"no release of {order.app} is published"
         raise InputError(
-            f"cannot deploy {order.app} {order.version}: there is no such release; {published}", code="not-found"
+            f"cannot {verb} {order.app} {order.version}: there is no such release; {published}", code="not-found"
         )
     allowed = known.release.environments
     if allowed and order.environment not in allowed:
         raise InputError(
-            f"cannot deploy {order.app} {order.version} to {order.environment}: its publisher allows only "
+            f"cannot {verb} {order.app} {order.version} to {order.environment}: its publisher allows only "
             f"{', '.join(allowed)}"
         )
     return known
 
 
-def _check_hosts(place: rollouts.Environment, draft: Assignment, release: Release, others: Sequence[Release]) -> None:
+def _check_hosts(
+    place: rollouts.Environment, draft: Assignment, release: Release, others: Sequence[Release], verb: str
+) -> None:
     for host in place.hosts:
         if rules.matches(draft, host):
             try:
                 manifests.check_parameters(release, manifests.texts_of(host, release.app, place.settings), others)
             except InputError as error:
                 raise InputError(
-                    f"cannot deploy {release.app} {release.version}: host {host.name}: {error}; "
+                    f"cannot {verb} {release.app} {release.version}: host {host.name}: {error}; "
                     f"towpath host set {host.name} {release.app}.NAME=VALUE, or --unset {release.app}.NAME"
                 ) from error
 

@@ -61,7 +61,7 @@ def draft(context: Context, actor: str, order: Order, source: str = "") -> Draft
         if source:
             deployed = deploying.promote_inside(context, actor, act, source, order)
         else:
-            deployed = deploying.assign(context, actor, act, order)
+            deployed = deploying.assign(context, actor, act, order, verb="plan")
         drawn.append(_drawn(context, tx, deployed))
         raise _Undone
     return drawn[0]
