@@ -345,7 +345,7 @@ def test_an_address_that_must_not_or_cannot_be_asked(
             "no address": "file:///etc/passwd",
         }[what]
         lying_server(monkeypatch, address)
-        monkeypatch.setattr("towpath_server.api.agents.may_go", lambda _url, _origins: True)
+        monkeypatch.setattr("towpath_server.api.fetching.may_go", lambda _url, _origins: True)
         agent = Agent(stack, server, tmp_path, (allowed,))
         agent.get(data)
         assert agent.said

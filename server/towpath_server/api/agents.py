@@ -1,29 +1,22 @@
 """Enrollment and AgentApi: what agents ask. The host is the certificate's, never a field of a request."""
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterator
-from dataclasses import dataclass
+import contextlib
+from collections.abc import AsyncIterator
 
-from towpath.errors import Broken, InputError, Refusal
+from towpath.errors import Refusal
 from towpath.v1 import agent_pb2, agent_pb2_grpc
-from towpath.weburl import MAX_ORIGINS, parse_web_url
 from towpath.wire.holds import from_holds
 from towpath.wire.reports import from_app_state, from_event
+from towpath_server.api.fetching import Fetching
 from towpath_server.api.gate import CALLER, AgentGate, Caller, ServicerContext
 from towpath_server.api.hub import Hub
-from towpath_server.api.pace import Pace
-from towpath_server.domain.deltas import Pair, ready
-from towpath_server.services import encoding, enrolment, identities, publishing, restoring, syncing
+from towpath_server.services import enrolment, identities, restoring, syncing
 from towpath_server.services.context import Context, HostEntry
 from towpath_server.services.enrolment import Candidate
 from towpath_server.services.syncing import Sequencer, SyncQuestion
 from towpath_server.services.thread import StorageThread, Workers
 
-CHUNK_BYTES = 256 * 1024
-MAX_WANTS = 512
-DIGEST_BYTES = 32
-# A smaller object is here before a connection elsewhere would stand.
-DIRECT_BYTES = 2**20
 RECHECK_S = 30.0
 
 
@@ -68,15 +61,6 @@ class EnrollmentServicer(agent_pb2_grpc.EnrollmentServicer):
         return agent_pb2.RenewResponse(certificate_pem=pem, ca_pem=self._context.authority.ca_pem)
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What a want leads to: its carried length, its first bytes, and the rest in chunks."""
-
-    size: int
-    first: bytes
-    rest: Iterator[bytes]
-
-
 class AgentServicer(agent_pb2_grpc.AgentApiServicer):
     """On the agent port."""
 
@@ -92,7 +76,7 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
     ) -> None:
         self._context = context
         self._thread = thread
-        self._objects = objects
+        self._fetching = Fetching(context, thread, objects)
         self._gate = gate
         self._hub = hub
         self._sequencer = sequencer
@@ -160,87 +144,9 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
         self, request: agent_pb2.FetchRequest, _call: ServicerContext
     ) -> AsyncIterator[agent_pb2.FetchResponse]:
         """See the .proto file."""
-        if len(request.wants) > MAX_WANTS:
-            raise Refusal(f"cannot fetch {len(request.wants)} things at once: at most {MAX_WANTS}", code="endless-data")
-        direct_from = set(request.direct_from[:MAX_ORIGINS])
-        pace = Pace(self._now_s())
-        for number, want in enumerate(request.wants):
-            carried = await self._carried(want)
-            if carried is None:
-                yield agent_pb2.FetchResponse(want=number, missing=True, last=True)
-                continue
-            if direct_from and (url := await self._elsewhere(want, carried, direct_from)):
-                yield agent_pb2.FetchResponse(want=number, url=url, carried_size=carried.size)
-                continue
-            sent, data, first = want.offset, carried.first, carried.size
-            while True:
-                piece = data[: pace.next_bytes(self._now_s())]
-                data = data[len(piece) :]
-                sent += len(piece)
-                last = sent >= carried.size
-                yield agent_pb2.FetchResponse(want=number, data=piece, last=last, carried_size=first)
-                if last:
-                    break
-                pace.sent(len(piece))
-                first = 0
-                data = data or await self._objects.run(next, carried.rest, b"")
-                if not data:
-                    raise Broken("cannot send an object: it is shorter than it was; look at the disk of the server")
-
-    async def _elsewhere(self, want: agent_pb2.Want, carried: Carried, direct_from: set[str]) -> str:
-        """Return where the host may get an object by itself, empty where it may not or it would not pay."""
-        if want.WhichOneof("what") != "object_sha256" or carried.size - want.offset < DIRECT_BYTES:
-            return ""
-        url = await self._objects.run(self._context.blobs.link, want.object_sha256)
-        return url if url is not None and may_go(url, direct_from) else ""
-
-    def _now_s(self) -> float:
-        return self._context.clock.monotonic_ms() / 1000
-
-    async def _carried(self, want: agent_pb2.Want) -> Carried | None:
-        match want.WhichOneof("what"):
-            case "object_sha256":
-                return await self._objects.run(self._object, want.object_sha256, want.offset)
-            case "delta":
-                pair = Pair(want.delta.old_index_sha256, want.delta.new_index_sha256, want.delta.opened)
-                if {len(pair.old), len(pair.new)} != {DIGEST_BYTES}:
-                    raise Refusal("cannot fetch: a delta is named by two digests of 32 bytes", code="garbled")
-                return await self._objects.run(self._delta, _entry(CALLER.get()), pair, want.offset)
-            case "metadata":
-                data = await self._thread.run(publishing.metadata_file, self._context, want.metadata)
-            case "target":
-                data = await self._thread.run(publishing.target, self._context, want.target)
-            case _:
-                raise Refusal("cannot fetch: a want names nothing", code="garbled")
-        if data is None:
-            return None
-        rest = (data[at : at + CHUNK_BYTES] for at in range(want.offset, len(data), CHUNK_BYTES))
-        return Carried(len(data), next(rest, b""), rest)
-
-    def _object(self, digest: bytes, offset: int) -> Carried | None:
-        size = self._context.blobs.carried_size(digest)
-        if size is None:
-            return None
-        if offset >= size:
-            return Carried(size, b"", iter(()))
-        rest = self._context.blobs.chunks(digest, offset, CHUNK_BYTES)
-        return Carried(size, next(rest, b""), rest)
-
-    def _delta(self, entry: HostEntry, asked: Pair, offset: int) -> Carried | None:
-        """Return a delta that is ready. Where none is, nobody waits: it is noted, and the host takes objects."""
-        deltas = self._context.deltas
-        given = ready(asked, deltas.size) if deltas is not None else None
-        if deltas is None or given is None:
-            encoding.wanted_by(self._context, entry, asked)
-            return None
-        pair, size = given
-        if offset >= size:
-            return Carried(size, b"", iter(()))
-        rest = deltas.chunks(pair, offset, CHUNK_BYTES)
-        try:
-            return Carried(size, next(rest, b""), rest)
-        except InputError:  # it went since to make room
-            return None
+        async with contextlib.aclosing(self._fetching.answers(request, _entry(CALLER.get()))) as answers:
+            async for answer in answers:
+                yield answer
 
     async def Report(self, request: agent_pb2.ReportRequest, _call: ServicerContext) -> agent_pb2.ReportResponse:
         """See the .proto file."""
@@ -255,11 +161,6 @@ class AgentServicer(agent_pb2_grpc.AgentApiServicer):
         caller = CALLER.get()
         pem = await self._thread.run(identities.renew, self._context, caller.name, caller.serial, request.csr_der)
         return agent_pb2.RenewResponse(certificate_pem=pem, ca_pem=self._context.authority.ca_pem)
-
-
-def may_go(url: str, origins: Container[str]) -> bool:
-    """Return whether a host that named `origins` will ask `url`."""
-    return parse_web_url(url).origin in origins
 
 
 def _entry(caller: Caller) -> HostEntry:
