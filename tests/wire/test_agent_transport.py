@@ -19,6 +19,7 @@ from fakes.authority import Authority
 from fakes.grpc_server import AgentApi, Listener, serve_agents
 from fakes.server import FakeServer
 from towpath.errors import InputError, Refusal, Unavailable
+from towpath.v1 import agent_pb2 as pb
 from towpath_agent.ports import MAX_WANTS, Chunk, Want
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.transport import client as transport_client
@@ -389,6 +390,43 @@ def test_a_server_that_breaks_the_protocol_is_unavailable(
 ) -> None:
     """Answers out of order, missing or too large end the stream as cut off."""
     monkeypatch.setattr(wire.api.behind, "fetch", lambda wants: iter(chunks))
+    with pytest.raises(Unavailable) as caught:
+        list(wire.client.fetch([Want("metadata", "a"), Want("metadata", "b")]))
+    assert caught.value.code == "cut-off"
+
+
+def test_answers_that_travel_together_are_taken_apart(wire: Wire) -> None:
+    """Each is a chunk of its own, with the carried size that its offset and its length come to."""
+    wire.api.raw = [
+        pb.FetchResponse(want=0, data=b"onethree!", whole=[3, 0, 6]),
+        pb.FetchResponse(want=3, missing=True, last=True),
+        pb.FetchResponse(want=4, data=b"x", whole=[1]),
+    ]
+    wants = [Want("object", digest=bytes(32), offset=offset) for offset in (0, 7, 2, 0, 0)]
+    assert list(wire.client.fetch(wants)) == [
+        Chunk(0, b"one", last=True, carried_size=3),
+        Chunk(1, b"", last=True, carried_size=7),
+        Chunk(2, b"three!", last=True, carried_size=8),
+        Chunk(3, missing=True, last=True),
+        Chunk(4, b"x", last=True, carried_size=1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [pb.FetchResponse(want=0, data=b"abc", whole=[1, 1])],
+        [pb.FetchResponse(want=0, data=b"abc", whole=[2, 2])],
+        [pb.FetchResponse(want=0, data=b"abc", whole=[1, 1, 1])],
+        [pb.FetchResponse(want=0, data=b"abc", whole=[3]), pb.FetchResponse(want=0, data=b"abc", whole=[3])],
+        [pb.FetchResponse(want=1, data=b"abc", whole=[3])],
+        [pb.FetchResponse(want=0, data=bytes(2**20 + 2), whole=[2**20, 2])],
+    ],
+    ids=["shorter", "longer", "more than asked", "twice", "out of order", "too large"],
+)
+def test_answers_that_lie_about_what_they_hold_are_unavailable(wire: Wire, answers: list[pb.FetchResponse]) -> None:
+    """What a message says that it holds has to be what it holds, and what was asked."""
+    wire.api.raw = answers
     with pytest.raises(Unavailable) as caught:
         list(wire.client.fetch([Want("metadata", "a"), Want("metadata", "b")]))
     assert caught.value.code == "cut-off"

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +93,59 @@ def test_a_fetch_resumes_at_any_offset(server: LiveServer, offset: int | None) -
     assert b"".join(answer.data for answer in answers) == carried[start:]
     assert answers[0].carried_size == len(carried)
     assert [answer.last for answer in answers] == [False] * (len(answers) - 1) + [True]
+
+
+def unpacked(answers: Iterable[agent_pb2.FetchResponse]) -> dict[int, bytes]:
+    """Return what came for each want that is not missing, and check that it came in order."""
+    came: dict[int, bytes] = {}
+    for answer in answers:
+        at = 0
+        for number, length in enumerate(answer.whole or [len(answer.data)], answer.want):
+            assert number >= max(came, default=0)
+            came[number] = came.get(number, b"") + answer.data[at : at + length]
+            at += length
+        assert at == len(answer.data)
+        if answer.missing:
+            assert not answer.data
+            del came[answer.want]
+    return came
+
+
+def test_small_objects_travel_together_where_the_asker_takes_that(server: LiveServer) -> None:
+    """Far fewer messages than objects, none longer than a piece; one that is resumed or missing among them harms none."""
+    contents = [os.urandom(300 + 7 * number) for number in range(200)]
+    contents[100] = os.urandom(500_000)
+    server.send([message for data in contents for message in upload(data, frame(data))])
+    wants = [agent_pb2.Want(object_sha256=sha256(data)) for data in contents]
+    wants[50] = agent_pb2.Want(object_sha256=sha256(b"nothing"))
+    wants[60] = agent_pb2.Want(metadata="1.root.json")
+    wants[70].offset = 40
+    wanted = {number: frame(data) for number, data in enumerate(contents) if number != 50}
+    wanted[60] = (server.fleet / "operator" / "root.json").read_bytes()
+    wanted[70] = wanted[70][40:]
+    host = server.new_host("h1")
+    apart = list(host.api.Fetch(agent_pb2.FetchRequest(wants=wants), timeout=60))
+    together = list(host.api.Fetch(agent_pb2.FetchRequest(wants=wants, packed=True), timeout=60))
+    assert not any(answer.whole for answer in apart)
+    assert unpacked(apart) == unpacked(together) == wanted
+    assert max(len(answer.data) for answer in together) <= 256 * 1024
+    assert len(together) < len(apart) / 2
+
+
+def test_an_object_that_cannot_be_read_does_not_hold_back_those_before_it(server: LiveServer) -> None:
+    """What is read ahead is sent before the error is said, so that a host is not without it for ever."""
+    contents = [os.urandom(300) for _ in range(20)]
+    server.send([message for data in contents for message in upload(data, frame(data))])
+    damaged = next((server.fleet / "server").rglob(f"*{sha256(contents[10]).hex()[2:]}"))
+    damaged.unlink()
+    damaged.mkdir()
+    wants = [agent_pb2.Want(object_sha256=sha256(data)) for data in contents]
+    host = server.new_host("h1")
+    came: dict[int, bytes] = {}
+    with pytest.raises(grpc.RpcError):
+        for answer in host.api.Fetch(agent_pb2.FetchRequest(wants=wants, packed=True), timeout=60):
+            came |= unpacked([answer])
+    assert came == {number: frame(data) for number, data in enumerate(contents[:10])}
 
 
 def test_a_fetch_of_too_much_or_of_nothing_is_refused(server: LiveServer) -> None:

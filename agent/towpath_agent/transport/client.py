@@ -8,7 +8,7 @@ Not handled here: pacing and back-off, verifying what came, certificates (`renew
 """
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -67,6 +67,16 @@ def _want(want: Want) -> pb.Want:
             return pb.Want(delta=delta, offset=want.offset)
         case _:
             return pb.Want(object_sha256=want.digest, offset=want.offset)
+
+
+def _unpacked(answer: pb.FetchResponse, wants: Sequence[pb.Want]) -> Iterator[Chunk]:
+    """Yield each of the whole answers of one message."""
+    first, data, at = answer.want, answer.data, 0
+    if first + len(answer.whole) > len(wants) or sum(answer.whole) != len(data):
+        raise Unavailable("cannot fetch: the server sends more or less than it says", code="cut-off")
+    for number, length in enumerate(answer.whole, first):
+        yield Chunk(number, data[at : at + length], last=True, carried_size=wants[number].offset + length)
+        at += length
 
 
 class GrpcServer:
@@ -261,7 +271,7 @@ class GrpcServer:
             return
         if len(wants) > MAX_WANTS:
             raise AssertionError(f"{len(wants)} wants in one fetch, at most {MAX_WANTS}")
-        request = pb.FetchRequest(wants=[_want(want) for want in wants], direct_from=direct_from)
+        request = pb.FetchRequest(wants=[_want(want) for want in wants], direct_from=direct_from, packed=True)
         with self._fetching() as stub:
             yield from self._answers(stub, request)
 
@@ -290,6 +300,10 @@ class GrpcServer:
                     raise Unavailable(
                         "cannot fetch: the server answers out of order or in too large pieces", code="cut-off"
                     )
+                if answer.whole:
+                    expected += len(answer.whole)
+                    yield from _unpacked(answer, request.wants)
+                    continue
                 if answer.url:
                     expected += 1
                     yield Elsewhere(answer.want, answer.url, answer.carried_size)

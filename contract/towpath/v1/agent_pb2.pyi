@@ -108,12 +108,14 @@ class WatchResponse(_message.Message):
     def __init__(self, change: _Optional[int] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
-    __slots__ = ("wants", "direct_from")
+    __slots__ = ("wants", "direct_from", "packed")
     WANTS_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FROM_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
     wants: _containers.RepeatedCompositeFieldContainer[Want]
     direct_from: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, wants: _Optional[_Iterable[_Union[Want, _Mapping]]] = ..., direct_from: _Optional[_Iterable[str]] = ...) -> None: ...
+    packed: bool
+    def __init__(self, wants: _Optional[_Iterable[_Union[Want, _Mapping]]] = ..., direct_from: _Optional[_Iterable[str]] = ..., packed: _Optional[bool] = ...) -> None: ...
 
 class Want(_message.Message):
     __slots__ = ("metadata", "target", "object_sha256", "delta", "offset")
@@ -140,20 +142,22 @@ class Delta(_message.Message):
     def __init__(self, old_index_sha256: _Optional[bytes] = ..., new_index_sha256: _Optional[bytes] = ..., opened: _Optional[bool] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
-    __slots__ = ("want", "data", "last", "missing", "carried_size", "url")
+    __slots__ = ("want", "data", "last", "missing", "carried_size", "url", "whole")
     WANT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     CARRIED_SIZE_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     want: int
     data: bytes
     last: bool
     missing: bool
     carried_size: int
     url: str
-    def __init__(self, want: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., missing: _Optional[bool] = ..., carried_size: _Optional[int] = ..., url: _Optional[str] = ...) -> None: ...
+    whole: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, want: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., missing: _Optional[bool] = ..., carried_size: _Optional[int] = ..., url: _Optional[str] = ..., whole: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("events", "apps", "state_revision")

@@ -1,12 +1,17 @@
 """What a Fetch is answered with: objects, deltas and metadata in pieces, in the order they were asked for.
 
+A release is mostly small objects, and a message of its own for each costs both sides more than its bytes do. So objects
+are read some at a time, and what is short travels together: in a message that is no longer than one piece would be,
+for askers that take it so.
 Not handled here: who may ask (`gate`), how long pieces are (`pace`), when a delta is made (`services.encoding`).
 """
 
-from collections.abc import AsyncGenerator, Container, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Container, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from towpath.errors import Broken, InputError, Refusal
+from towpath.errors import Broken, InputError, Refusal, TowpathError
 from towpath.v1 import agent_pb2
 from towpath.weburl import MAX_ORIGINS, parse_web_url
 from towpath_server.api.pace import Pace
@@ -20,6 +25,10 @@ MAX_WANTS = 512
 DIGEST_BYTES = 32
 # A smaller object is here before a connection elsewhere would stand.
 DIRECT_BYTES = 2**20
+# Read ahead no more than that, and no longer: objects may be in a bucket far away.
+AHEAD_BYTES, AHEAD_S = CHUNK_BYTES, 0.02
+# An answer waits no longer for others to travel with.
+PACK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +54,42 @@ class Fetching:
         """Yield what answers `request`; `entry` is the host that asks."""
         if len(request.wants) > MAX_WANTS:
             raise Refusal(f"cannot fetch {len(request.wants)} things at once: at most {MAX_WANTS}", code="endless-data")
-        direct_from = set(request.direct_from[:MAX_ORIGINS])
         pace = Pace(self._now_s())
+        waiting: list[agent_pb2.FetchResponse] = []
+        size, since_s = 0, 0.0
+        async with aclosing(self._answers(request, entry, pace)) as answers:
+            try:
+                async for answer in answers:
+                    now_s, more, joins = self._now_s(), len(answer.data), request.packed and _is_whole(answer)
+                    fits = joins and size + more <= pace.next_bytes(now_s) and now_s - since_s < PACK_S
+                    if waiting and not fits:
+                        yield _together(waiting)
+                        pace.sent(size)
+                        waiting, size = [], 0
+                    if joins:
+                        since_s = since_s if waiting else now_s
+                        waiting.append(answer)
+                        size += more
+                    else:
+                        yield answer
+                        pace.sent(more)
+            except TowpathError:
+                if waiting:  # or a host would be without them for as long as this one cannot be sent
+                    yield _together(waiting)
+                raise
+        if waiting:
+            yield _together(waiting)
+
+    async def _answers(
+        self, request: agent_pb2.FetchRequest, entry: HostEntry, pace: Pace
+    ) -> AsyncGenerator[agent_pb2.FetchResponse, None]:
+        """Yield the answers one by one, each as short as `pace` says."""
+        direct_from = set(request.direct_from[:MAX_ORIGINS])
+        ahead: deque[Carried | None] = deque()
         for number, want in enumerate(request.wants):
-            carried = await self._carried(want, entry)
+            if not ahead:
+                ahead.extend(await self._ahead(request.wants[number:], entry))
+            carried = ahead.popleft()
             if carried is None:
                 yield agent_pb2.FetchResponse(want=number, missing=True, last=True)
                 continue
@@ -64,7 +105,6 @@ class Fetching:
                 yield agent_pb2.FetchResponse(want=number, data=piece, last=last, carried_size=first)
                 if last:
                     break
-                pace.sent(len(piece))
                 first = 0
                 data = data or await self._objects.run(next, carried.rest, b"")
                 if not data:
@@ -80,10 +120,14 @@ class Fetching:
     def _now_s(self) -> float:
         return self._context.clock.monotonic_ms() / 1000
 
+    async def _ahead(self, wants: Sequence[agent_pb2.Want], entry: HostEntry) -> Sequence[Carried | None]:
+        """Return what the first of `wants` leads to, and where that is an object, what some that follow do."""
+        if wants[0].WhichOneof("what") == "object_sha256":
+            return await self._objects.run(self._some_objects, wants)
+        return [await self._carried(wants[0], entry)]
+
     async def _carried(self, want: agent_pb2.Want, entry: HostEntry) -> Carried | None:
         match want.WhichOneof("what"):
-            case "object_sha256":
-                return await self._objects.run(self._object, want.object_sha256, want.offset)
             case "delta":
                 pair = Pair(want.delta.old_index_sha256, want.delta.new_index_sha256, want.delta.opened)
                 if {len(pair.old), len(pair.new)} != {DIGEST_BYTES}:
@@ -99,6 +143,28 @@ class Fetching:
             return None
         rest = (data[at : at + CHUNK_BYTES] for at in range(want.offset, len(data), CHUNK_BYTES))
         return Carried(len(data), next(rest, b""), rest)
+
+    def _some_objects(self, wants: Sequence[agent_pb2.Want]) -> list[Carried | None]:
+        """Return the first of `wants` and those that follow, up to one that is not read whole, or not at all."""
+        found: list[Carried | None] = []
+        held, until_s = 0, self._now_s() + AHEAD_S
+        for want in wants:
+            if want.WhichOneof("what") != "object_sha256":
+                break
+            try:
+                carried = self._object(want.object_sha256, want.offset)
+            except TowpathError:
+                if found:  # what is before it is sent first; it is tried again when it is its turn
+                    break
+                raise
+            found.append(carried)
+            if carried is not None:
+                held += len(carried.first)
+                if want.offset + len(carried.first) < carried.size:
+                    break
+            if held >= AHEAD_BYTES or self._now_s() >= until_s:
+                break
+        return found
 
     def _object(self, digest: bytes, offset: int) -> Carried | None:
         size = self._context.blobs.carried_size(digest)
@@ -124,6 +190,19 @@ class Fetching:
             return Carried(size, next(rest, b""), rest)
         except InputError:  # it went since to make room
             return None
+
+
+def _is_whole(answer: agent_pb2.FetchResponse) -> bool:
+    """Return whether this is all that its want is answered with, and is bytes."""
+    return answer.last and not answer.missing and answer.carried_size > 0
+
+
+def _together(answers: Sequence[agent_pb2.FetchResponse]) -> agent_pb2.FetchResponse:
+    """Return the message that holds these whole answers."""
+    if len(answers) == 1:
+        return answers[0]
+    whole = [answer.data for answer in answers]
+    return agent_pb2.FetchResponse(want=answers[0].want, data=b"".join(whole), whole=map(len, whole))
 
 
 def may_go(url: str, origins: Container[str]) -> bool:

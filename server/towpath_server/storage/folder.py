@@ -111,10 +111,13 @@ class FolderBlobs:
 
     def chunks(self, digest: bytes, offset: int, chunk_bytes: int) -> Iterator[bytes]:
         """See `ports.Blobs`."""
-        with self._open(digest) as file:
-            file.seek(offset)
-            while data := file.read(chunk_bytes):
-                yield data
+        try:
+            with self._open(digest) as file:
+                file.seek(offset)
+                while data := file.read(chunk_bytes):
+                    yield data
+        except OSError as error:
+            raise _broken(f"read object {digest.hex()[:16]}", error) from error
 
     def writer(self, digest: bytes, size: int) -> "FolderWriter":
         """See `ports.Blobs`."""
