@@ -15,8 +15,9 @@ import grpc
 from towpath import pki
 from towpath.errors import TowpathError
 from towpath.v1 import agent_pb2, agent_pb2_grpc
-from towpath_agent.ports import MAX_WANTS, Want
-from towpath_relay.flights import Source
+from towpath.wire.packing import Packer
+from towpath_agent.ports import CHUNK_BYTES, MAX_WANTS, Want
+from towpath_relay.flights import Source, Whole
 
 # Each Fetch that runs holds one; the others of a large site wait their turn.
 THREADS = 128
@@ -40,10 +41,17 @@ class RelayServicer(agent_pb2_grpc.AgentApiServicer):
         wants = list(request.wants)
         asked = [_want(want) for want in wants]
         sources = iter(self._sources([want for want in asked if want is not None]))
+        packer = Packer(takes=request.packed)
         try:
             for number, want in enumerate(wants):
-                yield from self._answer(number, want.offset, next(sources) if asked[number] is not None else None)
+                source = next(sources) if asked[number] is not None else None
+                if not isinstance(source, Whole):  # it may take its time, and what is here does not wait for it
+                    yield from packer.rest()
+                for answer in self._answer(number, want.offset, source):
+                    yield from packer.add(answer, CHUNK_BYTES)
+            yield from packer.rest()
         except TowpathError as error:
+            yield from packer.rest()
             call.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     def _answer(self, number: int, offset: int, source: Source | None) -> Iterator[agent_pb2.FetchResponse]:

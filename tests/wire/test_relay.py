@@ -384,3 +384,19 @@ def test_only_objects_come_from_the_relay(site: Site) -> None:
     site.behind.metadata["timestamp.json"] = b"two"
     assert b"".join(chunk.data for chunk in host.fetch([Want("metadata", "timestamp.json")])) == b"two"
     assert site.api.peers == ["h1", "h1"]
+
+
+def test_what_is_in_the_cache_travels_together(site: Site, tmp_path: Path, authority: Authority) -> None:
+    """A host that takes several small objects in one message gets them so; what is still coming is not waited for."""
+    objects = add(site, *([900] * 100))
+    fetch(site, tmp_path, "h1", objects)
+    fresh = add(site, 800)
+    leaf = shown_leaf(site.relay, RELAY_NAME, site.host("h2")._limits)
+    identity = authority.identity("h2")
+    wants = [agent_pb2.Want(object_sha256=digest) for digest in [*objects, *fresh]]
+    with channel(site.relay, leaf, (identity, identity), name=RELAY_NAME) as line:
+        request = agent_pb2.FetchRequest(wants=wants, packed=True)
+        answers = list(agent_pb2_grpc.AgentApiStub(line).Fetch(request, timeout=60))
+    assert [len(answer.whole) for answer in answers] == [100, 0]
+    assert answers[0].data == b"".join(site.behind.carried[digest] for digest in objects)
+    assert answers[1].data == site.behind.carried[next(iter(fresh))]

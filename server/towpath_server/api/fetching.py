@@ -1,19 +1,19 @@
 """What a Fetch is answered with: objects, deltas and metadata in pieces, in the order they were asked for.
 
-A release is mostly small objects, and a message of its own for each costs both sides more than its bytes do. So objects
-are read some at a time, and what is short travels together: in a message that is no longer than one piece would be,
-for askers that take it so.
+Short objects are read some at a time and travel together, for askers that take them so: in messages that are no longer
+than one piece would be, and at once when what was read is through.
 Not handled here: who may ask (`gate`), how long pieces are (`pace`), when a delta is made (`services.encoding`).
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Container, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Container, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from towpath.errors import Broken, InputError, Refusal, TowpathError
 from towpath.v1 import agent_pb2
 from towpath.weburl import MAX_ORIGINS, parse_web_url
+from towpath.wire.packing import Packer
 from towpath_server.api.pace import Pace
 from towpath_server.domain.deltas import Pair, ready
 from towpath_server.services import encoding, publishing
@@ -27,8 +27,6 @@ DIGEST_BYTES = 32
 DIRECT_BYTES = 2**20
 # Read ahead no more than that, and no longer: objects may be in a bucket far away.
 AHEAD_BYTES, AHEAD_S = CHUNK_BYTES, 0.02
-# An answer waits no longer for others to travel with.
-PACK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,60 +53,52 @@ class Fetching:
         if len(request.wants) > MAX_WANTS:
             raise Refusal(f"cannot fetch {len(request.wants)} things at once: at most {MAX_WANTS}", code="endless-data")
         pace = Pace(self._now_s())
-        waiting: list[agent_pb2.FetchResponse] = []
-        size, since_s = 0, 0.0
-        async with aclosing(self._answers(request, entry, pace)) as answers:
-            try:
-                async for answer in answers:
-                    now_s, more, joins = self._now_s(), len(answer.data), request.packed and _is_whole(answer)
-                    fits = joins and size + more <= pace.next_bytes(now_s) and now_s - since_s < PACK_S
-                    if waiting and not fits:
-                        yield _together(waiting)
-                        pace.sent(size)
-                        waiting, size = [], 0
-                    if joins:
-                        since_s = since_s if waiting else now_s
-                        waiting.append(answer)
-                        size += more
-                    else:
-                        yield answer
-                        pace.sent(more)
-            except TowpathError:
-                if waiting:  # or a host would be without them for as long as this one cannot be sent
-                    yield _together(waiting)
-                raise
-        if waiting:
-            yield _together(waiting)
+        async with aclosing(self._messages(request, entry, pace)) as messages:
+            async for message in messages:
+                yield message
+                pace.sent(len(message.data))
 
-    async def _answers(
+    async def _messages(
         self, request: agent_pb2.FetchRequest, entry: HostEntry, pace: Pace
     ) -> AsyncGenerator[agent_pb2.FetchResponse, None]:
-        """Yield the answers one by one, each as short as `pace` says."""
+        """Yield the messages, each as short as `pace` says."""
         direct_from = set(request.direct_from[:MAX_ORIGINS])
+        packer = Packer(takes=request.packed)
         ahead: deque[Carried | None] = deque()
         for number, want in enumerate(request.wants):
             if not ahead:
+                # What was read together travels together, and what went well before what may fail.
+                for message in packer.rest():
+                    yield message
                 ahead.extend(await self._ahead(request.wants[number:], entry))
             carried = ahead.popleft()
-            if carried is None:
-                yield agent_pb2.FetchResponse(want=number, missing=True, last=True)
-                continue
-            if direct_from and (url := await self._elsewhere(want, carried, direct_from)):
-                yield agent_pb2.FetchResponse(want=number, url=url, carried_size=carried.size)
-                continue
-            sent, data, first = want.offset, carried.first, carried.size
-            while True:
-                piece = data[: pace.next_bytes(self._now_s())]
-                data = data[len(piece) :]
-                sent += len(piece)
-                last = sent >= carried.size
-                yield agent_pb2.FetchResponse(want=number, data=piece, last=last, carried_size=first)
-                if last:
-                    break
-                first = 0
-                data = data or await self._objects.run(next, carried.rest, b"")
-                if not data:
-                    raise Broken("cannot send an object: it is shorter than it was; look at the disk of the server")
+            async for answer in self._answers(number, want, carried, direct_from, pace):
+                for message in packer.add(answer, pace.next_bytes(self._now_s())):
+                    yield message
+        for message in packer.rest():
+            yield message
+
+    async def _answers(
+        self, number: int, want: agent_pb2.Want, carried: Carried | None, direct_from: set[str], pace: Pace
+    ) -> AsyncIterator[agent_pb2.FetchResponse]:
+        """Yield what answers one want."""
+        if carried is None:
+            yield agent_pb2.FetchResponse(want=number, missing=True, last=True)
+            return
+        if direct_from and (url := await self._elsewhere(want, carried, direct_from)):
+            yield agent_pb2.FetchResponse(want=number, url=url, carried_size=carried.size)
+            return
+        sent, data, first, last = want.offset, carried.first, carried.size, False
+        while not last:
+            piece = data[: pace.next_bytes(self._now_s())]
+            data = data[len(piece) :]
+            sent += len(piece)
+            last = sent >= carried.size
+            yield agent_pb2.FetchResponse(want=number, data=piece, last=last, carried_size=first)
+            first = 0
+            data = data or (b"" if last else await self._objects.run(next, carried.rest, b""))
+            if not data and not last:
+                raise Broken("cannot send an object: it is shorter than it was; look at the disk of the server")
 
     async def _elsewhere(self, want: agent_pb2.Want, carried: Carried, direct_from: set[str]) -> str:
         """Return where the host may get an object by itself, empty where it may not or it would not pay."""
@@ -190,19 +180,6 @@ class Fetching:
             return Carried(size, next(rest, b""), rest)
         except InputError:  # it went since to make room
             return None
-
-
-def _is_whole(answer: agent_pb2.FetchResponse) -> bool:
-    """Return whether this is all that its want is answered with, and is bytes."""
-    return answer.last and not answer.missing and answer.carried_size > 0
-
-
-def _together(answers: Sequence[agent_pb2.FetchResponse]) -> agent_pb2.FetchResponse:
-    """Return the message that holds these whole answers."""
-    if len(answers) == 1:
-        return answers[0]
-    whole = [answer.data for answer in answers]
-    return agent_pb2.FetchResponse(want=answers[0].want, data=b"".join(whole), whole=map(len, whole))
 
 
 def may_go(url: str, origins: Container[str]) -> bool:
