@@ -34,13 +34,17 @@ STRIDE = int(os.environ.get("TOWPATH_TEST_STRIDE", "11"))
 
 
 class UpdatingHost(SimulatedHost):
-    """A host whose agent is started by a launcher. Versions in `dead` die at their start, those in `mute` never report."""
+    """A host whose agent is started by a launcher. Versions in `dead` die at their start, those in `mute` never report.
+
+    Those in `migrating` have a journal of another schema, which no other version can read.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.dead: set[str] = set()
         self.mute: set[str] = set()
         self.hung: set[str] = set()
+        self.migrating: set[str] = set()
         self.starts: list[str] = []
         self.launch = Launch()
         self.left = False
@@ -68,6 +72,8 @@ class UpdatingHost(SimulatedHost):
         """Start the agent that `launch` names."""
         files = self.files(self._change)
         self.left = False
+        if self.version in self.migrating:
+            self.schema(SCHEMA_VERSION)  # which it knows too
         itself = Itself(self.folder, files, self.launch, self.log.append)
         self.at_start()
         super().boot()
@@ -79,6 +85,12 @@ class UpdatingHost(SimulatedHost):
     def _leave(self) -> None:
         self.left = True
         self.agent.stop()
+
+    def schema(self, number: int) -> None:
+        """Let the journal be one of that schema."""
+        db = sqlite3.connect(self.folder / "state.db")
+        db.execute(f"PRAGMA user_version={number}")
+        db.close()
 
     def work(self, until: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
         """Launch and run agents until something is so."""
@@ -100,6 +112,9 @@ class UpdatingHost(SimulatedHost):
                     launcher.give_up(str(self.folder), launcher.read(str(self.folder)), "it had not reported in time")
             except Killed:
                 self.kill_at = None
+            finally:
+                if self.version in self.migrating:
+                    self.schema(SCHEMA_VERSION + 1)
         raise AssertionError(f"it never came to that: {self.log}")
 
     def _rounds(self, until: Callable[[], bool], end_s: float, deadline_s: float) -> bool:
@@ -172,12 +187,20 @@ def test_an_update_is_a_transaction_that_two_agents_share(host: UpdatingHost) ->
 
 
 @pytest.mark.parametrize("before", ["", "1.1.0"])
+@pytest.mark.parametrize("migrating", [False, True])
 @pytest.mark.parametrize("fault", ["dead", "mute", "hung"])
-def test_a_bad_version_ends_in_the_one_before_and_is_remembered(host: UpdatingHost, before: str, fault: str) -> None:
-    """Whether it dies, never reports or hangs; whether a release or the package ran before. Told again, it is tried again."""
+def test_a_bad_version_ends_in_the_one_before_and_is_remembered(
+    host: UpdatingHost, before: str, fault: str, migrating: bool
+) -> None:
+    """Whether it dies, never reports or hangs, and reads the journal or not; whether a release or the package ran before.
+
+    Told again, it is tried again.
+    """
     if before:
         updated(host, before)
     getattr(host, fault).add("2.0.0")
+    if migrating:
+        host.migrating.add("2.0.0")
     bad = host.agent_release("2.0.0")
     want(host, bad, generation=3)
     host.work(host.kept(before))
@@ -288,9 +311,7 @@ def test_a_journal_that_the_new_agent_migrated_is_given_back(host: UpdatingHost)
 
     def migrate() -> None:
         if host.version == "2.0.0":
-            db = sqlite3.connect(host.folder / "state.db")
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-            db.close()
+            host.schema(SCHEMA_VERSION + 1)
             host.dead.add("2.0.0")
             raise Killed
 
@@ -302,7 +323,7 @@ def test_a_journal_that_the_new_agent_migrated_is_given_back(host: UpdatingHost)
     assert [it.state for it in host.journal.app_states()] == [State.CONFIRMED, State.REVERTED]
 
 
-@pytest.mark.parametrize("story", ["update", "mute", "dead", "removal"])
+@pytest.mark.parametrize("story", ["update", "mute", "mute and migrating", "dead", "removal"])
 def test_killed_at_any_change_of_its_update_an_agent_goes_on(tmp_path: Path, story: str) -> None:
     """Kill -9 at each change of disk or journal: an agent runs, the one that should, and the app was never touched."""
     wrong, number = [], 0
@@ -315,8 +336,9 @@ def test_killed_at_any_change_of_its_update_an_agent_goes_on(tmp_path: Path, sto
         host.work(lambda host=host: bool(host.server.apps) and not host.journal.transactions())
         updated(host, "1.1.0")
         log = list(host.world.log)
-        if story in ("mute", "dead"):
-            getattr(host, story).add("2.0.0")
+        for fault in story.split(" and "):
+            if fault in ("mute", "dead", "migrating"):
+                getattr(host, fault).add("2.0.0")
         want(host, *([] if story == "removal" else [host.agent_release("2.0.0")]), generation=3)
         host.kill_at = host.changes + number
         end = {"update": "2.0.0", "removal": ""}.get(story, "1.1.0")

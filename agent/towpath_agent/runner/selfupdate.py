@@ -7,6 +7,7 @@ service `agent`), starting one (`towpath_agent.launcher`).
 from collections.abc import Callable
 from pathlib import Path
 
+from towpath.names import release_id
 from towpath.selfupdate import AGENT_APP
 from towpath.status import State
 from towpath_agent.engine.selfupdate import Own, Pointer, Step, after_round, apply
@@ -31,6 +32,7 @@ class Itself:
         self._folder, self._files, self._launch, self._log = folder, files, launch, log
         self._in_trouble = False
         pointer = read_pointer(files, folder)
+        self._marked = pointer is not None and bool(pointer.failed)
         if pointer is not None and not pointer.trying:
             forget_copy(files, folder)
 
@@ -40,7 +42,11 @@ class Itself:
         def under_way() -> bool:
             return agent.own_state not in (None, State.CONFIRMED)
 
-        service.leave = leave
+        def why() -> str:
+            tx = agent.transactions.get(AGENT_APP)
+            return tx.reason if tx is not None else ""
+
+        service.leave, service.why = leave, why
         # A transaction has waited for other apps before it switched; what starts a confirmed release again has not.
         service.not_now = lambda: "" if under_way() else agent.waits(AGENT_APP)
         probe.missing = lambda: agent.unproven if self._launch.trial or under_way() else ""
@@ -51,7 +57,7 @@ class Itself:
 
         `state` is of the transaction of the agent's own app.
         """
-        if not self._launch.release:
+        if not self._launch.release and not self._marked:
             return False
         pointer = read_pointer(self._files, self._folder) or Pointer()
         current = journal.deployed("current").get(AGENT_APP)
@@ -65,9 +71,10 @@ class Itself:
         step = after_round(own)
         if step is Step.STAY:
             return False
+        left = apply(step, pointer, own.release, _why_not(journal, own.release))
         try:
-            write_pointer(self._files, self._folder, apply(step, pointer, own.release))
-            if step is not Step.SETTLE:
+            write_pointer(self._files, self._folder, left)
+            if not left.trying:  # else the one before may need it
                 forget_copy(self._files, self._folder)
         except DiskError as error:
             if not self._in_trouble:
@@ -79,4 +86,12 @@ class Itself:
             self._log(f"agent {own.release} is kept")
         elif step is Step.LEAVE:
             self._log(f"agent {own.release} is not wanted here any more; the packaged agent takes over")
-        return step is not Step.SETTLE
+        return step in (Step.KEEP, Step.LEAVE)
+
+
+def _why_not(journal: Journal, release: str) -> str:
+    """Return why `release` failed as the agent; empty where it did not."""
+    failure = journal.failures().get(AGENT_APP)
+    if failure is None or release_id(failure.wish.version, failure.wish.sha256) != release:
+        return ""
+    return failure.reason
