@@ -102,7 +102,7 @@ class Daemon:
         launch = launch or Launch()
         self._itself = Itself(folder, self._files, launch, _say)
         site = Site(folder, self._files, self._store(max_rate))
-        self._journal, mended = recover(site, self._clock.now_unix_ms())
+        self._journal, lost, mended = recover(site, self._clock.now_unix_ms(), on_trial=launch.trial)
         floors = FloorsFile(folder / "trust" / "floors.json", self._files)
         if floors.damaged:
             mended.append("trust/floors.json was damaged and set aside; floors begin anew from the cached metadata")
@@ -153,6 +153,8 @@ class Daemon:
             rest=give_back,
             prefetch_day_bytes=max_prefetch_bytes,
         )
+        if lost:
+            self.agent.tell("note", "", lost, "journal")
         self._itself.attach(self.agent, service, probe, self._leave)
         self._control = self._listen(control_group)
         self._renew_at_s = 0.0

@@ -13,6 +13,7 @@ import pytest
 
 from fakes.host import Killed, SimulatedHost
 from fakes.person import told
+from towpath.errors import Broken
 from towpath.release import HealthPolicy, Probe, Release, Run
 from towpath.status import State
 from towpath_agent import launcher
@@ -20,6 +21,7 @@ from towpath_agent.engine.selfupdate import JOURNAL_BEFORE, Pointer
 from towpath_agent.journal import SCHEMA_VERSION
 from towpath_agent.probes.agent import AgentProbe
 from towpath_agent.probes.base import Probe as ProbeDriver
+from towpath_agent.runner.floors import read_floors
 from towpath_agent.runner.selfupdate import Itself
 from towpath_agent.services.agent import AgentService, read_pointer, write_pointer
 from towpath_agent.services.base import Service
@@ -55,6 +57,10 @@ class UpdatingHost(SimulatedHost):
         """Return which agent runs; empty for the packaged one."""
         return self.launch.release.rpartition("-")[0]
 
+    @property
+    def on_trial(self) -> bool:
+        return self.launch.trial
+
     def services(self, files: Files) -> dict[str, Service]:
         self.service = AgentService(files, self.clock, launch=self.launch)
         return {**super().services(files), "agent": self.service}
@@ -86,9 +92,9 @@ class UpdatingHost(SimulatedHost):
         self.left = True
         self.agent.stop()
 
-    def schema(self, number: int) -> None:
+    def schema(self, number: int, name: str = "state.db") -> None:
         """Let the journal be one of that schema."""
-        db = sqlite3.connect(self.folder / "state.db")
+        db = sqlite3.connect(self.folder / name)
         db.execute(f"PRAGMA user_version={number}")
         db.close()
 
@@ -112,9 +118,16 @@ class UpdatingHost(SimulatedHost):
                     launcher.give_up(str(self.folder), launcher.read(str(self.folder)), "it had not reported in time")
             except Killed:
                 self.kill_at = None
+            except Broken as error:
+                if not trial:
+                    raise
+                if state["starts"] == launcher.MAX_TRIALS:
+                    launcher.give_up(str(self.folder), state, "it ended 3 times", str(error))
             finally:
                 if self.version in self.migrating:
                     self.schema(SCHEMA_VERSION + 1)
+                    if not trial and (self.folder / JOURNAL_BEFORE).exists():  # a copy of its own
+                        self.schema(SCHEMA_VERSION + 1, JOURNAL_BEFORE)
         raise AssertionError(f"it never came to that: {self.log}")
 
     def _rounds(self, until: Callable[[], bool], end_s: float, deadline_s: float) -> bool:
@@ -318,9 +331,63 @@ def test_a_journal_that_the_new_agent_migrated_is_given_back(host: UpdatingHost)
     host.at_start = migrate
     host.work(host.kept("1.1.0"))
     assert host.state(APP).state is State.REVERTED
-    assert "the copy from before the agent's update took its place" in " ".join(host.log + host.mended)
+    assert "the copy from before the agent's update took its place" in " ".join(host.log)
     assert host.journal.failures()[APP].wish.version == "2.0.0"
     assert [it.state for it in host.journal.app_states()] == [State.CONFIRMED, State.REVERTED]
+
+
+def undeployed(host: UpdatingHost) -> None:
+    want(host)
+
+
+def without_pointer(host: UpdatingHost) -> None:
+    (host.folder / "launch.json").unlink()
+
+
+def ten_times_dead(host: UpdatingHost) -> None:
+    failed = Pointer(trying=host.pointer.current, starts=10, failed="it was started 10 times")
+    write_pointer(Files(), host.folder, failed)
+
+
+@pytest.mark.parametrize(("leave", "then"), [(undeployed, ""), (without_pointer, "2.0.0"), (ten_times_dead, "")])
+def test_the_package_runs_again_after_a_release_with_another_journal(
+    host: UpdatingHost, leave: Callable[[UpdatingHost], None], then: str
+) -> None:
+    """Every way back to an older agent: its journal is rebuilt, which is said; what runs goes on, and floors are kept."""
+    host.migrating.add("2.0.0")
+    updated(host, "2.0.0")
+    host.work(lambda: not host.journal.transactions())
+    log, floors = list(host.world.log), read_floors(host.folder / "trust" / "floors.json", Files())
+    host.starts.clear()
+    leave(host)
+    if leave is not undeployed:
+        host.schema(SCHEMA_VERSION + 1)  # as it was left
+    host.work(lambda: "" in host.starts and host.version == then and bool(host.server.syncs))
+    later = host.clock.monotonic() + 120
+    host.work(lambda: host.clock.monotonic() > later)
+    assert host.version == then
+    assert host.starts[-1] == then
+    (note,) = [event for event in host.server.events.values() if event.code == "journal"]
+    assert "schema 2, this agent knows 1; it was set aside as state.db.damaged-" in note.reason
+    assert note.reason.endswith("and rebuilt from what runs")
+    assert f"host: {note.reason}" in host.log
+    assert host.world.log == log
+    assert (host.state().current_version, host.state().state) == ("1.0.0", State.CONFIRMED)
+    assert read_floors(host.folder / "trust" / "floors.json", Files()).releases == floors.releases
+    host.migrating.add("3.0.0")
+    want(host, host.agent_release("3.0.0"), generation=5)
+    host.work(host.kept("3.0.0"))
+
+
+def test_an_older_agent_on_trial_leaves_the_newer_ones_journal_alone(host: UpdatingHost) -> None:
+    """It cannot read it, dies, and the newer one comes back to all that it knew."""
+    host.migrating.add("2.0.0")
+    updated(host, "2.0.0")
+    host.work(lambda: not host.journal.transactions())
+    want(host, host.agent_release("1.1.0"), generation=3)
+    host.work(host.kept("2.0.0"))
+    assert host.state(APP).state is State.REVERTED
+    assert not list(host.folder.glob("state.db.damaged-*"))
 
 
 @pytest.mark.parametrize("story", ["update", "mute", "mute and migrating", "dead", "removal"])

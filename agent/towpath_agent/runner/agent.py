@@ -278,7 +278,7 @@ class Agent:
         self.hint()
 
     def tell(self, kind: str, app: str, reason: str, code: str = "") -> None:
-        """Log and report what a person did, or what of it is over."""
+        """Log and report what a person did, what of it is over, or what this agent found at its start."""
         self._teller.word(kind, app, reason, code)
         self._told = True
 
