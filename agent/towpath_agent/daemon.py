@@ -155,7 +155,7 @@ class Daemon:
         )
         if lost:
             self.agent.tell("note", "", lost, "journal")
-        self._itself.attach(self.agent, service, probe, self._leave)
+        self._itself.attach(self.agent, self._journal, service, probe, self._leave)
         self._control = self._listen(control_group)
         self._renew_at_s = 0.0
         self._watcher: threading.Thread | None = None

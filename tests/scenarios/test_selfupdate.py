@@ -7,6 +7,7 @@ the last one left, ends it at its deadline, and notes what died.
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fakes.host import Killed, SimulatedHost
 from fakes.person import told
 from towpath.errors import Broken
 from towpath.release import HealthPolicy, Probe, Release, Run
+from towpath.reports import PrefetchState
 from towpath.status import State
 from towpath_agent import launcher
 from towpath_agent.engine.selfupdate import JOURNAL_BEFORE, Pointer
@@ -83,7 +85,7 @@ class UpdatingHost(SimulatedHost):
         itself = Itself(self.folder, files, self.launch, self.log.append)
         self.at_start()
         super().boot()
-        itself.attach(self.agent, self.service, self.probe, self._leave)
+        itself.attach(self.agent, self.journal, self.service, self.probe, self._leave)
         unproven = self.probe.missing
         self.probe.missing = lambda: "it cannot speak" if self.version in self.mute else unproven()
         self.itself = itself
@@ -278,6 +280,73 @@ def test_a_kept_release_that_never_works_again_waits_for_a_person(host: Updating
     assert f"{kept} is put on trial again" in told(host, "retry", APP)
     host.work(host.kept("1.1.0"))
     assert [start for start in host.starts if start] == ["1.1.0?", "1.1.0"]
+
+
+def test_a_new_agent_fetches_nothing_ahead_until_it_is_kept(host: UpdatingHost) -> None:
+    """It could take longer than the launcher waits for one that is confirmed already. Nor does it turn without a pause."""
+    updated(host, "1.1.0")
+    host.chance = 0.0  # what is announced may begin at once
+    trials, looks = set[bool](), 0
+
+    def look(_sent: int) -> None:
+        if host.server.fetches[-1][0].kind == "object":
+            trials.add(host.launch.trial)
+
+    def fetched(version: str) -> Callable[[], bool]:
+        def met() -> bool:
+            nonlocal looks
+            looks += host.launch.trial
+            ahead = host.state().prefetch
+            return ahead is not None and (ahead.version, ahead.state) == (version, PrefetchState.COMPLETE)
+
+        return met
+
+    host.announce(host.publish("1.5.0"))
+    host.work(fetched("1.5.0"))
+    want(host, host.agent_release("1.2.0"), generation=3)
+    host.work(lambda: host.version == "1.2.0")
+    host.announce(host.publish("2.0.0"))
+    host.server.before_chunk = look
+    host.work(fetched("2.0.0"))
+    assert host.version == "1.2.0"
+    assert trials == {False}
+    assert looks < 100
+
+
+def kill_before_kept(host: UpdatingHost, times: int) -> None:
+    """Let the host lose its power that often when 2.0.0 is confirmed, in its last start, and not on record as kept."""
+
+    def cut(_verb: str, path: Path) -> None:
+        nonlocal times
+        state = host.agent.own_state if host.version == "2.0.0" and host.launch.trial else None
+        if times and state is State.CONFIRMED and path.name.startswith("launch.json"):
+            times -= 1
+            write_pointer(Files(), host.folder, replace(host.pointer, starts=launcher.MAX_TRIALS))
+            raise Killed
+
+    host.extra_change = cut
+
+
+def test_what_was_confirmed_and_not_yet_kept_is_put_on_trial_once_more(host: UpdatingHost) -> None:
+    """The launcher does not know that it was confirmed, and gives it up; the old agent does, and lets it go on."""
+    updated(host, "1.1.0")
+    kill_before_kept(host, 1)
+    want(host, host.agent_release("2.0.0"), generation=3)
+    host.work(host.kept("2.0.0"))
+    assert host.starts[-5:] == ["1.1.0", "2.0.0?", "1.1.0", "2.0.0?", "2.0.0"]
+    assert "Reverting" not in host.chain(APP, "2.0.0")
+    assert not any(event.kind == "drift" and event.code == "failed" for event in host.server.events.values())
+
+
+def test_once_more_is_once(host: UpdatingHost) -> None:
+    """What ends a second time between the two has something against it: it is given up for good."""
+    updated(host, "1.1.0")
+    kill_before_kept(host, 9)
+    want(host, host.agent_release("2.0.0"), generation=3)
+    later = host.clock.monotonic() + 400
+    host.work(lambda: host.clock.monotonic() > later)
+    assert host.starts.count("2.0.0?") == 2
+    assert host.version == "1.1.0"
 
 
 def test_the_agent_waits_for_other_apps_and_they_for_it(host: UpdatingHost) -> None:

@@ -99,6 +99,14 @@ def uncounted(pointer: Pointer, release: str) -> Pointer:
     return replace(pointer, starts=pointer.starts - 1)
 
 
+def deserves_another(pointer: Pointer, current: str, state: State | None) -> bool:
+    """Return whether what was given up on its trial had passed it, and only had not noted yet that it is kept.
+
+    `current` and `state` as in `Own`. What was given up after it was kept has no deadline on record.
+    """
+    return bool(pointer.failed and pointer.deadline_s) and pointer.trying == current and state is State.CONFIRMED
+
+
 def dropped(pointer: Pointer, release: str) -> Pointer:
     """Return what is left where `release` is not wanted any more: nothing is on trial."""
     return Pointer(current=pointer.current, starts=pointer.starts) if pointer.trying == release else pointer

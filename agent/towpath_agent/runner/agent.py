@@ -158,6 +158,7 @@ class Agent:
         self.bundles = Bundles(desired, journal, actions.site.files, self._teller)
         self._local = Local(self, journal, self.holding, floors, actions)
         self._told = False
+        self.on_trial = False  # a launcher waits for it to prove itself
         self.pardon: Callable[[], str] = str  # forget that a version of the agent itself was given up; say which
         if self.holding.damaged:
             log("the holds in the journal could not be read and are dropped")
@@ -200,7 +201,8 @@ class Agent:
         self._keep_healthy()
         self._planner.plan()  # a transaction that ended may make room for the next
         self._say()
-        self._prefetching.step()
+        if not self.on_trial:
+            self._prefetching.step()
         self.bundles.settle()
         return self._delay()
 
@@ -213,7 +215,7 @@ class Agent:
         ):
             return 0.0
         due = [self._pull.due_s, now + MAX_TICK_S, *self._underway.again.values(), *self._steady.due_times()]
-        ahead = self._prefetching.due_s()
+        ahead = None if self.on_trial else self._prefetching.due_s()
         if ahead is not None:
             due.append(ahead)
         report = self._reporter.due_s()

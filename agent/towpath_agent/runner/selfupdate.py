@@ -7,18 +7,21 @@ service `agent`), starting one (`towpath_agent.launcher`).
 from collections.abc import Callable
 from pathlib import Path
 
+from towpath.errors import Broken
 from towpath.names import release_id
 from towpath.selfupdate import AGENT_APP
 from towpath.status import State
-from towpath_agent.engine.selfupdate import Own, Pointer, Step, after_round, apply
+from towpath_agent.engine.selfupdate import Own, Pointer, Step, after_round, apply, deserves_another, dropped
 from towpath_agent.errors import DiskError
-from towpath_agent.journal import Journal
+from towpath_agent.journal import Journal, Transaction
 from towpath_agent.probes.agent import AgentProbe
 from towpath_agent.runner.agent import Agent
 from towpath_agent.runner.site import id_of
 from towpath_agent.services.agent import AgentService, forget_copy, read_pointer, write_pointer
 from towpath_agent.system.files import Files
 from towpath_agent.system.launch import Launch
+
+_TRIED_AGAIN = "agent_tried_again"  # in the journal: the transaction
 
 
 class Itself:
@@ -36,7 +39,9 @@ class Itself:
         if pointer is not None and not pointer.trying:
             forget_copy(files, folder)
 
-    def attach(self, agent: Agent, service: AgentService, probe: AgentProbe, leave: Callable[[], None]) -> None:
+    def attach(
+        self, agent: Agent, journal: Journal, service: AgentService, probe: AgentProbe, leave: Callable[[], None]
+    ) -> None:
         """Let the drivers of the agent's own app ask `agent`; `leave` has it end, so that another one can start."""
 
         def under_way() -> bool:
@@ -47,10 +52,29 @@ class Itself:
             return tx.reason if tx is not None else ""
 
         service.leave, service.why = leave, why
+        # What may take long ends before the trial does, or comes after it: the launcher waits for KEEP.
+        agent.on_trial = self._launch.trial
         # A transaction has waited for other apps before it switched; what starts a confirmed release again has not.
         service.not_now = lambda: "" if under_way() else agent.waits(AGENT_APP)
         probe.missing = lambda: agent.unproven if self._launch.trial or under_way() else ""
         agent.pardon = lambda: service.pardon(self._folder)
+        self._try_again(journal, agent.transactions.get(AGENT_APP))
+
+    def _try_again(self, journal: Journal, tx: Transaction | None) -> None:
+        """Put on trial once more what was confirmed on its own; what runs, by the journal, is then started as any app.
+
+        Once for each transaction: what then ends before it is kept has something against it.
+        """
+        pointer = read_pointer(self._files, self._folder)
+        if tx is None or pointer is None or journal.meta().get(_TRIED_AGAIN) == tx.id:
+            return
+        if deserves_another(pointer, release_id(tx.wish.version, tx.wish.sha256), tx.state):
+            self._log(f"agent {pointer.trying} had been confirmed when it was given up; it is put on trial once more")
+            try:
+                write_pointer(self._files, self._folder, dropped(pointer, pointer.trying))
+                journal.set_meta(**{_TRIED_AGAIN: tx.id})
+            except Broken as error:
+                self._log(f"cannot put the agent on trial once more: {error}")
 
     def after_round(self, journal: Journal, state: State | None) -> bool:
         """Do what is next; return whether this agent has to end, so that the launcher starts what should run.

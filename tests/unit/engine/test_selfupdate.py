@@ -14,6 +14,7 @@ from towpath_agent.engine.selfupdate import (
     after_round,
     apply,
     begin,
+    deserves_another,
     dropped,
     from_bytes,
     moves,
@@ -111,6 +112,17 @@ def test_after_a_round_the_agent_knows_what_to_do_about_itself(own: Own, step: S
     A mark is of no use once what it names does not run by the journal either.
     """
     assert after_round(own) is step
+
+
+def test_only_what_was_confirmed_on_its_trial_deserves_another() -> None:
+    """Its own transaction confirmed it, and it is what the launcher gave up, on a trial: after that, it waits for a person."""
+    marked = replace(TRIAL, failed="it had not reported within 35s")
+    assert deserves_another(marked, NEW, State.CONFIRMED)
+    assert not deserves_another(TRIAL, NEW, State.CONFIRMED)
+    assert not deserves_another(replace(marked, deadline_s=0.0), NEW, State.CONFIRMED)
+    assert not deserves_another(marked, OLD, State.CONFIRMED)
+    for state in (None, State.SWITCHED, State.WATCHING, State.REVERTING):
+        assert not deserves_another(marked, NEW, state)
 
 
 def test_what_each_step_writes() -> None:
