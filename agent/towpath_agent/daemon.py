@@ -100,7 +100,7 @@ class Daemon:
         identity.check_machine(folder, self._files, machine_mark())
         self._lock = self._files.lock(folder / identity.LOCK)
         launch = launch or Launch()
-        self._itself = Itself(folder, self._files, launch, _say)
+        self._itself = Itself(folder, self._files, launch, self._clock, _say)
         site = Site(folder, self._files, self._store(max_rate))
         self._journal, lost, mended = recover(site, self._clock.now_unix_ms(), on_trial=launch.trial)
         floors = FloorsFile(folder / "trust" / "floors.json", self._files)
@@ -340,6 +340,8 @@ def main(arguments: list[str] | None = None) -> int:
             # In a thread: setting an Event from inside a handler can deadlock with the wait that it interrupts.
             signal.signal(number, lambda _number, _frame: threading.Thread(target=daemon.stop).start())
         daemon.run(manager)
+        if daemon.told_to_stop:
+            uncount(Files(), launch)
     except TowpathError as error:
         sys.stderr.write(f"towpath-agent: {error}\n")
         if isinstance(error, InputError):

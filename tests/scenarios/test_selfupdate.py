@@ -82,7 +82,7 @@ class UpdatingHost(SimulatedHost):
         self.left = False
         if self.version in self.migrating:
             self.schema(SCHEMA_VERSION)  # which it knows too
-        itself = Itself(self.folder, files, self.launch, self.log.append)
+        itself = Itself(self.folder, files, self.launch, self.clock, self.log.append)
         self.at_start()
         super().boot()
         itself.attach(self.agent, self.journal, self.service, self.probe, self._leave)
@@ -282,6 +282,12 @@ def test_a_kept_release_that_never_works_again_waits_for_a_person(host: Updating
     assert [start for start in host.starts if start] == ["1.1.0?", "1.1.0"]
 
 
+def is_here(host: UpdatingHost, version: str) -> bool:
+    """Return whether that version of hello was fetched ahead."""
+    ahead = host.state().prefetch
+    return ahead is not None and (ahead.version, ahead.state) == (version, PrefetchState.COMPLETE)
+
+
 def test_a_new_agent_fetches_nothing_ahead_until_it_is_kept(host: UpdatingHost) -> None:
     """It could take longer than the launcher waits for one that is confirmed already. Nor does it turn without a pause."""
     updated(host, "1.1.0")
@@ -296,8 +302,7 @@ def test_a_new_agent_fetches_nothing_ahead_until_it_is_kept(host: UpdatingHost) 
         def met() -> bool:
             nonlocal looks
             looks += host.launch.trial
-            ahead = host.state().prefetch
-            return ahead is not None and (ahead.version, ahead.state) == (version, PrefetchState.COMPLETE)
+            return is_here(host, version)
 
         return met
 
@@ -347,6 +352,37 @@ def test_once_more_is_once(host: UpdatingHost) -> None:
     host.work(lambda: host.clock.monotonic() > later)
     assert host.starts.count("2.0.0?") == 2
     assert host.version == "1.1.0"
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_host_that_is_switched_off_in_a_long_fetch_says_nothing_against_its_agent(
+    host: UpdatingHost, ahead: bool
+) -> None:
+    """The first round of each start lasts as long as the fetch, and never ends: after some seconds the agent is settled."""
+    updated(host, "1.1.0")
+    host.work(lambda: not host.journal.transactions())
+    host.chance = 0.0  # what is announced may begin at once
+    (agent,) = [wish for wish in host.wishes if wish[0].app == APP]
+    release = host.publish("2.0.0", files={f"file-{number}": bytes([number]) * 1000 for number in range(100)})
+    if ahead:
+        host.announce(release)
+    else:
+        host.wishes = [agent, (release, 3, {})]
+    host.starts.clear()
+    counted: list[int] = []
+
+    def slow(_sent: int) -> None:
+        if host.server.fetches[-1][0].kind == "object":
+            host.clock.wait(host.agent.wake, 4.0)
+            counted.append(host.pointer.starts)
+            if len(counted) % 6 == 0:
+                raise Killed
+
+    host.server.before_chunk = slow
+    host.work(lambda: host.serving() == "2.0.0" or is_here(host, "2.0.0"))
+    assert len(host.starts) > launcher.MAX_STARTS + 1
+    assert set(host.starts) == {"1.1.0"}
+    assert counted[:6] == [1, 1, 1, 0, 0, 0]
 
 
 def test_the_agent_waits_for_other_apps_and_they_for_it(host: UpdatingHost) -> None:

@@ -21,6 +21,8 @@ POINTER = "launch.json"
 # The journal as it was when the newest trial began, beside the journal; kept as long as the trial lasts.
 JOURNAL_BEFORE = "state.before-update.db"
 MAX_POINTER_BYTES = 65536
+# What has lived so long and is in the middle of a fetch works: with a slow line its first round may take days.
+WORKS_S = 10.0
 # The launcher kills only what is so late that its own judgement, which can say why, must have failed.
 _LATE_FACTOR = 1.5
 _LATE_S = 5.0
@@ -89,8 +91,9 @@ def _given_up(pointer: Pointer, why: str) -> Pointer:
 
 
 def uncounted(pointer: Pointer, release: str) -> Pointer:
-    """Return what is left where a start of `release`, which is kept, ended for what a person has to mend.
+    """Return what is left where a start of `release`, which is kept, ended by no fault of its files.
 
+    A person has something to mend, or the agent was told to end and did.
     On trial it counts all the same: that a release does not take what the one before did shows there alone, and that
     one is started then.
     """

@@ -158,6 +158,7 @@ class Agent:
         self.bundles = Bundles(desired, journal, actions.site.files, self._teller)
         self._local = Local(self, journal, self.holding, floors, actions)
         self._told = False
+        self.works: Callable[[], None] = lambda: None  # called in mid-fetch: the agent is up, however long that takes
         self.on_trial = False  # a launcher waits for it to prove itself
         self.pardon: Callable[[], str] = str  # forget that a version of the agent itself was given up; say which
         if self.holding.damaged:
@@ -228,6 +229,7 @@ class Agent:
 
     def _interrupted(self, app: str) -> bool:
         """Ask in mid-fetch whether to go on: a newer manifest may want something else, a person may want another."""
+        self.works()
         self._serve(only_looks=True)
         if self._pull.hinted:
             self._pull.sync()
@@ -236,6 +238,7 @@ class Agent:
 
     def _upkeep(self) -> bool:
         """Between two pieces of what is fetched ahead: do what is due, and say whether the loop itself must turn."""
+        self.works()
         self._serve(only_looks=True)
         now = self._clock.monotonic()
         if self._pull.hinted or now >= self._pull.due_s:

@@ -4,6 +4,7 @@ Not handled here: the decision (`engine.selfupdate`), going to another version a
 service `agent`), starting one (`towpath_agent.launcher`).
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from towpath.errors import Broken
 from towpath.names import release_id
 from towpath.selfupdate import AGENT_APP
 from towpath.status import State
-from towpath_agent.engine.selfupdate import Own, Pointer, Step, after_round, apply, deserves_another, dropped
+from towpath_agent.engine.selfupdate import WORKS_S, Own, Pointer, Step, after_round, apply, deserves_another, dropped
 from towpath_agent.errors import DiskError
 from towpath_agent.journal import Journal, Transaction
 from towpath_agent.probes.agent import AgentProbe
 from towpath_agent.runner.agent import Agent
 from towpath_agent.runner.site import id_of
 from towpath_agent.services.agent import AgentService, forget_copy, read_pointer, write_pointer
+from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files
 from towpath_agent.system.launch import Launch
 
@@ -27,12 +29,13 @@ _TRIED_AGAIN = "agent_tried_again"  # in the journal: the transaction
 class Itself:
     """This agent, as a release on its host."""
 
-    def __init__(self, folder: Path, files: Files, launch: Launch, log: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, files: Files, launch: Launch, clock: Clock, log: Callable[[str], None]) -> None:
         """Work on launch.json in `folder`. To be made before the journal is opened.
 
         A copy of the journal is of use as long as something is on trial, or nobody can tell.
         """
-        self._folder, self._files, self._launch, self._log = folder, files, launch, log
+        self._folder, self._files, self._launch, self._clock, self._log = folder, files, launch, clock, log
+        self._works_s = clock.monotonic() + WORKS_S
         self._in_trouble = False
         pointer = read_pointer(files, folder)
         self._marked = pointer is not None and bool(pointer.failed)
@@ -57,6 +60,7 @@ class Itself:
         # A transaction has waited for other apps before it switched; what starts a confirmed release again has not.
         service.not_now = lambda: "" if under_way() else agent.waits(AGENT_APP)
         probe.missing = lambda: agent.unproven if self._launch.trial or under_way() else ""
+        agent.works = lambda: self._works(journal, agent.own_state)
         agent.pardon = lambda: service.pardon(self._folder)
         self._try_again(journal, agent.transactions.get(AGENT_APP))
 
@@ -83,19 +87,11 @@ class Itself:
         """
         if not self._launch.release and not self._marked:
             return False
-        pointer = read_pointer(self._files, self._folder) or Pointer()
-        current = journal.deployed("current").get(AGENT_APP)
-        own = Own(
-            release=self._launch.release,
-            trial=self._launch.trial,
-            pointer=pointer,
-            current=id_of(current) if current is not None else "",
-            state=state,
-        )
+        own = self._own(journal, state)
         step = after_round(own)
         if step is Step.STAY:
             return False
-        left = apply(step, pointer, own.release, _why_not(journal, own.release))
+        left = apply(step, own.pointer, own.release, _why_not(journal, own.release))
         try:
             write_pointer(self._files, self._folder, left)
             if not left.trying:  # else the one before may need it
@@ -111,6 +107,24 @@ class Itself:
         elif step is Step.LEAVE:
             self._log(f"agent {own.release} is not wanted here any more; the packaged agent takes over")
         return step in (Step.KEEP, Step.LEAVE)
+
+    def _works(self, journal: Journal, state: State | None) -> None:
+        """Settle in the middle of a first round that fetches, once: it may be cut off before its end each time."""
+        if self._launch.trial or not self._launch.release or self._clock.monotonic() < self._works_s:
+            return
+        self._works_s = math.inf
+        if after_round(self._own(journal, state)) is Step.SETTLE:
+            self.after_round(journal, state)
+
+    def _own(self, journal: Journal, state: State | None) -> Own:
+        current = journal.deployed("current").get(AGENT_APP)
+        return Own(
+            release=self._launch.release,
+            trial=self._launch.trial,
+            pointer=read_pointer(self._files, self._folder) or Pointer(),
+            current=id_of(current) if current is not None else "",
+            state=state,
+        )
 
 
 def _why_not(journal: Journal, release: str) -> str:

@@ -135,7 +135,7 @@ def write_pointer(files: Files, folder: Path, pointer: Pointer) -> None:
 
 
 def uncount(files: Files, launch: Launch) -> None:
-    """Take back that this start counts against the release: what ends it is a person's to mend, not in its files."""
+    """Take back that this start counts against the release: what ends it, or who, is not in its files."""
     if not launch.release or launch.trial or not launch.folder:
         return
     with suppress(Broken):  # then it counts

@@ -75,7 +75,7 @@ def test_what_is_not_wanted_any_more_is_off_its_trial() -> None:
     assert dropped(TRIAL, OLD) == TRIAL
 
 
-def test_a_start_that_a_person_has_to_mend_is_taken_back_from_what_is_kept() -> None:
+def test_a_start_that_ends_by_no_fault_of_its_files_is_taken_back_from_what_is_kept() -> None:
     """Of that very release, and never below none; on trial it counts, so that one that takes no settings goes back."""
     assert uncounted(Pointer(current=OLD, starts=2), OLD) == Pointer(current=OLD, starts=1)
     for left in (Pointer(current=OLD), Pointer(current=NEW, starts=2), TRIAL, replace(TRIAL, failed="it died")):
