@@ -441,6 +441,35 @@ def test_a_journal_that_the_new_agent_migrated_is_given_back(host: UpdatingHost)
     assert [it.state for it in host.journal.app_states()] == [State.CONFIRMED, State.REVERTED]
 
 
+def test_a_power_cut_while_the_journals_copy_is_taken_loses_nothing(tmp_path: Path) -> None:
+    """Killed at each change of that: the next start takes the copy, goes back and remembers, and leaves no foreign rest."""
+    number, over = 0, False
+    while not over:
+        number += 1
+        host = UpdatingHost(tmp_path / str(number))
+        host.folder.mkdir()
+        host.hello = host.publish("1.0.0")  # type: ignore[attr-defined]
+        host.assign(host.hello)  # type: ignore[attr-defined]
+        host.work(lambda host=host: bool(host.server.apps) and not host.journal.transactions())
+        updated(host, "1.1.0")
+        host.migrating.add("2.0.0")
+        host.hung.add("2.0.0")
+        want(host, host.agent_release("2.0.0"), generation=3)
+
+        def cut(host: UpdatingHost = host, number: int = number) -> None:
+            if host.version == "1.1.0" and host.pointer.failed and not host.steps and host.kill_at is None:
+                (host.folder / "state.db-journal").write_bytes(b"foreign")
+                host.kill_at = host.changes + number
+
+        host.at_start = cut
+        host.work(lambda host=host: host.kept("1.1.0")() and host.state(APP).desired_version == "2.0.0")
+        over = host.steps == ["before commit state.db"]  # the first of its first round
+        assert host.state(APP).state is State.REVERTED, host.steps
+        assert host.journal.failures()[APP].wish.version == "2.0.0", host.steps
+        assert host.live(APP) == "1.1.0", host.steps
+    assert number > 4
+
+
 def undeployed(host: UpdatingHost) -> None:
     want(host)
 

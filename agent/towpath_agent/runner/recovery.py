@@ -25,25 +25,34 @@ def recover(site: Site, now_unix_ms: int, *, on_trial: bool = False) -> tuple[Jo
     """
     lost = ""
     path, before = site.root / JOURNAL, site.root / JOURNAL_BEFORE
+    name = f"{JOURNAL}.damaged-{now_unix_ms}"
+    if site.files.exists(before) and not site.files.exists(path):  # cut off below, between aside and back
+        _set_aside(site, path, name)
+        _put_back(site, before, path)
+        lost = "the journal is missing; the copy from before the agent's update took its place"
     try:
         journal = open_journal(path)
     except Broken as error:
         copied = site.files.exists(before) and not trouble_in(before)
         if error.code != "journal-damaged" and (error.code != OTHER_SCHEMA or (on_trial and not copied)):
             raise
-        aside = path.with_name(f"{JOURNAL}.damaged-{now_unix_ms}")
-        site.files.rename(path, aside)
-        rest = path.with_name(f"{JOURNAL}-journal")
-        if site.files.exists(rest):
-            site.files.rename(rest, aside.with_name(f"{aside.name}-journal"))
+        _set_aside(site, path, name)
         if copied:
             _put_back(site, before, path)
         instead = "the copy from before the agent's update took its place" if copied else "rebuilt from what runs"
-        lost = f"{error}; it was set aside as {aside.name} and {instead}"
+        lost = f"{error}; it was set aside as {name} and {instead}"
         journal = open_journal(path)
     said = _take_facts(site, journal)
     _sweep(site, journal)
     return journal, lost, said
+
+
+def _set_aside(site: Site, path: Path, name: str) -> None:
+    """Rename the journal, and what SQLite left beside it, which must not be taken for another one's."""
+    for end in ("", "-journal"):
+        left = path.with_name(f"{path.name}{end}")
+        if site.files.exists(left):
+            site.files.rename(left, path.with_name(f"{name}{end}"))
 
 
 def _put_back(site: Site, before: Path, path: Path) -> None:
