@@ -1,192 +1,30 @@
-"""The agent's own update on a simulated host: the real runner, journal and launcher's decisions, killed everywhere.
-
-What is simulated: the launcher's processes. `work` does what it does: it chooses by launch.json, starts an agent on what
-the last one left, ends it at its deadline, and notes what died.
-"""
+"""The agent's own update on a simulated host: the real runner, journal and launcher's decisions, killed everywhere."""
 
 import os
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fakes.host import Killed, SimulatedHost
+from fakes.host import Killed
 from fakes.person import told
-from towpath.errors import Broken
-from towpath.release import HealthPolicy, Probe, Release, Run
+from fakes.updating import APP, UpdatingHost, launched, updated, want
 from towpath.reports import PrefetchState
 from towpath.status import State
 from towpath_agent import launcher
 from towpath_agent.engine.selfupdate import JOURNAL_BEFORE, Pointer
-from towpath_agent.journal import SCHEMA_VERSION
-from towpath_agent.probes.agent import AgentProbe
-from towpath_agent.probes.base import Probe as ProbeDriver
-from towpath_agent.runner.floors import read_floors
-from towpath_agent.runner.selfupdate import Itself
-from towpath_agent.services.agent import AgentService, read_pointer, write_pointer
-from towpath_agent.services.base import Service
+from towpath_agent.services.agent import write_pointer
 from towpath_agent.system.files import Files
-from towpath_agent.system.launch import Launch
 
-APP = "towpath-agent"
-POLICY = HealthPolicy(healthy_for_ms=1_000, deadline_ms=20_000, probation_ms=30_000)
-LIMIT_S = 900.0
 # Every so manieth change is one to be killed at: 1 takes minutes.
 STRIDE = int(os.environ.get("TOWPATH_TEST_STRIDE", "11"))
-
-
-class UpdatingHost(SimulatedHost):
-    """A host whose agent is started by a launcher. Versions in `dead` die at their start, those in `mute` never report.
-
-    Those in `migrating` have a journal of another schema, which no other version can read.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.dead: set[str] = set()
-        self.mute: set[str] = set()
-        self.hung: set[str] = set()
-        self.migrating: set[str] = set()
-        self.starts: list[str] = []
-        self.launch = Launch()
-        self.left = False
-        self.at_start: Callable[[], None] = lambda: None
-
-    @property
-    def version(self) -> str:
-        """Return which agent runs; empty for the packaged one."""
-        return self.launch.release.rpartition("-")[0]
-
-    @property
-    def on_trial(self) -> bool:
-        return self.launch.trial
-
-    def services(self, files: Files) -> dict[str, Service]:
-        self.service = AgentService(files, self.clock, launch=self.launch)
-        return {**super().services(files), "agent": self.service}
-
-    def probes(self, files: Files) -> dict[str, ProbeDriver]:
-        self.probe = AgentProbe(files, self.clock)
-        return {**super().probes(files), "agent": self.probe}
-
-    def agent_release(self, version: str) -> Release:
-        return self.publish(
-            version, app=APP, program="bin/towpath-agent", run=Run("agent"), probes=(Probe("agent"),), health=POLICY, parameters=()
-        )  # fmt: skip
-
-    def boot(self) -> None:
-        """Start the agent that `launch` names."""
-        files = self.files(self._change)
-        self.left = False
-        if self.version in self.migrating:
-            self.schema(SCHEMA_VERSION)  # which it knows too
-        itself = Itself(self.folder, files, self.launch, self.clock, self.log.append)
-        self.at_start()
-        super().boot()
-        itself.attach(self.agent, self.journal, self.service, self.probe, self._leave)
-        unproven = self.probe.missing
-        self.probe.missing = lambda: "it cannot speak" if self.version in self.mute else unproven()
-        self.itself = itself
-
-    def _leave(self) -> None:
-        self.left = True
-        self.agent.stop()
-
-    def schema(self, number: int, name: str = "state.db") -> None:
-        """Let the journal be one of that schema."""
-        db = sqlite3.connect(self.folder / name)
-        db.execute(f"PRAGMA user_version={number}")
-        db.close()
-
-    def work(self, until: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-        """Launch and run agents until something is so."""
-        end_s = self.clock.monotonic() + limit_s
-        while self.clock.monotonic() < end_s:
-            command, state, trial = launcher.choose(str(self.folder), "")
-            release = Path(command).parents[1].name if command else ""
-            self.launch = Launch(("launcher",), release, trial)
-            self.starts.append(self.version + "?" * trial)
-            if trial and self.version in self.dead:
-                if state["starts"] == launcher.MAX_TRIALS:
-                    launcher.give_up(str(self.folder), state, "it ended 3 times", "Traceback: boom")
-                continue
-            try:
-                self.boot()
-                if self._rounds(until, end_s, self.clock.monotonic() + state["deadline_s"]):
-                    return
-                if trial and not self.left:
-                    launcher.give_up(str(self.folder), launcher.read(str(self.folder)), "it had not reported in time")
-            except Killed:
-                self.kill_at = None
-            except Broken as error:
-                if not trial:
-                    raise
-                if state["starts"] == launcher.MAX_TRIALS:
-                    launcher.give_up(str(self.folder), state, "it ended 3 times", str(error))
-            finally:
-                if self.version in self.migrating:
-                    self.schema(SCHEMA_VERSION + 1)
-                    if not trial and (self.folder / JOURNAL_BEFORE).exists():  # a copy of its own
-                        self.schema(SCHEMA_VERSION + 1, JOURNAL_BEFORE)
-        raise AssertionError(f"it never came to that: {self.log}")
-
-    def _rounds(self, until: Callable[[], bool], end_s: float, deadline_s: float) -> bool:
-        """Run one agent; return whether it came to what was waited for."""
-        while self.clock.monotonic() < end_s:
-            if self.launch.trial and self.clock.monotonic() >= deadline_s:
-                return False
-            if self.launch.trial and self.version in self.hung:
-                self.clock.wait(self.agent.wake, 1.0)
-                continue
-            delay = self.agent.tick()
-            if not self.left and self.itself.after_round(self.journal, self.agent.own_state):
-                self.left = True
-            if self.left:
-                return False
-            if until():
-                return True
-            self.clock.wait(self.agent.wake, min(max(delay, 0.001), 5.0))
-            self.agent.wake.clear()
-        return False
-
-    @property
-    def pointer(self) -> Pointer:
-        return read_pointer(Files(), self.folder) or Pointer()
-
-    def kept(self, version: str) -> Callable[[], bool]:
-        """Return a condition: that version runs, on no trial, and the server knows how its change ended."""
-
-        def met() -> bool:
-            if self.journal.outbox(1) or APP not in self.server.apps or self.launch.trial:
-                return False
-            state = self.state(APP)
-            return self.version == version and state.state.ended and not self.pointer.trying
-
-        return met
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> UpdatingHost:
     """Run hello 1.0.0 under the packaged agent, past its probation."""
-    host = UpdatingHost(tmp_path)
-    host.hello = host.publish("1.0.0")  # type: ignore[attr-defined]
-    host.assign(host.hello)  # type: ignore[attr-defined]
-    host.work(lambda: bool(host.server.apps) and not host.journal.transactions() and host.serving() == "1.0.0")
-    return host
-
-
-def want(host: UpdatingHost, *releases: Release, generation: int = 2) -> None:
-    """Let the server want hello and these."""
-    hello = host.hello  # type: ignore[attr-defined]
-    host.assign(hello, *releases)
-    host.wishes = [(it, 1 if it is hello else generation, {}) for it in (hello, *releases)]
-
-
-def updated(host: UpdatingHost, version: str, generation: int = 2) -> None:
-    want(host, host.agent_release(version), generation=generation)
-    host.work(host.kept(version))
+    return launched(tmp_path)
 
 
 def test_an_update_is_a_transaction_that_two_agents_share(host: UpdatingHost) -> None:
@@ -388,7 +226,7 @@ def test_a_host_that_is_switched_off_in_a_long_fetch_says_nothing_against_its_ag
 def test_the_agent_waits_for_other_apps_and_they_for_it(host: UpdatingHost) -> None:
     """Both wanted at once: staged side by side, then the app to its end, then the agent; what comes later waits."""
     new = host.publish("2.0.0")
-    host.hello = new  # type: ignore[attr-defined]
+    host.hello = new
     want(host, host.agent_release("1.1.0"))
     host.wishes = [(release, 2, {}) for release, _, _ in host.wishes]
     said: set[str] = set()
@@ -412,7 +250,7 @@ def test_nothing_else_begins_while_a_new_agent_is_on_trial(host: UpdatingHost) -
     bad = host.agent_release("2.0.0")
     want(host, bad)
     host.work(lambda: host.version == "2.0.0")
-    host.hello = host.publish("2.0.0")  # type: ignore[attr-defined]
+    host.hello = host.publish("2.0.0")
     want(host, bad)
     host.wishes = [(release, 2, {}) for release, _, _ in host.wishes]
     host.agent.hint()
@@ -421,120 +259,13 @@ def test_nothing_else_begins_while_a_new_agent_is_on_trial(host: UpdatingHost) -
     assert events.index(("hello", "2.0.0", "Planned")) > events.index((APP, "2.0.0", "Reverted"))
 
 
-def test_a_journal_that_the_new_agent_migrated_is_given_back(host: UpdatingHost) -> None:
-    """A newer schema, written on trial, then death: the old agent takes its copy, goes back, and knows all as before."""
-    updated(host, "1.1.0")
-    bad = host.agent_release("2.0.0")
-    want(host, bad, generation=3)
-
-    def migrate() -> None:
-        if host.version == "2.0.0":
-            host.schema(SCHEMA_VERSION + 1)
-            host.dead.add("2.0.0")
-            raise Killed
-
-    host.at_start = migrate
-    host.work(host.kept("1.1.0"))
-    assert host.state(APP).state is State.REVERTED
-    assert "the copy from before the agent's update took its place" in " ".join(host.log)
-    assert host.journal.failures()[APP].wish.version == "2.0.0"
-    assert [it.state for it in host.journal.app_states()] == [State.CONFIRMED, State.REVERTED]
-
-
-def test_a_power_cut_while_the_journals_copy_is_taken_loses_nothing(tmp_path: Path) -> None:
-    """Killed at each change of that: the next start takes the copy, goes back and remembers, and leaves no foreign rest."""
-    number, over = 0, False
-    while not over:
-        number += 1
-        host = UpdatingHost(tmp_path / str(number))
-        host.folder.mkdir()
-        host.hello = host.publish("1.0.0")  # type: ignore[attr-defined]
-        host.assign(host.hello)  # type: ignore[attr-defined]
-        host.work(lambda host=host: bool(host.server.apps) and not host.journal.transactions())
-        updated(host, "1.1.0")
-        host.migrating.add("2.0.0")
-        host.hung.add("2.0.0")
-        want(host, host.agent_release("2.0.0"), generation=3)
-
-        def cut(host: UpdatingHost = host, number: int = number) -> None:
-            if host.version == "1.1.0" and host.pointer.failed and not host.steps and host.kill_at is None:
-                (host.folder / "state.db-journal").write_bytes(b"foreign")
-                host.kill_at = host.changes + number
-
-        host.at_start = cut
-        host.work(lambda host=host: host.kept("1.1.0")() and host.state(APP).desired_version == "2.0.0")
-        over = host.steps == ["before commit state.db"]  # the first of its first round
-        assert host.state(APP).state is State.REVERTED, host.steps
-        assert host.journal.failures()[APP].wish.version == "2.0.0", host.steps
-        assert host.live(APP) == "1.1.0", host.steps
-    assert number > 4
-
-
-def undeployed(host: UpdatingHost) -> None:
-    want(host)
-
-
-def without_pointer(host: UpdatingHost) -> None:
-    (host.folder / "launch.json").unlink()
-
-
-def ten_times_dead(host: UpdatingHost) -> None:
-    failed = Pointer(trying=host.pointer.current, starts=10, failed="it was started 10 times")
-    write_pointer(Files(), host.folder, failed)
-
-
-@pytest.mark.parametrize(("leave", "then"), [(undeployed, ""), (without_pointer, "2.0.0"), (ten_times_dead, "")])
-def test_the_package_runs_again_after_a_release_with_another_journal(
-    host: UpdatingHost, leave: Callable[[UpdatingHost], None], then: str
-) -> None:
-    """Every way back to an older agent: its journal is rebuilt, which is said; what runs goes on, and floors are kept."""
-    host.migrating.add("2.0.0")
-    updated(host, "2.0.0")
-    host.work(lambda: not host.journal.transactions())
-    log, floors = list(host.world.log), read_floors(host.folder / "trust" / "floors.json", Files())
-    host.starts.clear()
-    leave(host)
-    if leave is not undeployed:
-        host.schema(SCHEMA_VERSION + 1)  # as it was left
-    host.work(lambda: "" in host.starts and host.version == then and bool(host.server.syncs))
-    later = host.clock.monotonic() + 120
-    host.work(lambda: host.clock.monotonic() > later)
-    assert host.version == then
-    assert host.starts[-1] == then
-    (note,) = [event for event in host.server.events.values() if event.code == "journal"]
-    assert "schema 2, this agent knows 1; it was set aside as state.db.damaged-" in note.reason
-    assert note.reason.endswith("and rebuilt from what runs")
-    assert f"host: {note.reason}" in host.log
-    assert host.world.log == log
-    assert (host.state().current_version, host.state().state) == ("1.0.0", State.CONFIRMED)
-    assert read_floors(host.folder / "trust" / "floors.json", Files()).releases == floors.releases
-    host.migrating.add("3.0.0")
-    want(host, host.agent_release("3.0.0"), generation=5)
-    host.work(host.kept("3.0.0"))
-
-
-def test_an_older_agent_on_trial_leaves_the_newer_ones_journal_alone(host: UpdatingHost) -> None:
-    """It cannot read it, dies, and the newer one comes back to all that it knew."""
-    host.migrating.add("2.0.0")
-    updated(host, "2.0.0")
-    host.work(lambda: not host.journal.transactions())
-    want(host, host.agent_release("1.1.0"), generation=3)
-    host.work(host.kept("2.0.0"))
-    assert host.state(APP).state is State.REVERTED
-    assert not list(host.folder.glob("state.db.damaged-*"))
-
-
 @pytest.mark.parametrize("story", ["update", "mute", "mute and migrating", "dead", "removal"])
 def test_killed_at_any_change_of_its_update_an_agent_goes_on(tmp_path: Path, story: str) -> None:
     """Kill -9 at each change of disk or journal: an agent runs, the one that should, and the app was never touched."""
     wrong, number = [], 0
     while True:
         number += STRIDE
-        host = UpdatingHost(tmp_path / f"{story}-{number}")
-        host.folder.mkdir()
-        hello = host.hello = host.publish("1.0.0")  # type: ignore[attr-defined]
-        host.assign(hello)
-        host.work(lambda host=host: bool(host.server.apps) and not host.journal.transactions())
+        host = launched(tmp_path / f"{story}-{number}")
         updated(host, "1.1.0")
         log = list(host.world.log)
         for fault in story.split(" and "):

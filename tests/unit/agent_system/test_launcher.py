@@ -261,8 +261,7 @@ def test_a_stop_in_the_first_round_says_nothing_against_a_confirmed_release(tmp_
     host = Host(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(WAIT_S)
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        enrolled_folder(host.folder, replace(RECORD, agent_address=address))
+        enrolled_folder(host.folder, replace(RECORD, agent_address=f"127.0.0.1:{silent.getsockname()[1]}"))
         (host.folder / "trust").mkdir()
         (host.folder / identity.ROOT).write_bytes(b"{}")
         host.release("1.0.0-a", f'exec {sys.executable} -c "from towpath_agent.cli import main; main()" "$@"\n')
@@ -272,8 +271,8 @@ def test_a_stop_in_the_first_round_says_nothing_against_a_confirmed_release(tmp_
             asked, _ = silent.accept()
             assert host.pointer.starts == launcher.MAX_STARTS
             child.terminate()
-            silent.close()  # what it asks in this round fails
-            asked.close()
+            with asked:
+                silent.close()  # what it asks in this round fails
             assert child.wait(WAIT_S) == 0
     assert host.pointer == Pointer(current="1.0.0-a", starts=launcher.MAX_STARTS - 1)
 
