@@ -100,9 +100,9 @@ class Daemon:
         identity.check_machine(folder, self._files, machine_mark())
         self._lock = self._files.lock(folder / identity.LOCK)
         launch = launch or Launch()
-        self._itself = Itself(folder, self._files, launch, _say)
+        self._itself = Itself(folder, self._files, launch, self._clock, _say)
         site = Site(folder, self._files, self._store(max_rate))
-        self._journal, mended = recover(site, self._clock.now_unix_ms())
+        self._journal, lost, mended = recover(site, self._clock.now_unix_ms(), on_trial=launch.trial)
         floors = FloorsFile(folder / "trust" / "floors.json", self._files)
         if floors.damaged:
             mended.append("trust/floors.json was damaged and set aside; floors begin anew from the cached metadata")
@@ -153,7 +153,9 @@ class Daemon:
             rest=give_back,
             prefetch_day_bytes=max_prefetch_bytes,
         )
-        self._itself.attach(self.agent, service, probe, self._leave)
+        if lost:
+            self.agent.tell("note", "", lost, "journal")
+        self._itself.attach(self.agent, self._journal, service, probe, self._leave)
         self._control = self._listen(control_group)
         self._renew_at_s = 0.0
         self._watcher: threading.Thread | None = None
@@ -338,6 +340,8 @@ def main(arguments: list[str] | None = None) -> int:
             # In a thread: setting an Event from inside a handler can deadlock with the wait that it interrupts.
             signal.signal(number, lambda _number, _frame: threading.Thread(target=daemon.stop).start())
         daemon.run(manager)
+        if daemon.told_to_stop:
+            uncount(Files(), launch)
     except TowpathError as error:
         sys.stderr.write(f"towpath-agent: {error}\n")
         if isinstance(error, InputError):

@@ -20,10 +20,10 @@ RECORD = HostRecord(
 )
 
 
-def enrolled_folder(path: Path) -> Path:
+def enrolled_folder(path: Path, record: HostRecord = RECORD) -> Path:
     """Make the folder of a host with a certificate of a CA of its own; return it."""
     authority = Authority()
     Files().make_dirs(path)
     Files().write_atomic(path / identity.CA, authority.ca_pem)
-    identity.save(path, Files(), RECORD, authority.identity("id-1"))
+    identity.save(path, Files(), record, authority.identity("id-1"))
     return path

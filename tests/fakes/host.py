@@ -239,6 +239,11 @@ class SimulatedHost:
 
     # -- the host
 
+    @property
+    def on_trial(self) -> bool:
+        """Return whether a launcher watches this agent; a test may have one."""
+        return False
+
     def boot(self) -> None:
         """Start an agent on what is on disk."""
         self.boots += 1
@@ -246,7 +251,7 @@ class SimulatedHost:
         site = self.site = Site(self.folder, files, Store(self.folder / "store", files))
         for name in ("trust", "apps", "staging"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        opened, self.mended = recover(site, self.clock.now_unix_ms())
+        opened, lost, self.mended = recover(site, self.clock.now_unix_ms(), on_trial=self.on_trial)
         # No power is cut here, and half of the time of a scenario would go into syncing.
         opened._db.execute("PRAGMA synchronous=OFF")
         self.journal = _Journal(opened._db)
@@ -293,6 +298,8 @@ class SimulatedHost:
             log=self.log.append,
             prefetch_day_bytes=self.prefetch_day_bytes,
         )
+        if lost:
+            self.agent.tell("note", "", lost, "journal")
 
     def services(self, _files: Files) -> dict[str, Service]:
         """Return the services of this host; a test may have others."""

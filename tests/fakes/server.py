@@ -116,10 +116,13 @@ class FakeServer:
         """Return the envelope for `nonce`."""
         self._answerable()
         self.syncs.append(SyncCall(nonce, state_revision, boot_id, tuple(holds), accepted_sequence, tuple(features)))
+        known = self.known_state_revision
+        if state_revision < known:  # it lost its journal: its next report counts
+            self.known_state_revision = 0
         if self.keep:
-            return SyncAnswer(b"", self.known_state_revision, self.keep)
+            return SyncAnswer(b"", known, self.keep)
         envelope = self.answer(nonce) if self.answer is not None else self.envelope
-        return SyncAnswer(envelope, self.known_state_revision)
+        return SyncAnswer(envelope, known)
 
     def report(self, events: Sequence[Event], apps: Sequence[AppState], state_revision: int) -> list[str]:
         """Keep events by id and the newest state."""

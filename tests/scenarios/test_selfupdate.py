@@ -1,162 +1,30 @@
-"""The agent's own update on a simulated host: the real runner, journal and launcher's decisions, killed everywhere.
-
-What is simulated: the launcher's processes. `work` does what it does: it chooses by launch.json, starts an agent on what
-the last one left, ends it at its deadline, and notes what died.
-"""
+"""The agent's own update on a simulated host: the real runner, journal and launcher's decisions, killed everywhere."""
 
 import os
-import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fakes.host import Killed, SimulatedHost
+from fakes.host import Killed
 from fakes.person import told
-from towpath.release import HealthPolicy, Probe, Release, Run
+from fakes.updating import APP, UpdatingHost, launched, updated, want
+from towpath.reports import PrefetchState
 from towpath.status import State
 from towpath_agent import launcher
 from towpath_agent.engine.selfupdate import JOURNAL_BEFORE, Pointer
-from towpath_agent.journal import SCHEMA_VERSION
-from towpath_agent.probes.agent import AgentProbe
-from towpath_agent.probes.base import Probe as ProbeDriver
-from towpath_agent.runner.selfupdate import Itself
-from towpath_agent.services.agent import AgentService, read_pointer, write_pointer
-from towpath_agent.services.base import Service
+from towpath_agent.services.agent import write_pointer
 from towpath_agent.system.files import Files
-from towpath_agent.system.launch import Launch
 
-APP = "towpath-agent"
-POLICY = HealthPolicy(healthy_for_ms=1_000, deadline_ms=20_000, probation_ms=30_000)
-LIMIT_S = 900.0
 # Every so manieth change is one to be killed at: 1 takes minutes.
 STRIDE = int(os.environ.get("TOWPATH_TEST_STRIDE", "11"))
-
-
-class UpdatingHost(SimulatedHost):
-    """A host whose agent is started by a launcher. Versions in `dead` die at their start, those in `mute` never report."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.dead: set[str] = set()
-        self.mute: set[str] = set()
-        self.hung: set[str] = set()
-        self.starts: list[str] = []
-        self.launch = Launch()
-        self.left = False
-        self.at_start: Callable[[], None] = lambda: None
-
-    @property
-    def version(self) -> str:
-        """Return which agent runs; empty for the packaged one."""
-        return self.launch.release.rpartition("-")[0]
-
-    def services(self, files: Files) -> dict[str, Service]:
-        self.service = AgentService(files, self.clock, launch=self.launch)
-        return {**super().services(files), "agent": self.service}
-
-    def probes(self, files: Files) -> dict[str, ProbeDriver]:
-        self.probe = AgentProbe(files, self.clock)
-        return {**super().probes(files), "agent": self.probe}
-
-    def agent_release(self, version: str) -> Release:
-        return self.publish(
-            version, app=APP, program="bin/towpath-agent", run=Run("agent"), probes=(Probe("agent"),), health=POLICY, parameters=()
-        )  # fmt: skip
-
-    def boot(self) -> None:
-        """Start the agent that `launch` names."""
-        files = self.files(self._change)
-        self.left = False
-        itself = Itself(self.folder, files, self.launch, self.log.append)
-        self.at_start()
-        super().boot()
-        itself.attach(self.agent, self.service, self.probe, self._leave)
-        unproven = self.probe.missing
-        self.probe.missing = lambda: "it cannot speak" if self.version in self.mute else unproven()
-        self.itself = itself
-
-    def _leave(self) -> None:
-        self.left = True
-        self.agent.stop()
-
-    def work(self, until: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-        """Launch and run agents until something is so."""
-        end_s = self.clock.monotonic() + limit_s
-        while self.clock.monotonic() < end_s:
-            command, state, trial = launcher.choose(str(self.folder), "")
-            release = Path(command).parents[1].name if command else ""
-            self.launch = Launch(("launcher",), release, trial)
-            self.starts.append(self.version + "?" * trial)
-            if trial and self.version in self.dead:
-                if state["starts"] == launcher.MAX_TRIALS:
-                    launcher.give_up(str(self.folder), state, "it ended 3 times", "Traceback: boom")
-                continue
-            try:
-                self.boot()
-                if self._rounds(until, end_s, self.clock.monotonic() + state["deadline_s"]):
-                    return
-                if trial and not self.left:
-                    launcher.give_up(str(self.folder), launcher.read(str(self.folder)), "it had not reported in time")
-            except Killed:
-                self.kill_at = None
-        raise AssertionError(f"it never came to that: {self.log}")
-
-    def _rounds(self, until: Callable[[], bool], end_s: float, deadline_s: float) -> bool:
-        """Run one agent; return whether it came to what was waited for."""
-        while self.clock.monotonic() < end_s:
-            if self.launch.trial and self.clock.monotonic() >= deadline_s:
-                return False
-            if self.launch.trial and self.version in self.hung:
-                self.clock.wait(self.agent.wake, 1.0)
-                continue
-            delay = self.agent.tick()
-            if not self.left and self.itself.after_round(self.journal, self.agent.own_state):
-                self.left = True
-            if self.left:
-                return False
-            if until():
-                return True
-            self.clock.wait(self.agent.wake, min(max(delay, 0.001), 5.0))
-            self.agent.wake.clear()
-        return False
-
-    @property
-    def pointer(self) -> Pointer:
-        return read_pointer(Files(), self.folder) or Pointer()
-
-    def kept(self, version: str) -> Callable[[], bool]:
-        """Return a condition: that version runs, on no trial, and the server knows how its change ended."""
-
-        def met() -> bool:
-            if self.journal.outbox(1) or APP not in self.server.apps or self.launch.trial:
-                return False
-            state = self.state(APP)
-            return self.version == version and state.state.ended and not self.pointer.trying
-
-        return met
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> UpdatingHost:
     """Run hello 1.0.0 under the packaged agent, past its probation."""
-    host = UpdatingHost(tmp_path)
-    host.hello = host.publish("1.0.0")  # type: ignore[attr-defined]
-    host.assign(host.hello)  # type: ignore[attr-defined]
-    host.work(lambda: bool(host.server.apps) and not host.journal.transactions() and host.serving() == "1.0.0")
-    return host
-
-
-def want(host: UpdatingHost, *releases: Release, generation: int = 2) -> None:
-    """Let the server want hello and these."""
-    hello = host.hello  # type: ignore[attr-defined]
-    host.assign(hello, *releases)
-    host.wishes = [(it, 1 if it is hello else generation, {}) for it in (hello, *releases)]
-
-
-def updated(host: UpdatingHost, version: str, generation: int = 2) -> None:
-    want(host, host.agent_release(version), generation=generation)
-    host.work(host.kept(version))
+    return launched(tmp_path)
 
 
 def test_an_update_is_a_transaction_that_two_agents_share(host: UpdatingHost) -> None:
@@ -172,12 +40,20 @@ def test_an_update_is_a_transaction_that_two_agents_share(host: UpdatingHost) ->
 
 
 @pytest.mark.parametrize("before", ["", "1.1.0"])
+@pytest.mark.parametrize("migrating", [False, True])
 @pytest.mark.parametrize("fault", ["dead", "mute", "hung"])
-def test_a_bad_version_ends_in_the_one_before_and_is_remembered(host: UpdatingHost, before: str, fault: str) -> None:
-    """Whether it dies, never reports or hangs; whether a release or the package ran before. Told again, it is tried again."""
+def test_a_bad_version_ends_in_the_one_before_and_is_remembered(
+    host: UpdatingHost, before: str, fault: str, migrating: bool
+) -> None:
+    """Whether it dies, never reports or hangs, and reads the journal or not; whether a release or the package ran before.
+
+    Told again, it is tried again.
+    """
     if before:
         updated(host, before)
     getattr(host, fault).add("2.0.0")
+    if migrating:
+        host.migrating.add("2.0.0")
     bad = host.agent_release("2.0.0")
     want(host, bad, generation=3)
     host.work(host.kept(before))
@@ -244,10 +120,113 @@ def test_a_kept_release_that_never_works_again_waits_for_a_person(host: Updating
     assert [start for start in host.starts if start] == ["1.1.0?", "1.1.0"]
 
 
+def is_here(host: UpdatingHost, version: str) -> bool:
+    """Return whether that version of hello was fetched ahead."""
+    ahead = host.state().prefetch
+    return ahead is not None and (ahead.version, ahead.state) == (version, PrefetchState.COMPLETE)
+
+
+def test_a_new_agent_fetches_nothing_ahead_until_it_is_kept(host: UpdatingHost) -> None:
+    """It could take longer than the launcher waits for one that is confirmed already. Nor does it turn without a pause."""
+    updated(host, "1.1.0")
+    host.chance = 0.0  # what is announced may begin at once
+    trials, looks = set[bool](), 0
+
+    def look(_sent: int) -> None:
+        if host.server.fetches[-1][0].kind == "object":
+            trials.add(host.launch.trial)
+
+    def fetched(version: str) -> Callable[[], bool]:
+        def met() -> bool:
+            nonlocal looks
+            looks += host.launch.trial
+            return is_here(host, version)
+
+        return met
+
+    host.announce(host.publish("1.5.0"))
+    host.work(fetched("1.5.0"))
+    want(host, host.agent_release("1.2.0"), generation=3)
+    host.work(lambda: host.version == "1.2.0")
+    host.announce(host.publish("2.0.0"))
+    host.server.before_chunk = look
+    host.work(fetched("2.0.0"))
+    assert host.version == "1.2.0"
+    assert trials == {False}
+    assert looks < 100
+
+
+def kill_before_kept(host: UpdatingHost, times: int) -> None:
+    """Let the host lose its power that often when 2.0.0 is confirmed, in its last start, and not on record as kept."""
+
+    def cut(_verb: str, path: Path) -> None:
+        nonlocal times
+        state = host.agent.own_state if host.version == "2.0.0" and host.launch.trial else None
+        if times and state is State.CONFIRMED and path.name.startswith("launch.json"):
+            times -= 1
+            write_pointer(Files(), host.folder, replace(host.pointer, starts=launcher.MAX_TRIALS))
+            raise Killed
+
+    host.extra_change = cut
+
+
+def test_what_was_confirmed_and_not_yet_kept_is_put_on_trial_once_more(host: UpdatingHost) -> None:
+    """The launcher does not know that it was confirmed, and gives it up; the old agent does, and lets it go on."""
+    updated(host, "1.1.0")
+    kill_before_kept(host, 1)
+    want(host, host.agent_release("2.0.0"), generation=3)
+    host.work(host.kept("2.0.0"))
+    assert host.starts[-5:] == ["1.1.0", "2.0.0?", "1.1.0", "2.0.0?", "2.0.0"]
+    assert "Reverting" not in host.chain(APP, "2.0.0")
+    assert not any(event.kind == "drift" and event.code == "failed" for event in host.server.events.values())
+
+
+def test_once_more_is_once(host: UpdatingHost) -> None:
+    """What ends a second time between the two has something against it: it is given up for good."""
+    updated(host, "1.1.0")
+    kill_before_kept(host, 9)
+    want(host, host.agent_release("2.0.0"), generation=3)
+    later = host.clock.monotonic() + 400
+    host.work(lambda: host.clock.monotonic() > later)
+    assert host.starts.count("2.0.0?") == 2
+    assert host.version == "1.1.0"
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_host_that_is_switched_off_in_a_long_fetch_says_nothing_against_its_agent(
+    host: UpdatingHost, ahead: bool
+) -> None:
+    """The first round of each start lasts as long as the fetch, and never ends: after some seconds the agent is settled."""
+    updated(host, "1.1.0")
+    host.work(lambda: not host.journal.transactions())
+    host.chance = 0.0  # what is announced may begin at once
+    (agent,) = [wish for wish in host.wishes if wish[0].app == APP]
+    release = host.publish("2.0.0", files={f"file-{number}": bytes([number]) * 1000 for number in range(100)})
+    if ahead:
+        host.announce(release)
+    else:
+        host.wishes = [agent, (release, 3, {})]
+    host.starts.clear()
+    counted: list[int] = []
+
+    def slow(_sent: int) -> None:
+        if host.server.fetches[-1][0].kind == "object":
+            host.clock.wait(host.agent.wake, 4.0)
+            counted.append(host.pointer.starts)
+            if len(counted) % 6 == 0:
+                raise Killed
+
+    host.server.before_chunk = slow
+    host.work(lambda: host.serving() == "2.0.0" or is_here(host, "2.0.0"))
+    assert len(host.starts) > launcher.MAX_STARTS + 1
+    assert set(host.starts) == {"1.1.0"}
+    assert counted[:6] == [1, 1, 1, 0, 0, 0]
+
+
 def test_the_agent_waits_for_other_apps_and_they_for_it(host: UpdatingHost) -> None:
     """Both wanted at once: staged side by side, then the app to its end, then the agent; what comes later waits."""
     new = host.publish("2.0.0")
-    host.hello = new  # type: ignore[attr-defined]
+    host.hello = new
     want(host, host.agent_release("1.1.0"))
     host.wishes = [(release, 2, {}) for release, _, _ in host.wishes]
     said: set[str] = set()
@@ -271,7 +250,7 @@ def test_nothing_else_begins_while_a_new_agent_is_on_trial(host: UpdatingHost) -
     bad = host.agent_release("2.0.0")
     want(host, bad)
     host.work(lambda: host.version == "2.0.0")
-    host.hello = host.publish("2.0.0")  # type: ignore[attr-defined]
+    host.hello = host.publish("2.0.0")
     want(host, bad)
     host.wishes = [(release, 2, {}) for release, _, _ in host.wishes]
     host.agent.hint()
@@ -280,43 +259,18 @@ def test_nothing_else_begins_while_a_new_agent_is_on_trial(host: UpdatingHost) -
     assert events.index(("hello", "2.0.0", "Planned")) > events.index((APP, "2.0.0", "Reverted"))
 
 
-def test_a_journal_that_the_new_agent_migrated_is_given_back(host: UpdatingHost) -> None:
-    """A newer schema, written on trial, then death: the old agent takes its copy, goes back, and knows all as before."""
-    updated(host, "1.1.0")
-    bad = host.agent_release("2.0.0")
-    want(host, bad, generation=3)
-
-    def migrate() -> None:
-        if host.version == "2.0.0":
-            db = sqlite3.connect(host.folder / "state.db")
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-            db.close()
-            host.dead.add("2.0.0")
-            raise Killed
-
-    host.at_start = migrate
-    host.work(host.kept("1.1.0"))
-    assert host.state(APP).state is State.REVERTED
-    assert "the copy from before the agent's update took its place" in " ".join(host.log + host.mended)
-    assert host.journal.failures()[APP].wish.version == "2.0.0"
-    assert [it.state for it in host.journal.app_states()] == [State.CONFIRMED, State.REVERTED]
-
-
-@pytest.mark.parametrize("story", ["update", "mute", "dead", "removal"])
+@pytest.mark.parametrize("story", ["update", "mute", "mute and migrating", "dead", "removal"])
 def test_killed_at_any_change_of_its_update_an_agent_goes_on(tmp_path: Path, story: str) -> None:
     """Kill -9 at each change of disk or journal: an agent runs, the one that should, and the app was never touched."""
     wrong, number = [], 0
     while True:
         number += STRIDE
-        host = UpdatingHost(tmp_path / f"{story}-{number}")
-        host.folder.mkdir()
-        hello = host.hello = host.publish("1.0.0")  # type: ignore[attr-defined]
-        host.assign(hello)
-        host.work(lambda host=host: bool(host.server.apps) and not host.journal.transactions())
+        host = launched(tmp_path / f"{story}-{number}")
         updated(host, "1.1.0")
         log = list(host.world.log)
-        if story in ("mute", "dead"):
-            getattr(host, story).add("2.0.0")
+        for fault in story.split(" and "):
+            if fault in ("mute", "dead", "migrating"):
+                getattr(host, fault).add("2.0.0")
         want(host, *([] if story == "removal" else [host.agent_release("2.0.0")]), generation=3)
         host.kill_at = host.changes + number
         end = {"update": "2.0.0", "removal": ""}.get(story, "1.1.0")

@@ -4,7 +4,8 @@ Parties: the agent that runs, and its launcher, which starts what this file says
 An update of the agent is an ordinary transaction of the app `towpath-agent`. Its start puts the new release on trial
 and ends the old agent; from then on the new one drives that very transaction. It is kept once that is confirmed. What
 dies on trial, or is late, is marked as failed by the launcher, which starts what ran before; that one finds the mark
-where it looks how its app runs, and goes back as for any app.
+where it looks how its app runs, and goes back as for any app. What goes back by itself leaves the same mark, since the
+one before may be unable to read a journal that it has written in its own way, and then only has the copy.
 Rules: nothing else of a host moves while the agent does, and the agent moves only while nothing else does (ADR 30).
 """
 
@@ -20,9 +21,12 @@ POINTER = "launch.json"
 # The journal as it was when the newest trial began, beside the journal; kept as long as the trial lasts.
 JOURNAL_BEFORE = "state.before-update.db"
 MAX_POINTER_BYTES = 65536
+# What has lived so long and is in the middle of a fetch works: with a slow line its first round may take days.
+WORKS_S = 10.0
 # The launcher kills only what is so late that its own judgement, which can say why, must have failed.
 _LATE_FACTOR = 1.5
 _LATE_S = 5.0
+_MAX_REASON_CHARS = 900
 _LIVE = (State.SWITCHING, State.SWITCHED, State.WATCHING, State.REVERTING)
 
 
@@ -68,23 +72,42 @@ def from_bytes(data: bytes) -> Pointer | None:
         return None
 
 
-def begin(pointer: Pointer, release: str, health_deadline_ms: int) -> Pointer:
-    """Return what makes `release` run next: on trial, or at once where it is what ran before a trial."""
+def begin(pointer: Pointer, release: str, health_deadline_ms: int, why: str = "") -> Pointer:
+    """Return what makes `release` run next: on trial, or at once where it is what ran before a trial.
+
+    `why` is what speaks against the one on trial, which asks for that.
+    """
     if release == pointer.current:
-        return Pointer(current=release)
+        return _given_up(pointer, why) if pointer.trying else Pointer(current=release)
     deadline_s = health_deadline_ms / 1000 * _LATE_FACTOR + _LATE_S
     return Pointer(current=pointer.current, trying=release, deadline_s=deadline_s)
 
 
-def uncounted(pointer: Pointer, release: str) -> Pointer:
-    """Return what is left where a start of `release`, which is kept, ended for what a person has to mend.
+def _given_up(pointer: Pointer, why: str) -> Pointer:
+    """Return what is left where the one on trial gives itself up: the mark that its launcher would leave, once."""
+    if pointer.failed:
+        return pointer
+    return replace(pointer, starts=0, failed=why[:_MAX_REASON_CHARS] or "it went back by itself")
 
+
+def uncounted(pointer: Pointer, release: str) -> Pointer:
+    """Return what is left where a start of `release`, which is kept, ended by no fault of its files.
+
+    A person has something to mend, or the agent was told to end and did.
     On trial it counts all the same: that a release does not take what the one before did shows there alone, and that
     one is started then.
     """
     if pointer.current != release or pointer.trying or not pointer.starts:
         return pointer
     return replace(pointer, starts=pointer.starts - 1)
+
+
+def deserves_another(pointer: Pointer, current: str, state: State | None) -> bool:
+    """Return whether what was given up on its trial had passed it, and only had not noted yet that it is kept.
+
+    `current` and `state` as in `Own`. What was given up after it was kept has no deadline on record.
+    """
+    return bool(pointer.failed and pointer.deadline_s) and pointer.trying == current and state is State.CONFIRMED
 
 
 def dropped(pointer: Pointer, release: str) -> Pointer:
@@ -99,6 +122,7 @@ class Step(StrEnum):
     SETTLE = "settle"  # it works: its starts count from none again
     KEEP = "keep"  # proven: it is what runs from now on, and is started anew without anybody who watches it
     LEAVE = "leave"  # it runs, and should not: the packaged agent takes over
+    FORGET = "forget"  # what was given up has been gone back from: it may be put on trial again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +138,11 @@ class Own:
 
 def after_round(own: Own) -> Step:
     """Return what is next. Asked after each round, so that a crash at any instruction costs a round, nothing else."""
-    moving = own.state in (*_LIVE, State.STUCK)
-    if not own.release or moving:
+    if own.state in (*_LIVE, State.STUCK):
+        return Step.STAY
+    if own.pointer.failed and own.pointer.trying != own.current:
+        return Step.FORGET
+    if not own.release:
         return Step.STAY
     if not own.current:
         return Step.LEAVE
@@ -126,11 +153,15 @@ def after_round(own: Own) -> Step:
     return Step.STAY
 
 
-def apply(step: Step, pointer: Pointer, release: str) -> Pointer:
-    """Return what launch.json says after `step`."""
+def apply(step: Step, pointer: Pointer, release: str, why: str = "") -> Pointer:
+    """Return what launch.json says after `step`; `why` the release was not kept, where it leaves on trial."""
     if step in (Step.SETTLE, Step.KEEP):
         return Pointer(current=release)
-    return Pointer() if step is Step.LEAVE else pointer
+    if step is Step.FORGET:
+        return dropped(pointer, pointer.trying)
+    if step is Step.LEAVE:
+        return replace(_given_up(pointer, why), current="") if pointer.on_trial == release else Pointer()
+    return pointer
 
 
 def waits(app: str, states: Mapping[str, State], *, server_answers: bool) -> str:

@@ -159,6 +159,8 @@ class Agent:
         self.bundles = Bundles(desired, journal, actions.site.files, self._teller)
         self._local = Local(self, journal, self.holding, floors, actions)
         self._told = False
+        self.works: Callable[[], None] = lambda: None  # called in mid-fetch: the agent is up, however long that takes
+        self.on_trial = False  # a launcher waits for it to prove itself
         self.pardon: Callable[[], str] = str  # forget that a version of the agent itself was given up; say which
         if self.holding.damaged:
             log("the holds in the journal could not be read and are dropped")
@@ -201,7 +203,8 @@ class Agent:
         self._keep_healthy()
         self._planner.plan()  # a transaction that ended may make room for the next
         self._say()
-        self._prefetching.step()
+        if not self.on_trial:
+            self._prefetching.step()
         self.bundles.settle()
         return self._delay()
 
@@ -214,7 +217,7 @@ class Agent:
         ):
             return 0.0
         due = [self._pull.due_s, now + MAX_TICK_S, *self._underway.again.values(), *self._steady.due_times()]
-        ahead = self._prefetching.due_s()
+        ahead = None if self.on_trial else self._prefetching.due_s()
         if ahead is not None:
             due.append(ahead)
         report = self._reporter.due_s()
@@ -227,6 +230,7 @@ class Agent:
 
     def _interrupted(self, app: str) -> bool:
         """Ask in mid-fetch whether to go on: a newer manifest may want something else, a person may want another."""
+        self.works()
         self._serve(only_looks=True)
         if self._pull.hinted:
             self._pull.sync()
@@ -235,6 +239,7 @@ class Agent:
 
     def _upkeep(self) -> bool:
         """Between two pieces of what is fetched ahead: do what is due, and say whether the loop itself must turn."""
+        self.works()
         self._serve(only_looks=True)
         now = self._clock.monotonic()
         if self._pull.hinted or now >= self._pull.due_s:
@@ -279,7 +284,7 @@ class Agent:
         self.hint()
 
     def tell(self, kind: str, app: str, reason: str, code: str = "") -> None:
-        """Log and report what a person did, or what of it is over."""
+        """Log and report what a person did, what of it is over, or what this agent found at its start."""
         self._teller.word(kind, app, reason, code)
         self._told = True
 

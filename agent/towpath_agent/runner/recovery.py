@@ -1,8 +1,9 @@
 """What to do at start before the first tick: open the journal or rebuild it from facts, and sweep what was left over.
 
-Facts win: the link `current` says what is live. A journal that cannot be read is set aside; running apps are not
-touched. Where a newer agent was on trial and wrote it in a way of its own, the copy from before the trial takes its
-place. Open transactions need nothing here: the table's action of their state is simply done again.
+Facts win: the link `current` says what is live. A journal that cannot be read, or that a newer agent wrote in a way of
+its own, is set aside; running apps are not touched. Where that agent was on trial, the copy from before the trial takes
+its place. An older agent on trial sets no newer journal aside: the newer agent is to come back to all that it knew.
+Open transactions need nothing here: the table's action of their state is simply done again.
 """
 
 from pathlib import Path
@@ -10,36 +11,48 @@ from pathlib import Path
 from towpath.errors import Broken
 from towpath_agent.engine.selfupdate import JOURNAL_BEFORE
 from towpath_agent.installers.base import current_release, previous_release
-from towpath_agent.journal import OTHER_SCHEMA, Journal, open_journal
+from towpath_agent.journal import OTHER_SCHEMA, Journal, open_journal, trouble_in
 from towpath_agent.runner.site import Site, id_of
 from towpath_agent.system.files import temporary
 
 JOURNAL = "state.db"
 
 
-def recover(site: Site, now_unix_ms: int) -> tuple[Journal, list[str]]:
-    """Return a usable journal, and what had to be mended, one line each."""
-    said: list[str] = []
+def recover(site: Site, now_unix_ms: int, *, on_trial: bool = False) -> tuple[Journal, str, list[str]]:
+    """Return a usable journal, what became of one that was not (else empty), and what more was mended, one line each.
+
+    Broken where there is none to be had, and `journal-schema` where this agent is `on_trial` and may not rebuild it.
+    """
+    lost = ""
     path, before = site.root / JOURNAL, site.root / JOURNAL_BEFORE
+    name = f"{JOURNAL}.damaged-{now_unix_ms}"
+    if site.files.exists(before) and not site.files.exists(path):  # cut off below, between aside and back
+        _set_aside(site, path, name)
+        _put_back(site, before, path)
+        lost = "the journal is missing; the copy from before the agent's update took its place"
     try:
         journal = open_journal(path)
     except Broken as error:
-        copied = site.files.exists(before)
-        if error.code != "journal-damaged" and not (error.code == OTHER_SCHEMA and copied):
+        copied = site.files.exists(before) and not trouble_in(before)
+        if error.code != "journal-damaged" and (error.code != OTHER_SCHEMA or (on_trial and not copied)):
             raise
-        aside = path.with_name(f"{JOURNAL}.damaged-{now_unix_ms}")
-        site.files.rename(path, aside)
-        rest = path.with_name(f"{JOURNAL}-journal")
-        if site.files.exists(rest):
-            site.files.rename(rest, aside.with_name(f"{aside.name}-journal"))
+        _set_aside(site, path, name)
         if copied:
             _put_back(site, before, path)
         instead = "the copy from before the agent's update took its place" if copied else "rebuilt from what runs"
-        said.append(f"{error}; it was set aside as {aside.name} and {instead}")
+        lost = f"{error}; it was set aside as {name} and {instead}"
         journal = open_journal(path)
-    said += _take_facts(site, journal)
+    said = _take_facts(site, journal)
     _sweep(site, journal)
-    return journal, said
+    return journal, lost, said
+
+
+def _set_aside(site: Site, path: Path, name: str) -> None:
+    """Rename the journal, and what SQLite left beside it, which must not be taken for another one's."""
+    for end in ("", "-journal"):
+        left = path.with_name(f"{path.name}{end}")
+        if site.files.exists(left):
+            site.files.rename(left, path.with_name(f"{name}{end}"))
 
 
 def _put_back(site: Site, before: Path, path: Path) -> None:

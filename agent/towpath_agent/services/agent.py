@@ -2,7 +2,8 @@
 
 Rules: what runs is what its launcher said, and nothing else can be found out about it. A start puts the release on
 trial in launch.json and ends this agent; the next one goes on with the transaction. Before that the journal is copied:
-the new agent may write it in its own way, and what comes back must be able to read it (`runner.recovery`).
+the new agent may write it in its own way, and what comes back must be able to read it (`runner.recovery`). So what goes
+back on its trial copies nothing: the copy from before it is the one that counts.
 A stop of what runs does nothing: an agent ends only where another one is to follow (`engine.selfupdate.after_round`).
 Not handled here: who starts what (`towpath_agent.launcher`), when that may be (`engine.selfupdate.waits`).
 """
@@ -41,12 +42,14 @@ class AgentService:
     def __init__(self, files: Files, clock: Clock, *, launch: Launch | None = None) -> None:
         """Know how this agent was started.
 
-        `leave` is called where another one is to take over; `not_now` tells why none may, empty where one may.
+        `leave` is called where another one is to take over; `not_now` tells why none may, empty where one may. `why`
+        tells what speaks against the release under way.
         """
         del clock
         self._files, self._launch = files, launch or Launch()
         self.leave: Leave = _nobody_to_tell
         self.not_now: Callable[[], str] = str
+        self.why: Callable[[], str] = str
 
     def start(self, instance: Instance) -> bool:
         """Have `instance` take over; False where it is what runs."""
@@ -63,8 +66,11 @@ class AgentService:
         find_program(AGENT_COMMAND, folder=instance.folder, search_path="")
         if why := self.not_now():
             raise ServiceError(f"cannot change the agent now: {why}")
-        self._keep_journal(folder)
-        write_pointer(self._files, folder, selfupdate.begin(pointer, instance.release_id, instance.health_deadline_ms))
+        release = instance.release_id
+        if release != pointer.current:
+            self._keep_journal(folder)
+        left = selfupdate.begin(pointer, release, instance.health_deadline_ms, self.why())
+        write_pointer(self._files, folder, left)
         self.leave()
         return True
 
@@ -129,7 +135,7 @@ def write_pointer(files: Files, folder: Path, pointer: Pointer) -> None:
 
 
 def uncount(files: Files, launch: Launch) -> None:
-    """Take back that this start counts against the release: what ends it is a person's to mend, not in its files."""
+    """Take back that this start counts against the release: what ends it, or who, is not in its files."""
     if not launch.release or launch.trial or not launch.folder:
         return
     with suppress(Broken):  # then it counts

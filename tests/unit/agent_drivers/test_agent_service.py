@@ -50,6 +50,18 @@ def test_a_start_puts_the_release_on_trial_and_ends_this_agent(tmp_path: Path, n
     assert not agent.state(new).running
 
 
+def test_what_goes_back_on_its_trial_leaves_the_journals_copy_alone(tmp_path: Path, new: Instance) -> None:
+    """The one before may be unable to read what is there now: it gets the copy, and a mark that says what to do with it."""
+    (tmp_path / JOURNAL_BEFORE).write_bytes(b"from before")
+    old = make_release(tmp_path, "1")
+    write_pointer(FILES, tmp_path, Pointer(old.release_id, new.release_id, 20.0, 1))
+    agent, left = service(new.release_id, trial=True), []
+    agent.leave, agent.why = lambda: left.append(read_pointer(FILES, tmp_path)), lambda: "it cannot speak"
+    assert agent.start(old)
+    assert left == [Pointer(old.release_id, new.release_id, 20.0, 0, "it cannot speak")]
+    assert (tmp_path / JOURNAL_BEFORE).read_bytes() == b"from before"
+
+
 def test_what_runs_is_adopted_and_never_stopped(tmp_path: Path, new: Instance) -> None:
     """This process is the release that its launcher named: it runs, has memory, and a stop leaves it to end by itself."""
     agent = service(new.release_id, trial=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fakes.enrolled import enrolled_folder
+from fakes.enrolled import RECORD, enrolled_folder
 from towpath_agent import identity, launcher
 from towpath_agent.engine.selfupdate import Pointer, from_bytes, to_bytes
 from towpath_agent.system.clock import Deadline, SystemClock, pause
@@ -253,6 +253,27 @@ def test_what_a_person_has_to_mend_says_nothing_against_a_confirmed_release(tmp_
         done = host.launch(*words, PYTHONPATH=os.pathsep.join(sys.path))
     assert says in done.stderr
     assert done.returncode == (2 if trouble == "command line" else 1)
+    assert host.pointer == Pointer(current="1.0.0-a", starts=launcher.MAX_STARTS - 1)
+
+
+def test_a_stop_in_the_first_round_says_nothing_against_a_confirmed_release(tmp_path: Path) -> None:
+    """The real agent as a release, told to end while it waits for its server: it ends well, and the start is taken back."""
+    host = Host(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(WAIT_S)
+        enrolled_folder(host.folder, replace(RECORD, agent_address=f"127.0.0.1:{silent.getsockname()[1]}"))
+        (host.folder / "trust").mkdir()
+        (host.folder / identity.ROOT).write_bytes(b"{}")
+        host.release("1.0.0-a", f'exec {sys.executable} -c "from towpath_agent.cli import main; main()" "$@"\n')
+        host.point(current="1.0.0-a", starts=launcher.MAX_STARTS - 1)
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(host.argv(), env=env, stdout=subprocess.DEVNULL) as child:
+            asked, _ = silent.accept()
+            assert host.pointer.starts == launcher.MAX_STARTS
+            child.terminate()
+            with asked:
+                silent.close()  # what it asks in this round fails
+            assert child.wait(WAIT_S) == 0
     assert host.pointer == Pointer(current="1.0.0-a", starts=launcher.MAX_STARTS - 1)
 
 

@@ -14,6 +14,7 @@ from towpath_agent.engine.selfupdate import (
     after_round,
     apply,
     begin,
+    deserves_another,
     dropped,
     from_bytes,
     moves,
@@ -25,6 +26,7 @@ from towpath_agent.engine.selfupdate import (
 OLD, NEW = "1.0.0-a", "1.1.0-b"
 TRIAL = Pointer(current=OLD, trying=NEW, deadline_s=35.0, starts=1)
 NEWCOMER = Own(release=NEW, trial=True, pointer=TRIAL, current=OLD, state=State.WATCHING)
+GONE_BACK = Own(release=OLD, trial=False, pointer=replace(TRIAL, failed="it died"), current=OLD, state=None)
 KEPT = Own(release=OLD, trial=False, pointer=Pointer(current=OLD, starts=2), current=OLD, state=None)
 
 
@@ -55,7 +57,16 @@ def test_a_new_release_is_put_on_trial_with_a_deadline_of_its_own() -> None:
 
 def test_what_ran_before_the_trial_needs_none() -> None:
     """Going back to what ran is no trial: it is what the launcher would start anyway."""
-    assert begin(TRIAL, OLD, 20_000) == Pointer(current=OLD)
+    assert begin(Pointer(current=OLD, starts=3), OLD, 20_000) == Pointer(current=OLD)
+
+
+def test_what_goes_back_on_its_trial_leaves_the_mark_that_its_launcher_would() -> None:
+    """So that what ran before keeps the copy of the journal and goes back once more where it needs it. Once is enough."""
+    gone = begin(TRIAL, OLD, 20_000, "it cannot speak")
+    assert gone == replace(TRIAL, starts=0, failed="it cannot speak")
+    assert begin(gone, OLD, 20_000, "asked again") == gone
+    assert begin(TRIAL, OLD, 20_000).failed == "it went back by itself"
+    assert len(begin(TRIAL, OLD, 20_000, "x" * 100_000).failed) == 900
 
 
 def test_what_is_not_wanted_any_more_is_off_its_trial() -> None:
@@ -64,7 +75,7 @@ def test_what_is_not_wanted_any_more_is_off_its_trial() -> None:
     assert dropped(TRIAL, OLD) == TRIAL
 
 
-def test_a_start_that_a_person_has_to_mend_is_taken_back_from_what_is_kept() -> None:
+def test_a_start_that_ends_by_no_fault_of_its_files_is_taken_back_from_what_is_kept() -> None:
     """Of that very release, and never below none; on trial it counts, so that one that takes no settings goes back."""
     assert uncounted(Pointer(current=OLD, starts=2), OLD) == Pointer(current=OLD, starts=1)
     for left in (Pointer(current=OLD), Pointer(current=NEW, starts=2), TRIAL, replace(TRIAL, failed="it died")):
@@ -88,21 +99,41 @@ def test_a_start_that_a_person_has_to_mend_is_taken_back_from_what_is_kept() -> 
         (KEPT, Step.SETTLE),
         (replace(KEPT, state=State.PREPARED), Step.SETTLE),
         (replace(KEPT, pointer=Pointer(current=OLD)), Step.STAY),
-        (replace(KEPT, pointer=replace(TRIAL, failed="it died")), Step.STAY),
         (replace(KEPT, pointer=Pointer(current=NEW, starts=1)), Step.STAY),
+        (replace(GONE_BACK, release="", current=""), Step.FORGET),
+        (replace(GONE_BACK, state=State.REVERTED), Step.FORGET),
+        (replace(GONE_BACK, state=State.REVERTING), Step.STAY),
+        (replace(GONE_BACK, release="", current=NEW), Step.STAY),
     ],
 )
 def test_after_a_round_the_agent_knows_what_to_do_about_itself(own: Own, step: Step) -> None:
-    """Kept once confirmed, left where it is not wanted, else as it is; nothing in the middle of its own transaction."""
+    """Kept once confirmed, left where it is not wanted, else as it is; nothing in the middle of its own transaction.
+
+    A mark is of no use once what it names does not run by the journal either.
+    """
     assert after_round(own) is step
 
 
+def test_only_what_was_confirmed_on_its_trial_deserves_another() -> None:
+    """Its own transaction confirmed it, and it is what the launcher gave up, on a trial: after that, it waits for a person."""
+    marked = replace(TRIAL, failed="it had not reported within 35s")
+    assert deserves_another(marked, NEW, State.CONFIRMED)
+    assert not deserves_another(TRIAL, NEW, State.CONFIRMED)
+    assert not deserves_another(replace(marked, deadline_s=0.0), NEW, State.CONFIRMED)
+    assert not deserves_another(marked, OLD, State.CONFIRMED)
+    for state in (None, State.SWITCHED, State.WATCHING, State.REVERTING):
+        assert not deserves_another(marked, NEW, state)
+
+
 def test_what_each_step_writes() -> None:
-    """Kept and settled: it runs, with no starts. Left: the packaged one. Else nothing changes."""
+    """Kept and settled: it runs, with no starts. Left: the packaged one, with a mark where it was on trial."""
     assert apply(Step.STAY, TRIAL, NEW) == TRIAL
     assert apply(Step.SETTLE, Pointer(current=OLD, starts=2), OLD) == Pointer(current=OLD)
     assert apply(Step.KEEP, TRIAL, NEW) == Pointer(current=NEW)
-    assert apply(Step.LEAVE, TRIAL, NEW) == Pointer()
+    assert apply(Step.LEAVE, Pointer(current=NEW), NEW) == Pointer()
+    left = apply(Step.LEAVE, TRIAL, NEW, "it cannot speak")
+    assert left == replace(TRIAL, current="", starts=0, failed="it cannot speak")
+    assert apply(Step.FORGET, left, "") == Pointer()
 
 
 @pytest.mark.parametrize("state", list(State))
