@@ -3,6 +3,7 @@
 The server is the real one on this machine; the hosts reach it through a firewall that lets nothing in to them.
 """
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -30,6 +31,13 @@ artifact: ./app
 install: {kind: tree}
 run: {kind: systemd, unit: unit.service}
 probes: [{process: {interval: 200ms}}]
+health: {healthy_for: 1s, deadline: 30s, probation: 1s}
+"""
+CONF = """\
+app: conf
+artifact: ./app
+install: {kind: file, path: /etc/app.conf, existing: overwrite}
+run: {kind: none}
 health: {healthy_for: 1s, deadline: 30s, probation: 1s}
 """
 SERVICE = "[Service]\nExecStart=/usr/bin/sleep 100000\n[Install]\nWantedBy=multi-user.target\n"
@@ -111,6 +119,25 @@ def test_the_life_of_a_package(host: Host, fleet: Fleet, tmp_path: Path) -> None
     left = host("find / -xdev -name '*towpath*' -not -path '/proc/*' -not -path '/sys/*'")
     assert left == ""
     host("! grep -ls towpath-agent.service /proc/[0-9]*/cgroup")
+
+
+def test_a_purge_keeps_the_file_that_a_release_took_the_place_of(host: Host, fleet: Fleet, tmp_path: Path) -> None:
+    """The released file stays; the host's former one, which nobody else has, is where the purge and the guide say."""
+    host("printf mine > /etc/app.conf; chmod 0640 /etc/app.conf")
+    fleet.publish(release(tmp_path, CONF, {"app.conf": "released"}), "1")
+    host(setup_line(fleet, "purged", "purged"))
+    deploy(fleet, "conf", "1", "purged", "--wait", "--timeout", "120s")
+    assert host("cat /etc/app.conf") == "released"
+
+    kept = re.search(r" is in (/var/backups/towpath-agent-\S+)$", host("dpkg -P towpath-agent"), re.MULTILINE)
+
+    assert kept is not None
+    assert host("cat /etc/app.conf") == "released"
+    host("! test -e /var/lib/towpath")
+    (place,) = re.findall(r"^replaced/\$\(.*PATH.*$", GUIDE.read_text(), re.MULTILINE)
+    assert host(f"cat {kept[1]}/conf/{place.replace('PATH', '/etc/app.conf')}") == "mine"
+    assert json.loads(host(f"cat {kept[1]}/conf/file.json"))["saved"]["/etc/app.conf"]["mode"] == 0o640
+    assert host(f"stat -c %U:%a {kept[1]}") == "root:700"
 
 
 @pytest.mark.parametrize("cut", ["power_cut", "reboot"])
