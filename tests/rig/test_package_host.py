@@ -129,9 +129,10 @@ def test_a_purge_keeps_the_file_that_a_release_took_the_place_of(host: Host, fle
     deploy(fleet, "conf", "1", "purged", "--wait", "--timeout", "120s")
     assert host("cat /etc/app.conf") == "released"
 
-    kept = re.search(r" is in (/var/backups/towpath-agent-\S+)$", host("dpkg -P towpath-agent"), re.MULTILINE)
+    said = host("dpkg -P towpath-agent")
 
-    assert kept is not None
+    kept = re.search(r" is in (/var/backups/towpath-agent-\S+)$", said, re.MULTILINE)
+    assert kept is not None, said
     assert host("cat /etc/app.conf") == "released"
     host("! test -e /var/lib/towpath")
     (place,) = re.findall(r"^replaced/\$\(.*PATH.*$", GUIDE.read_text(), re.MULTILINE)
