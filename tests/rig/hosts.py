@@ -26,6 +26,8 @@ RIG_NAME = os.environ.get("TOWPATH_RIG", f"towpath{WORKER}")
 NET = os.environ.get("TOWPATH_RIG_NET", f"10.{97 + WORKER}")
 SERVER = f"{NET}.0.1"
 TOOLS = ("mmdebstrap", "zstd", "mkfs.ext4", "systemd-nspawn", "ip", "nft", "conntrack", "dpkg-deb", "strip")
+# Two waits for a systemd, each with a limit of its own in `machines/rig`, and a disk to copy.
+START_S = 600
 PACKAGES = "mmdebstrap zstd e2fsprogs systemd-container iproute2 nftables conntrack dpkg-dev binutils"
 
 
@@ -138,7 +140,7 @@ class Host:
 
     def start(self) -> None:
         """Boot it."""
-        self._hosts.rig("start", self.name, **self._more)
+        self._hosts.rig("start", self.name, timeout_s=START_S, **self._more)
 
     @property
     def root(self) -> Path:

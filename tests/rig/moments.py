@@ -140,6 +140,13 @@ def cut_in(host: Host, app: str, version: str, aim: Aim, timeout_s: float) -> Cu
     return made
 
 
+def freeze_at(host: Host, pointer: Pointer, timeout_s: float) -> None:
+    """Stop the host dead as soon as its launch.json says `pointer`; to be followed by `power_off`."""
+    with _before_others():
+        _look_until(f"{host.name} has {pointer}", lambda: pointer_of(host) == pointer, timeout_s)
+        host.freeze()
+
+
 def _look_until(what: str, look: Callable[[], bool], timeout_s: float) -> None:
     """Look far more often than other tests do: what is waited for may be there for milliseconds."""
     give_up = time.monotonic() + timeout_s

@@ -120,7 +120,8 @@ def test_ceilings_hold_the_agent_and_neither_apps_nor_hooks(one: RigFleet) -> No
     host("systemctl stop towpath-agent")
     assert (host("pgrep -f '[b]in/serve'"), host("pgrep -f '[b]in/eat'")) == (hello, eater)
     host("systemctl start towpath-agent")
-    one.fleet.towpath("undeploy", "hungry", "--environment", "dev", "--select", f"role={one.role}", code=None)
+    one.fleet.towpath("undeploy", "hungry", "--environment", "dev")
+    one.wait("hungry is gone", lambda: host("pgrep -f '[b]in/eat'", code=None) == "")
 
 
 def test_apps_of_an_agent_that_systemd_did_not_answer_are_held_by_nothing(one: RigFleet) -> None:

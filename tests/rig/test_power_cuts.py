@@ -22,7 +22,7 @@ from examples.loopback import Fleet
 
 from rig.fleets import WAIT_S, RigFleet, moves, serves, status
 from rig.hosts import Host, Hosts, why_not
-from rig.moments import HANDED, KEPT, STATES, TRIAL, UNKEPT, Aim, Pointer, cut_in, phases_of, pointer_of, trace
+from rig.moments import HANDED, KEPT, STATES, TRIAL, UNKEPT, Aim, Pointer, cut_in, freeze_at, phases_of, trace
 from towpath import __version__
 from towpath.selfupdate import AGENT_APP
 
@@ -209,6 +209,12 @@ def agent_runs(host: Host, version: str) -> bool:
     )
 
 
+def reverted_to(fleet: RigFleet, name: str, version: str) -> bool:
+    """Return whether the server sees the agent of this host gone back to `version`; that comes after the host's own sign."""
+    row = fleet.fleet.status(APP)[name]
+    return (row["current"], row["state"]) == (version, "Reverted")
+
+
 def test_hosts_come_back_healthy_from_power_cuts_in_the_agents_own_update(
     three: RigFleet, agents: Iterator[str]
 ) -> None:
@@ -241,12 +247,11 @@ def test_a_host_whose_power_fails_in_every_trial_is_back_with_the_old_agent_and_
 
     three.start(APP, version)
     for number in range(1, 4):
-        three.wait(f"start {number} on trial", lambda n=number: pointer_of(host) == Pointer(trying=True, starts=n))
-        host.freeze()
+        freeze_at(host, Pointer(trying=True, starts=number), WAIT_S)
         host.power_cut()
     three.wait(f"{before} is back", lambda: agent_runs(host, before) and serves(host) == app)
+    three.wait("the server has heard that it went back", lambda: reverted_to(three, name, before))
     row = three.fleet.status(APP)[name]
-    assert (row["current"], row["state"]) == (before, "Reverted")
     assert "was started 3 times, and none lived until it had reported" in row["reason"]
 
     host(f"towpath-agent retry {APP}")

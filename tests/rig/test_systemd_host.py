@@ -39,14 +39,14 @@ def inside(host: NspawnHost, cases: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_the_agent_updates_itself_under_its_own_unit(tmp_path: Path) -> None:
     """Booted with a real systemd: one main process, no restart, a fed watchdog, kills in mid-trial, apps untouched."""
     with NspawnHost(tmp_path, shared=[ROOT]) as host:
         assert re.search(r"^1 passed in ", inside(host, "selfupdate_cases.py"), re.MULTILINE)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_systemd_service_keeps_its_promises_on_a_real_systemd(tmp_path: Path) -> None:
     """The conformance suite and every case of start limits, Type=notify, masks and evidence passes, none is skipped."""
     with NspawnHost(tmp_path, shared=[ROOT]) as host:
