@@ -107,7 +107,7 @@ image-build:
 	done
 
 RIG_PACKAGES := python3.11 systemd-container mmdebstrap zstd e2fsprogs iproute2 nftables conntrack binutils dpkg-dev rpm \
-  gcc libc6-dev podman runc
+  gcc libc6-dev podman runc catatonit
 
 # SHORT=1: the half that CI runs. POWER_CUTS=100 SEED=7: how many, and which. The base system, packages and images are
 # kept in /var/cache/towpath-rig and made anew when their sources change.

@@ -5,9 +5,11 @@ Exit 0: done, or nothing fails. 1: not, one line says why. Not handled here: wha
 
 import getpass
 import json
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,19 @@ def _user() -> str:
         return "unknown"
 
 
+@contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """Make an end by a timer or a lost terminal one by Ctrl-C: what is half made goes, with the keys in it."""
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @click.command()
 @folder_option
 @click.option("--out", required=True, type=path_type, help="The new file, or a folder for it.")
@@ -82,7 +97,8 @@ def backup(folder: Path, out: Path, output: str) -> None:
         out /= time.strftime("towpath-%Y%m%dT%H%M%SZ.tar.zst", time.gmtime(now // 1000))
     if not out.absolute().parent.is_dir():
         raise InputError(f"cannot back up to {out}: there is no folder {out.absolute().parent}; make it")
-    made = back_up(folder, out, now, _progress("backing up"))
+    with _cleaning_up():
+        made = back_up(folder, out, now, _progress("backing up"))
     if made.left_out:
         click.echo(f"left out, no part of a server: {', '.join(made.left_out)}", err=True)
     size = f"{made.bytes / 2**20:.1f} MiB"
@@ -100,13 +116,14 @@ def restore(folder: Path, archive: Path, output: str) -> None:
     """
     from towpath_server.upkeep import restore as restoring  # noqa: PLC0415
 
-    done = restoring.restore(
-        archive,
-        folder,
-        now_unix_ms=now_unix_ms(),
-        actor=f"local/{_user()}",
-        progress=_progress("restoring"),
-    )
+    with _cleaning_up():
+        done = restoring.restore(
+            archive,
+            folder,
+            now_unix_ms=now_unix_ms(),
+            actor=f"local/{_user()}",
+            progress=_progress("restoring"),
+        )
     _echo(
         output,
         done,

@@ -1,12 +1,16 @@
-"""The images, built by podman on a base of Debian's packages: a server that operators reach, an agent that enrols and runs a release.
+"""The images, built by podman on a base of Debian's packages, and docs/containers.md typed: a server that operators reach,
+backed up and restored, an agent that enrols and runs a release.
 
 Podman keeps all of it in folders of this test. The network is the machine's own (no bridge is to be had everywhere), on
 free ports of loopback.
 """
 
 import os
+import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +20,12 @@ from examples.loopback import Fleet
 from examples.processes import wait_for
 
 from rig import built
+from rig.guides import blocks
 from towpath import __version__
 
 ROOT = Path(__file__).parents[2]
-NEEDS = ("podman", "runc", "mmdebstrap", "dpkg-deb", "strip")
+GUIDE = ROOT / "docs/containers.md"
+NEEDS = ("podman", "runc", "catatonit", "mmdebstrap", "dpkg-deb", "strip")
 MISSING = [tool for tool in NEEDS if shutil.which(tool) is None]
 
 pytestmark = [
@@ -68,9 +74,23 @@ class Podman:
         assert code in (None, done.returncode), f"podman {' '.join(words)}: {done.stdout}"
         return done.stdout.strip()
 
+    def command(self, folder: Path, *more: str) -> Path:
+        """Make a command `podman` in `folder` that is this one; `more` are options of its `run`. Return the folder."""
+        folder.mkdir()
+        real = [shutil.which("podman") or "podman", *self.words[1:]]
+        lines = [
+            "#!/bin/sh",
+            f'[ "$1" != run ] || {{ shift; exec {shlex.join([*real, "run", *self.run_words, *more])} "$@"; }}',
+            f'exec {shlex.join(real)} "$@"',
+        ]
+        (folder / "podman").write_text("\n".join(lines) + "\n")
+        (folder / "podman").chmod(0o755)
+        return folder
+
     def close(self) -> None:
         self("rm", "--all", "--force", "--time", "5", code=None)
         self("rmi", "--all", "--force", code=None)
+        self("volume", "rm", "--all", "--force", code=None)
         for mounted in Path("/proc/mounts").read_text().splitlines():
             place = mounted.split()[1]
             if place.startswith(f"{self.folder}/"):
@@ -115,31 +135,62 @@ def images(podman: Podman, deb: Path, tmp_path_factory: pytest.TempPathFactory) 
     return names
 
 
-def test_a_fleet_of_images_takes_a_release(podman: Podman, images: dict[str, str], tmp_path: Path) -> None:
-    """As docs/containers.md says: operators reach the server, a host enrols by its variables, and is the same one later."""
-    with Fleet(tmp_path / "fleet") as fleet:
-        fleet.init()
-        fleet.addresses = fleet.fixed_addresses()
-        state, host = str(podman.folder / "server"), str(podman.folder / "host")
-        Path(host).mkdir()
-        shutil.copytree(fleet.server_folder, state)
-        podman("run", "--rm", *podman.run_words, "--user=0", "--entrypoint=/bin/chown", f"--volume={state}:/var/lib/towpath-server",
-               images["server"], "-R", "towpath:", "/var/lib/towpath-server")  # fmt: skip
-        listen = [f"--env=TOWPATH_{kind.upper()}_LISTEN={address}" for kind, address in fleet.addresses.items()]
-        serve = (*podman.run_words, *listen, f"--volume={state}:/var/lib/towpath-server", images["server"])
-        podman("run", "--detach", "--name=server", *serve)
-        wait_for("operators reach it", lambda: fleet.towpath("host", "list", code=None).code == 0, WAIT_S)
-        doctor = ("towpath-server", "doctor", "--dir", "/var/lib/towpath-server")
-        assert podman("exec", "server", "id", "-un") == "towpath"
-        assert podman("exec", "server", *doctor, timeout_s=300).splitlines()[-1] == "nothing fails"
+class Typist:
+    """Types what stands in the guide, with the test's own addresses; `podman` is the test's too."""
 
-        token = tmp_path / "token"
-        token.write_text(fleet.token())
-        enrolled = [f"--env=TOWPATH_AGENT_SERVER={fleet.addresses['enroll']}", "--env=TOWPATH_AGENT_NAME=box",
-                    "--env=TOWPATH_TOKEN_FILE=/run/token", f"--volume={token}:/run/token:ro"]  # fmt: skip
-        volume = f"--volume={host}:/var/lib/towpath"
-        podman("run", "--detach", "--name=box", *podman.run_words, *enrolled, volume, images["agent"])
-        wait_for("the host is online", lambda: "box" in fleet.online(), WAIT_S, lambda: podman("logs", "box"))
+    def __init__(self, podman: Podman, fleet: Fleet, folder: Path) -> None:
+        listen = (f"--env=TOWPATH_{kind.upper()}_LISTEN={address}" for kind, address in fleet.addresses.items())
+        commands = podman.command(folder, *listen)
+        self._env = {**fleet.env(), "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self._folder = fleet.root
+        self._given = {
+            "towpath.example.com:7444": fleet.addresses["enroll"],
+            "--environment production": "--environment dev",
+        }
+
+    def __call__(self, lines: list[str]) -> None:
+        """Type lines, and see each command end well."""
+        script = "\n".join(lines)
+        for name, value in self._given.items():
+            script = script.replace(name, value)
+        words = ["bash", "-e", "-o", "pipefail", "-c", script]
+        done = subprocess.run(
+            words, cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{script}: {done.stdout}"
+
+
+def test_a_fleet_of_images_takes_a_release(podman: Podman, images: dict[str, str], tmp_path: Path) -> None:
+    """docs/containers.md as typed: operators reach the server, it is restored from a backup into a new volume, a host enrols
+    although the server is away at first, is up again after a crash of its agent, and is the same one in another container.
+    """
+    (_, serve), (_, back_up), (_, restore), (_, agent) = blocks(GUIDE)
+    with Fleet(tmp_path / "fleet") as fleet:
+        fleet.addresses = fleet.fixed_addresses()
+        typed = Typist(podman, fleet, tmp_path / "commands")
+        answers = lambda: fleet.towpath("host", "list", code=None).code == 0  # noqa: E731
+        said = lambda: podman("logs", "towpath-server", code=None)  # noqa: E731
+        doctor = ("towpath-server", "doctor", "--dir", "/var/lib/towpath-server")
+
+        typed(serve)
+        wait_for("operators reach it", answers, WAIT_S, said)
+        assert podman("exec", "towpath-server", "id", "-un") == "towpath"
+        assert podman("exec", "towpath-server", *doctor, timeout_s=300).splitlines()[-1] == "nothing fails"
+        typed(back_up)
+        typed(restore)
+        wait_for("the restored one is reached", answers, WAIT_S, said)
+        assert podman("exec", "towpath-server", *doctor, timeout_s=300).splitlines()[-1] == "nothing fails"
+        (entry,) = [one for one in fleet.towpath("audit", "-o", "json").json() if one["act"] == "server.restore"]
+        assert entry["actor"] == "local/towpath"
+
+        typed(agent[:1])
+        podman("stop", "--time", "30", "towpath-server", timeout_s=300)
+        typed(agent[1:])
+        wait_for("it tried again", lambda: restarts(podman) > 0, WAIT_S, lambda: podman("logs", "web-1"))
+        podman("start", "towpath-server")
+        wait_for("the server is back", answers, WAIT_S, said)
+        wait_for("the host is online", lambda: "web-1" in fleet.online(), WAIT_S, lambda: podman("logs", "web-1"))
 
         folder = tmp_path / "sleeper"
         (folder / "app/bin").mkdir(parents=True)
@@ -148,21 +199,32 @@ def test_a_fleet_of_images_takes_a_release(podman: Podman, images: dict[str, str
         (folder / "towpath.yaml").write_text(APP)
         fleet.publish(folder / "towpath.yaml", "1")
         fleet.deploy("sleeper", "1", timeout_s=WAIT_S)
-        assert "Confirmed" in podman("exec", "box", "towpath-agent", "status")
+        assert "Confirmed" in podman("exec", "web-1", "towpath-agent", "status")
 
-        podman("rm", "--force", "--time", "20", "box")  # another container, no token, the same host and its app
-        podman("run", "--detach", "--name=box", *podman.run_words, volume, images["agent"])
-        wait_for("it runs again", lambda: "sleep 1000000" in processes(podman), WAIT_S, lambda: podman("logs", "box"))
-        podman("restart", "--time", "20", "server", timeout_s=300)
-        wait_for("it is back", lambda: fleet.towpath("host", "list", code=None).code == 0, WAIT_S)
-        fleet.wait_online(["box"], WAIT_S)
-        said = podman("logs", "server")
-        assert "Traceback" not in said
-        podman("stop", "--time", "30", "server", timeout_s=300)
-        assert podman("inspect", "--format={{.State.ExitCode}}", "server") == "0", said
+        before = restarts(podman)
+        init = podman("inspect", "--format={{.State.Pid}}", "web-1")
+        (killed,) = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+        os.kill(int(killed), signal.SIGKILL)
+        wait_for("it was started again", lambda: restarts(podman) > before, WAIT_S, lambda: podman("logs", "web-1"))
+        wait_for("its app runs", lambda: "sleep 1000000" in processes(podman), WAIT_S, lambda: podman("logs", "web-1"))
+
+        podman("rm", "--force", "--time", "20", "web-1")  # another container, no token, the same host and its app
+        podman("run", "--detach", "--name=web-1", *podman.run_words, "--volume=web-1:/var/lib/towpath", images["agent"])
+        wait_for("it runs again", lambda: "sleep 1000000" in processes(podman), WAIT_S, lambda: podman("logs", "web-1"))
+        podman("restart", "--time", "20", "towpath-server", timeout_s=300)
+        wait_for("it is back", answers, WAIT_S, said)
+        fleet.wait_online(["web-1"], WAIT_S)
+        assert "Traceback" not in said()
+        podman("stop", "--time", "30", "towpath-server", timeout_s=300)
+        assert podman("inspect", "--format={{.State.ExitCode}}", "towpath-server") == "0", said()
+
+
+def restarts(podman: Podman) -> int:
+    """Return how often podman started the host's container again by itself."""
+    return int(podman("inspect", "--format={{.RestartCount}}", "web-1"))
 
 
 def processes(podman: Podman) -> str:
     """Return the command lines of all processes in the host's container."""
     script = "for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $one; echo; done"
-    return podman("exec", "box", "sh", "-c", script, code=None)
+    return podman("exec", "web-1", "sh", "-c", script, code=None)

@@ -29,8 +29,15 @@ ONLY = (
 )
 
 
+# A password with an @ in it; in the URL, and so in what systemd reads, it has a %.
+LOGIN, QUOTED = "agent:p@ss", "agent:p%40ss"
+DROP_IN = "/etc/systemd/system/towpath-agent.service.d"
+
+
 def test_a_host_behind_a_proxy_is_set_up_as_the_guide_says(hosts: Hosts, base: Path, fleet: Fleet) -> None:
-    """The block as it stands there, with this test's names; the service goes through the proxy too, after a restart as well."""
+    """The block as it stands there, with this test's names and a login; the service goes through the proxy too, after a restart
+    as well, and nobody but root can read the login.
+    """
     ((_, lines),) = blocks(GUIDE)
     ((_, firewall),) = blocks(GUIDE, "nft")
     host = Host(hosts, "h8", base=base)
@@ -38,10 +45,10 @@ def test_a_host_behind_a_proxy_is_set_up_as_the_guide_says(hosts: Hosts, base: P
         text = "\n".join(firewall)
         host(f"nft -f - <<'END'\n{text}\nEND")
         host("nft delete table inet towpath")
-        with ConnectProxy(host=SERVER) as proxy:
+        with ConnectProxy(host=SERVER, login=LOGIN) as proxy:
             host(ONLY.format(port=proxy.address.rpartition(":")[2]))
             given = {
-                "proxy.example.com:3128": proxy.address,
+                "proxy.example.com:3128": f"{QUOTED}@{proxy.address}",
                 "towpath.example.com:7444": fleet.addresses["enroll"],
                 "TOKEN": fleet.token(label="role=proxied"),
             }
@@ -51,6 +58,8 @@ def test_a_host_behind_a_proxy_is_set_up_as_the_guide_says(hosts: Hosts, base: P
             said = host(f"{script} --name proxied")
             assert "proxied in dev is set up" in said
             assert {fleet.addresses["enroll"], fleet.addresses["agent"]} <= set(proxy.asked)
+            assert host(f"grep -rlF {QUOTED} /etc") == f"{DROP_IN}/proxy.env"
+            assert host(f"stat -c '%U %a' {DROP_IN}/proxy.env") == "root 600"
             words = ("deploy", "hello", "1.0.0", "--environment", "dev", "--select", "role=proxied")
             fleet.towpath(*words, "--wait", "--timeout", f"{WAIT_S:g}s", timeout_s=WAIT_S + 30)
             assert serves(host) == "1.0.0"

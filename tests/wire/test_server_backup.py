@@ -211,7 +211,7 @@ def test_nothing_is_restored_over_anything_and_nothing_of_a_damaged_backup(serve
     folder = server.fleet / "server"
     before = tree(folder)
     done = type_in("restore", "--dir", folder, tmp_path / "b.tar.zst")
-    assert "something is there" in str(done.exception)
+    assert "ca.key is there" in str(done.exception)
     data = (tmp_path / "b.tar.zst").read_bytes()
     for name, bad in {
         "cut": data[: len(data) // 2],
@@ -270,3 +270,36 @@ def test_a_damaged_database_is_not_backed_up_as_if_it_were_whole(server: LiveSer
     done = type_in("backup", "--dir", server.fleet / "server", "--out", tmp_path / "b")
     assert "damaged" in str(done.exception) or "malformed" in str(done.exception), done.exception
     assert sorted(one.name for one in tmp_path.iterdir()) == ["fleet"]
+
+
+def test_a_folder_that_is_a_disk_of_its_own_is_restored_into(
+    server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be replaced, and nothing can be made beside it: what is there stays the same folder, with the disk's
+    own lost+found, and the CA's key comes last. Anything else in it is refused.
+    """
+    folder, out = tmp_path / "mounted/server", tmp_path / "b.tar.zst"
+    back_up(server, out)
+    (folder / "lost+found").mkdir(parents=True)
+    disk, order, rename = folder.stat().st_ino, [], Path.rename
+
+    def watched(path: Path, target: Path) -> Path:
+        order.append(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, 12345)
+    told = restore(out, folder, now_unix_ms=server.clock.now_unix_ms(), actor="local/root", progress=lambda *_: None)
+    assert told.folder == str(folder)
+    assert order[-1] == folder / "ca.key"
+    assert {path.parent for path in order} == {folder}
+    assert folder.stat().st_ino == disk
+    assert folder.stat().st_mode & 0o777 == 0o700
+    owners = {path.stat().st_uid for path in folder.rglob("*") if path.name != "lost+found"}
+    assert owners == {folder.stat().st_uid}
+    found = json.loads(type_in("doctor", "--dir", folder, "-o", "json").stdout)["findings"]
+    assert {one["level"] for one in found if one["check"] == "folder"} == {"ok"}, found
+    assert list(folder.parent.iterdir()) == [folder]
+    again = type_in("restore", "--dir", folder, out)
+    assert "ca.key is there" in str(again.exception)

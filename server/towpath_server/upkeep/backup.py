@@ -7,7 +7,6 @@ Not handled here: the operator's and the publisher's folders (they belong on oth
 """
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from towpath.errors import Broken, InputError
 from towpath_server.options import LOCK
 from towpath_server.storage.copying import copy_database, faults, revision, sync
 from towpath_server.upkeep.archive import FORMAT, Head, unpack, writing
+from towpath_server.upkeep.scratch import BACKUP, scratch
 
 DATABASE = "towpath.db"
 NEEDED = ("ca.pem", "ca.key")
@@ -24,6 +24,8 @@ FOLDERS = ("keys", "metadata", "objects")
 SETTINGS = "server.toml"
 # What the server makes again, or what was on its way, in its folder or beside the objects.
 PASSING = frozenset({"incoming", "deltas", "arriving"})
+# What a disk of its own has at its top.
+LOST = "lost+found"
 
 # How many bytes were done, of how many.
 Progress = Callable[[int, int], object]
@@ -49,22 +51,20 @@ def back_up(folder: Path, out: Path, now_unix_ms: int, progress: Progress) -> Ba
         )
     if out.exists() or out.is_symlink():
         raise InputError(f"cannot back up to {out}: it is there already; choose another name", code="exists")
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    copy = part.with_suffix(".db")
     try:
-        copy_database(folder / DATABASE, copy)
-        _check(folder, copy)
-        files = list(parts(folder))
-        count = _write(part, copy, files, now_unix_ms, progress)
-        unpack(part, None, lambda _: None)  # read it again: what cannot be read is no backup
-        part.rename(out)
-        sync(out.parent)
-        return Backup(str(out), out.stat().st_size, count, revision(copy), now_unix_ms, tuple(strangers(folder)))
+        with scratch(out.parent, BACKUP) as part:
+            copy, made = part / DATABASE, part / "backup.tar.zst"
+            copy_database(folder / DATABASE, copy)
+            _check(folder, copy)
+            files = list(parts(folder))
+            count = _write(made, copy, files, now_unix_ms, progress)
+            unpack(made, None, lambda _: None)  # read it again: what cannot be read is no backup
+            schema = revision(copy)
+            made.rename(out)
+            sync(out.parent)
+        return Backup(str(out), out.stat().st_size, count, schema, now_unix_ms, tuple(strangers(folder)))
     except OSError as error:
         raise Broken(f"cannot back up {folder}: {error.filename or out}: {error.strerror or error}") from error
-    finally:
-        for left in (part, copy):
-            left.unlink(missing_ok=True)
 
 
 def _check(folder: Path, copy: Path) -> None:
@@ -79,7 +79,7 @@ def _check(folder: Path, copy: Path) -> None:
         raise InputError(f"cannot back up {folder}: it has no {missing[0]}; --dir must be a server's folder")
 
 
-def _write(part: Path, copy: Path, files: list[tuple[str, Path]], now_unix_ms: int, progress: Progress) -> int:
+def _write(made: Path, copy: Path, files: list[tuple[str, Path]], now_unix_ms: int, progress: Progress) -> int:
     whole = copy.stat().st_size + sum(path.stat().st_size for _, path in files)
     done = 0
 
@@ -88,7 +88,7 @@ def _write(part: Path, copy: Path, files: list[tuple[str, Path]], now_unix_ms: i
         done += size
         progress(done, whole)
 
-    with writing(part, Head(FORMAT, __version__, revision(copy), now_unix_ms), said) as archive:
+    with writing(made, Head(FORMAT, __version__, revision(copy), now_unix_ms), said) as archive:
         archive.add(DATABASE, copy)
         for name, path in files:
             archive.add(name, path)
@@ -111,5 +111,5 @@ def parts(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def strangers(folder: Path) -> list[str]:
     """Return what lies in the folder and is not in a backup of it."""
-    own = {*NEEDED, SETTINGS, *FOLDERS, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOCK, *PASSING}
+    own = {*NEEDED, SETTINGS, *FOLDERS, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOCK, LOST, *PASSING}
     return sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))

@@ -1,15 +1,15 @@
 """`restore`: a server's folder out of a backup, whole or not at all.
 
-Everything is unpacked and checked in a folder beside the one that is asked for: sums, database, keys against the CA and
-the repository. Only then it takes its name. A folder with anything in it is never touched. The owner of an empty folder
-(the package's) becomes the owner of everything in it.
+Everything is unpacked and checked in a hidden folder inside of the one that is asked for, which may be a mount: sums,
+database, keys against the CA and the repository. Only then it is moved up, the CA's key last: a folder without it is no
+server, and none starts there. A folder with anything in it is never touched. The owner of an empty folder (the
+package's) becomes the owner of everything in it.
 Then the database is told what happened (`services.backups`), so that hosts are not answered with what they have
 outlived.
 """
 
 import os
-import secrets
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,10 @@ from towpath_server.services.authority import Authority
 from towpath_server.storage import SqlStorage
 from towpath_server.storage.copying import faults, sync
 from towpath_server.upkeep.archive import Head, unpack
-from towpath_server.upkeep.backup import DATABASE, Progress
+from towpath_server.upkeep.backup import DATABASE, LOST, Progress
+from towpath_server.upkeep.scratch import RESTORE, scratch
+
+CA_KEY = "ca.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,9 @@ def online_keys(folder: Path) -> OnlineKeys:
 
 def restore(archive: Path, folder: Path, *, now_unix_ms: int, actor: str, progress: Progress) -> Restored:
     """Make `folder` the server of the backup; InputError, Broken: then nothing was changed."""
-    _check_free(folder)
-    part = folder.absolute().with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise _taken(folder, "something")
+    new = not folder.exists()
     whole = archive.stat().st_size if archive.is_file() else 0
     done = 0
 
@@ -54,24 +58,35 @@ def restore(archive: Path, folder: Path, *, now_unix_ms: int, actor: str, progre
         progress(done, max(done, whole))
 
     try:
-        part.mkdir(mode=0o700, parents=True)
-        head = unpack(archive, part, said)
-        hosts = _make_fit(part, head, now_unix_ms, actor)
-        _settle(part, folder)
-        part.rename(folder.absolute())
-        sync(folder.absolute().parent)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with scratch(folder, RESTORE) as part:
+            _check_free(folder, part)
+            made = part / "server"
+            made.mkdir(mode=0o700)
+            head = unpack(archive, made, said)
+            hosts = _make_fit(made, head, now_unix_ms, actor)
+            _settle(made, folder)
+        if new:
+            sync(folder.absolute().parent)
     except OSError as error:
-        raise Broken(f"cannot restore to {folder}: {error.filename or part}: {error.strerror or error}") from error
+        raise Broken(f"cannot restore to {folder}: {error.filename or folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if new:
+            with suppress(OSError):
+                folder.rmdir()  # where nothing came into it
     return Restored(str(folder), head.made_unix_ms, head.schema, head.towpath, hosts)
 
 
-def _check_free(folder: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        raise InputError(
-            f"cannot restore to {folder}: something is there; move it away, or choose an empty --dir", code="exists"
-        )
+def _check_free(folder: Path, part: Path) -> None:
+    there = sorted(path.name for path in folder.iterdir() if path.name not in (LOST, part.name))
+    if there:
+        raise _taken(folder, there[0])
+
+
+def _taken(folder: Path, what: str) -> InputError:
+    return InputError(
+        f"cannot restore to {folder}: {what} is there; move it away, or choose an empty --dir", code="exists"
+    )
 
 
 def _make_fit(part: Path, head: Head, now_unix_ms: int, actor: str) -> int:
@@ -82,7 +97,7 @@ def _make_fit(part: Path, head: Head, now_unix_ms: int, actor: str) -> int:
     found = faults(database)
     if found:
         raise Broken(f"cannot restore: the database in the backup is damaged ({found[0]}); take an older backup")
-    Authority(read(part / "ca.pem"), pki.key_from_pem(read(part / "ca.key"))).check(now_unix_ms)
+    Authority(read(part / "ca.pem"), pki.key_from_pem(read(part / CA_KEY))).check(now_unix_ms)
     storage = SqlStorage(database)
     try:
         if storage.upgraded is not None:
@@ -95,11 +110,19 @@ def _make_fit(part: Path, head: Head, now_unix_ms: int, actor: str) -> int:
     return hosts
 
 
-def _settle(part: Path, folder: Path) -> None:
-    """Give everything the owner of the folder that it replaces, and make it durable."""
-    owner = folder.stat() if folder.exists() else None
-    for place, _, names in os.walk(part, topdown=False):
+def _settle(made: Path, folder: Path) -> None:
+    """Give everything to the owner of the folder, make it durable, and move it there."""
+    owner = folder.stat()
+    for place, _, names in os.walk(made, topdown=False):
         for path in (*(Path(place) / name for name in names), Path(place)):
-            if owner is not None and os.geteuid() == 0:
+            if os.geteuid() == 0:
                 os.chown(path, owner.st_uid, owner.st_gid)
             sync(path)
+    if os.geteuid() in (0, owner.st_uid):
+        folder.chmod(0o700)
+    for path in made.iterdir():
+        if path.name != CA_KEY:
+            path.rename(folder / path.name)
+    sync(folder)
+    (made / CA_KEY).rename(folder / CA_KEY)
+    sync(folder)

@@ -50,14 +50,16 @@ def examine(
     has_ca = (folder / CA).exists()
     if not has_ca and not (folder / DATABASE).exists():
         return [
+            *files.cut_short(folder),
             fail(
                 "folder",
                 f"cannot find a server in {folder}: neither {CA} nor {DATABASE} is there; --dir must be the server "
                 "folder that 'towpath init' made",
-            )
+            ),
         ]
     findings.append(ok("server", "it runs") if running else warn("server", "it does not run", "towpath server run"))
     look("folder", lambda: files.modes(folder))
+    look("folder", lambda: files.cut_short(folder))
     look("disk", lambda: files.disk(folder))
     look("keys", lambda: keys.authority(folder, now_unix_ms))
     database = folder / DATABASE

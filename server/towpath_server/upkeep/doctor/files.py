@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from towpath.findings import Finding, fail, ok, warn
-from towpath_server.upkeep.backup import DATABASE
+from towpath_server.upkeep.backup import DATABASE, LOST
+from towpath_server.upkeep.scratch import BACKUP, RESTORE, remains
 
 SECRETS = ("ca.key", "keys", DATABASE, f"{DATABASE}-wal")
 LOW_BYTES = 2**30
@@ -42,8 +43,18 @@ def modes(folder: Path) -> Iterator[Finding]:
         yield ok("folder", f"{folder} belongs to one user, its secrets to nobody else")
 
 
+def cut_short(folder: Path) -> Iterator[Finding]:
+    """Name what a backup or a restore left that was killed here."""
+    for kind in (BACKUP, RESTORE):
+        for left in remains(folder, kind):
+            what = f"{left.name} is left of a {kind.removeprefix('towpath-')} that was cut short, keys and all"
+            yield warn("folder", f"{what}; where none is on its way, remove it", f"rm -r {left}")
+
+
 def _files(folder: Path) -> Iterator[Path]:
     for place, below, names in os.walk(folder):
+        if Path(place) == folder and LOST in below:
+            below.remove(LOST)  # root's, on a disk of its own
         for name in (*below, *names):
             yield Path(place) / name
 
