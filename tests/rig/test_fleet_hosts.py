@@ -184,7 +184,7 @@ def test_a_full_disk_is_said_and_heals_when_there_is_space(trio: RigFleet) -> No
     finally:
         host("rm /var/lib/full")
     trio.wait("all serve it", lambda: all_serve(trio, "7.0.0"))
-    assert status(host, "hello")["state"] == "Confirmed"
+    trio.wait("it is confirmed", lambda: status(host, "hello")["state"] == "Confirmed")
 
 
 @pytest.mark.long
