@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath_agent.probes.exposition import ExpositionError, Sample, parse, parse_line, samples_of
@@ -149,7 +149,6 @@ def same(one: Sample, other: Sample) -> bool:
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(lines(), max_size=4), st.lists(st.sampled_from(["", "  ", "#", "# HELP a \\", " # x{"]), max_size=3))
 def test_what_is_written_by_the_rules_is_read_as_it_was_meant(
     written: list[tuple[str, Sample]], comments: list[str]
@@ -164,7 +163,6 @@ def test_what_is_written_by_the_rules_is_read_as_it_was_meant(
         assert [one.line for one in samples_of(page, meant.name)] == expected
 
 
-@settings(deadline=None)
 @given(st.text() | st.text('a{}="\\, 1\t\n#Nni+-.e'))
 def test_any_page_is_read_or_refused(page: str) -> None:
     """Nothing else is raised, and a search by any name does not fall over either."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.loopback import unused_port
@@ -88,7 +88,6 @@ def test_an_answer_that_is_none_is_a_failed_check(tmp_path: Path, answer: bytes)
     assert "SERVING after" not in seen.evidence
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_the_request_is_what_the_library_would_write(service: str) -> None:
     """Byte for byte the same as the generated message, whatever the name."""
@@ -100,7 +99,6 @@ def test_the_request_is_what_the_library_would_write(service: str) -> None:
         assert probe._request(service) == health_pb2.HealthCheckRequest(service=service).SerializeToString()
 
 
-@settings(deadline=None)
 @given(st.sampled_from([0, 1, 2, 3, 99]), st.binary(max_size=40))
 def test_the_answer_is_read_as_the_library_would(status: int, unknown: bytes) -> None:
     """The status is found among fields that are not known; any other bytes are its default or a ValueError."""

@@ -72,7 +72,7 @@ def everything(tree: Tree) -> dict[bytes, bytes]:
     return {content.sha256: b"".join(content.chunks) for content in tree.contents(set(tree.objects()))}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(files=FILES.map(without_clashes), order=st.randoms(use_true_random=False))
 def test_same_files_same_digest(tmp_path_factory: pytest.TempPathFactory, files: dict, order: object) -> None:
     """Order of creation, times, umask, and folder or tar of any compression do not change a tree's digest."""

@@ -151,7 +151,7 @@ def test_what_another_packer_made_is_carried_as_it_is() -> None:
             round_trip(packed)  # either way, nothing wrong comes of it
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.binary(max_size=400), st.sampled_from([b"", b"\x1f\x8b\x08", b"PK\3\4", gzip.compress(b"abc" * 30), zipped()])
 )
@@ -163,7 +163,7 @@ def test_any_bytes_are_left_alone_or_come_back(tail: bytes, front: bytes) -> Non
         return
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.binary(max_size=2000), st.sampled_from(SETTINGS)), min_size=1, max_size=4))
 def test_any_content_comes_back(members: list[tuple[bytes, int]]) -> None:
     """With each setting of zlib, in any order."""

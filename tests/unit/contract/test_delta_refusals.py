@@ -73,7 +73,7 @@ def test_a_delta_that_is_cut_off_anywhere_is_refused(cut: int) -> None:
     assert "cut off" in refused(GOOD[:cut])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255), st.booleans())
 def test_garbled_bytes_are_refused_or_make_objects_of_other_names(at: int, flip: int, removed: bool) -> None:
     """No garbled delta makes an object under a digest that is not its own, and none raises anything but Refusal."""
@@ -92,7 +92,7 @@ def test_garbled_bytes_are_refused_or_make_objects_of_other_names(at: int, flip:
         position += size
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.integers(0, 3), st.integers(1, 5000))
 def test_random_frames_are_refused_or_have_their_length(body: bytes, kind: int, length: int) -> None:
     """A frame of random bytes never makes more or less than it promised."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath import names
@@ -87,7 +87,6 @@ def test_paths_and_roles_of_an_app() -> None:
     assert names.release_id("1.0.0", bytes(range(32))) == "1.0.0-0001020304050607"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=70))
 def test_no_accepted_name_can_leave_a_folder(name: str) -> None:
     """Whatever a check accepts is one path part: no separator, no '..', nothing invisible."""

@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath.errors import InputError
@@ -189,7 +189,6 @@ SEGMENTS = st.one_of(st.text(st.characters(blacklist_characters="${}"), max_size
 VALUES = st.one_of(st.text(max_size=20), st.sampled_from(["${a}", "${b}", "x y", "'; rm -rf / #", "--help", "$"]))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.sampled_from(["${a}", "${b}"]), SEGMENTS), max_size=6),
     VALUES,
@@ -202,7 +201,6 @@ def test_render_replaces_each_hole_once_and_never_expands_a_value(pieces: list[s
     )
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_render_never_creates_another_word(value: str) -> None:
     """A command has as many words after rendering as before, and each begins as it did: a value adds no option."""

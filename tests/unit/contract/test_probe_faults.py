@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath.errors import InputError
@@ -179,7 +179,6 @@ def test_a_number_is_a_decimal_or_one_parameter(text: str, number: bool) -> None
     assert is_number(text) is number
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(PROBES)),
     st.dictionaries(

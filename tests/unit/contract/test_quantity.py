@@ -1,7 +1,7 @@
 """Durations and sizes: what people write, and what they are shown."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath.errors import InputError
@@ -90,7 +90,6 @@ def test_a_long_text_is_cut_in_the_message() -> None:
             assert repr(text[:40]) in str(caught.value)
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(max_size=40), st.from_regex(r"[0-9]{1,400}(\.[0-9]{1,400})?(s|d|TiB|)", fullmatch=True)))
 def test_any_text_is_a_quantity_within_limits_or_bad_input(text: str) -> None:
     """No text, however long its number, makes anything but a value within limits or an InputError of one line."""

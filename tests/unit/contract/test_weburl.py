@@ -1,7 +1,7 @@
 """Addresses that probes ask, read by one rule on all sides."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath.errors import InputError
@@ -61,7 +61,6 @@ def test_loopback_is_the_machine_itself(host: str, loopback: bool) -> None:
     assert parse_web_url(f"http://[{host}]/" if ":" in host else f"http://{host}/").loopback is loopback
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_an_address_or_a_refusal(text: str) -> None:
     """Nothing else is raised, whatever the text, and what is read can be asked: one line, a host, a port."""

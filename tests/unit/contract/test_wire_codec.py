@@ -96,7 +96,7 @@ SOME_MANIFEST = Manifest("h", bytes(32), 1, 2, 3, bytes(16), 4, "dev", (DesiredA
 
 
 @pytest.mark.parametrize("kind", CODECS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_what_is_encoded_comes_back_equal(kind: str, data: st.DataObject) -> None:
     """Decoding what was encoded gives the same value, of the same types, and encodes to the same bytes again."""
@@ -126,7 +126,6 @@ def test_the_generated_values_cover_every_field(cls: type) -> None:
     assert len(fields(cls)) == counts[cls]
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_a_value_keeps_its_type(value: Value) -> None:
     """True does not become 1, nor a list of one a text."""
@@ -157,7 +156,7 @@ def test_encoding_does_not_depend_on_the_order_of_mappings() -> None:
 
 
 @pytest.mark.parametrize("kind", CODECS)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_garbled_bytes_are_refused_and_nothing_else(kind: str, data: st.DataObject) -> None:
     """Truncated, flipped, doubled or random bytes give a value or a Refusal, never another error."""

@@ -65,14 +65,14 @@ EVENTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(STATES)
 def test_a_state_comes_back_equal(state: AppState) -> None:
     """What a host says about an app is what its server reads."""
     assert from_app_state(pb.AppState.FromString(to_app_state(state).SerializeToString())) == state
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(EVENTS)
 def test_an_event_comes_back_equal(event: Event) -> None:
     """What a host tells is what its server reads."""

@@ -23,7 +23,7 @@ def noise(size: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(contents, contents, st.booleans(), st.booleans(), st.integers(1, 500))
 def test_any_objects_come_back_from_any_base_in_any_pieces(
     old: list[bytes], new: list[bytes], index_last: bool, alike: bool, piece: int
@@ -34,7 +34,7 @@ def test_any_objects_come_back_from_any_base_in_any_pieces(
     assert made.objects == named(new)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_edits_of_a_program_cost_about_what_was_edited(data: st.DataObject) -> None:
     """Bytes that were inserted, removed and changed at random places in noise are found again around the edits."""

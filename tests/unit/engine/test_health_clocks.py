@@ -244,7 +244,7 @@ def test_time_alone_decides_at_healthy_for_or_at_the_deadline() -> None:
 RESULTS = st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.integers(0, 4)), max_size=40)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(RESULTS, st.integers(1, 3), st.integers(1, 3))
 def test_healthy_is_always_proven(results: list[tuple[int, bool, int]], successes: int, failures: int) -> None:
     """Whatever the results: the first HEALTHY comes only after healthy_for in which no check failed, and time alone

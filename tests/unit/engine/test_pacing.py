@@ -1,7 +1,7 @@
 """How long to wait: spread, growing, bounded."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath_agent.engine import pacing
@@ -45,7 +45,6 @@ def test_without_failures_a_sync_follows_after_the_interval_give_or_take_ten_per
     assert sync_delay_s(0, 0.5, 10.0) == pytest.approx(10.0)
 
 
-@settings(deadline=None)
 @given(CHANCE, st.floats(1, 600))
 def test_hosts_that_start_together_do_not_stay_in_step(chance: float, interval_s: float) -> None:
     """Each draws its own delay within the interval's tenth on either side."""
@@ -60,7 +59,6 @@ def test_after_failures_the_whole_delay_is_drawn() -> None:
         assert delays == pytest.approx([pacing.FIRST_RETRY_S + most * n / 10 for n in range(11)])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**6), CHANCE, st.floats(0.5, 600))
 def test_a_failed_sync_is_tried_again_soon_but_never_at_once(failures: int, chance: float, interval_s: float) -> None:
     """The delay is at least the first retry, and at most that and an interval, or a minute where that is less."""

@@ -240,7 +240,7 @@ BY_APP = st.lists(WISHES, max_size=3).map(lambda wishes: {wish.app: wish for wis
 FAILURES = st.lists(st.builds(Failure, WISHES, st.just(""), st.just(Verdict.FAILED), st.sampled_from([None, 5, 50])))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     wanted=BY_APP,
     current=BY_APP,

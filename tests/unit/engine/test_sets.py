@@ -189,7 +189,7 @@ def stories(draw: st.DrawFn) -> tuple[dict[str, Move], list[tuple[str, str]]]:
     return moves, draw(st.lists(events, max_size=40))
 
 
-@settings(max_examples=300, deadline=None)  # a busy machine is no fault of the engine
+@settings(max_examples=300)
 @given(stories())
 def test_no_order_of_outcomes_leaves_a_set_mixed(  # noqa: C901, PLR0912 - one model, read in one piece
     story: tuple[dict[str, Move], list[tuple[str, str]]],

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from towpath.status import State
@@ -96,7 +96,6 @@ def test_an_app_that_is_lost_while_watched_is_started_again() -> None:
     assert next_state(State.WATCHING, Action.WATCH, Outcome.LOST) is State.SWITCHED
 
 
-@settings(deadline=None)
 @given(st.sampled_from(State), st.sampled_from(Action), st.sampled_from(Outcome))
 def test_next_state_is_the_table_and_nothing_else(state: State, action: Action, outcome: Outcome) -> None:
     """A row of the table gives its target; everything else is a bug and says so, with all three words."""

@@ -77,7 +77,7 @@ def test_counts_and_shares_are_of_all_hosts_and_labels_of_those_left() -> None:
     assert membership((), hosts[:2]) == {"h00": 0, "h01": 0}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(0, 60), st.sampled_from(["1,100%", "canary,10%,50%", "5%,20,100%", "canary,a=b+c=d,33.33%"]), st.data()
 )

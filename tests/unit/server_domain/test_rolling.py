@@ -288,7 +288,7 @@ def test_a_rollout_of_held_hosts_only_waits() -> None:
 OUTCOMES = {"good": reported(), "bad": REVERTED, "silent": None, "slow": reported(State.WATCHING)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=12),
     st.lists(st.booleans(), min_size=12, max_size=12),
@@ -413,7 +413,7 @@ UNCLEAR = replace(REVERTED, verdict=Verdict.INCONCLUSIVE)
 ENDS = (GOOD, REVERTED, UNCLEAR)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from([GOOD] * 8 + [REVERTED, UNCLEAR, None]), min_size=1, max_size=12),
     st.integers(0, 4),

@@ -21,7 +21,7 @@ ENDS = st.lists(st.sampled_from([GOOD] * 8 + [REVERTED, UNCLEAR, None]), min_siz
 RANDOM = st.integers(0, 2**32 - 1).map(Random)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ENDS, st.sampled_from(WAVES), st.integers(0, 4), st.integers(0, 3), st.sampled_from(list(OnBreach)), RANDOM)
 def test_in_any_rollout_budgets_gates_and_breaches_hold_and_everyone_ends_with_a_reason(
     ends: list[AppState | None], waves: str, unavailable: int, failures: int, policy: OnBreach, rng: Random
@@ -60,7 +60,7 @@ CALENDARS = st.tuples(st.lists(FREEZES, max_size=3), st.lists(FRAMES, max_size=1
 
 
 @pytest.mark.timeout(600)  # with coverage, on a machine that is busy
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ENDS, st.sampled_from(WAVES), TIMINGS, CALENDARS, st.sampled_from(list(Newcomers)), st.booleans(), RANDOM)
 def test_nobody_is_let_in_outside_a_window_in_a_freeze_before_its_time_or_after_it(
     ends: list[AppState | None],
@@ -87,7 +87,7 @@ def test_nobody_is_let_in_outside_a_window_in_a_freeze_before_its_time_or_after_
 
 
 @pytest.mark.timeout(600)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 8), st.sampled_from(WAVES), st.integers(1, 30), st.integers(1, 30), RANDOM)
 def test_a_good_release_goes_on_when_the_freeze_is_over(
     count: int, waves: str, begins: int, length: int, rng: Random
@@ -105,7 +105,7 @@ def test_a_good_release_goes_on_when_the_freeze_is_over(
     assert {id(host.view.state) for host in fleet.hosts.values()} == {id(GOOD)}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.sampled_from(WAVES), st.integers(0, 4), RANDOM)
 def test_a_good_release_reaches_everybody_in_order(count: int, waves: str, unavailable: int, rng: Random) -> None:
     """Without faults each rollout is done in the end, manual gates advanced, and everyone runs the release."""
@@ -122,7 +122,7 @@ def test_a_good_release_reaches_everybody_in_order(count: int, waves: str, unava
     assert {id(host.view.state) for host in fleet.hosts.values()} == {id(GOOD)}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 12), st.sampled_from(WAVES[1:]), RANDOM)
 def test_a_bad_release_harms_the_first_wave_only_and_is_taken_back(count: int, waves: str, rng: Random) -> None:
     """It fails everywhere: nobody outside the first wave ever leaves the old release, and all are back in the end."""
@@ -140,7 +140,7 @@ def test_a_bad_release_harms_the_first_wave_only_and_is_taken_back(count: int, w
 
 
 @pytest.mark.timeout(600)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(RANDOM)
 def test_a_decision_by_what_changed_is_the_decision_from_scratch(rng: Random) -> None:
     """After every step of a random history a followed tally and a new one decide the same, to the last word."""

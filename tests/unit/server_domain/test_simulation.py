@@ -67,7 +67,7 @@ def outcome(begin: RolloutView) -> tuple[list[str], dict[str, int], RolloutState
     return order, members(begin), view_now.state
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 25),
     st.sampled_from(["", "canary,100%", "canary:1m,50%,100%", "2,50%:manual,100%", "10%:30s,100%"]),
@@ -201,7 +201,7 @@ def test_a_plan_that_would_cost_too_much_is_cut_and_still_has_its_waves() -> Non
 
 
 @pytest.mark.timeout(600)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 30),
     st.sampled_from(["", "canary,100%", "canary:1m,50%,100%", "2,50%:manual,100%", "10%:30s+approve,100%"]),

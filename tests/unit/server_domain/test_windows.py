@@ -127,7 +127,7 @@ WINDOWS = st.builds(
 ).filter(lambda window: window.opens != window.closes)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(WINDOWS, st.integers(0, 40 * 365 * 1440))
 def test_open_is_what_the_clocks_on_the_wall_say(window: Window, minutes: int) -> None:
     """Away from changes of the clocks, a window is open where the wall clock and the weekday say so, and only there."""

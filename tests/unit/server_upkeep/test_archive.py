@@ -55,7 +55,7 @@ def test_a_backup_that_was_cut_off_anywhere_is_refused(archive: Path, tmp_path: 
             unpack(cut, None, nothing)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_backup_with_one_wrong_bit_is_refused_or_gives_the_same_files(
     archive: Path, tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
