@@ -16,21 +16,20 @@ def make_opened(
     old: Sequence[bytes], new: Sequence[bytes], *, archives: Collection[int] = (0,), index_last: bool = True
 ) -> bytes:
     """A delta; the objects of these numbers, old and new, are opened where they can be."""
-    opener = Opener(Path(tempfile.gettempdir()), 2**32)
+    opener = Opener(Path(tempfile.gettempdir()), 2**32, forms := tempfile.TemporaryFile())  # noqa: SIM115
     base, objects = named(old), []
     old_out, new_out = io.BytesIO(), io.BytesIO()
-    for number, content in enumerate(old):
-        if number in archives:
+    with forms:
+        for number, content in enumerate(new):
+            like = number if number < len(old) else None
+            if number in archives and like is not None:
+                size = opener.new(number, io.BytesIO(content), like, io.BytesIO(old[like]), new_out)
+                objects.append(NewObject(size, like))
+            else:
+                objects.append(NewObject(len(content), like))
+                new_out.write(content)
+        for number, content in enumerate(old):
             base[number] = opener.base(number, io.BytesIO(content), old_out) or base[number]
-        else:
-            old_out.write(content)
-    for number, content in enumerate(new):
-        like = number if number < len(old) else None
-        if number in archives:
-            objects.append(NewObject(opener.new(number, io.BytesIO(content), new_out), like))
-        else:
-            objects.append(NewObject(len(content), like))
-            new_out.write(content)
     pieces = encode(base, old_out.getbuffer(), objects, new_out.getbuffer(), index_last=index_last)
     return put_magic(opener.head) + b"".join(pieces)
 

@@ -252,3 +252,21 @@ def test_an_archive_is_opened_for_hosts_that_say_so_and_left_for_the_others(serv
     eventually(lambda: f"{name(old, third)}.opened.none" in kept(server), "it cannot be put back", WAIT_S)
     folder = server.fleet / "server" / "objects" / "deltas"
     assert "bit for bit" in (folder / f"{name(old, third)}.opened.none").read_text()
+
+
+def test_a_delta_that_sees_into_archives_goes_where_the_plain_one_is_no_longer(server: LiveServer) -> None:
+    """What does not compress is stored in an archive as it is, so that there is nothing to see into it for."""
+    one = RANDOM.randbytes(300_000)
+    server.file = "app-1.tar.gz"
+    host = server.new_host()
+    old = server.publish("1.0.0", gzip.compress(one, mtime=0))
+    server.deploy("1.0.0")
+    eventually(lambda: host.desired() == "1.0.0", "it is admitted", WAIT_S)
+    host.obey()
+    server.file = "app-2.tar.gz"
+    new = server.publish("1.1.0", gzip.compress(one + b"!", mtime=0))
+    eventually(lambda: f"{name(old, new)}.opened.none" in kept(server), "it is given up", WAIT_S)
+    assert f"{name(old, new)}.opened" not in kept(server)
+    asked = want(old, new)
+    asked.delta.opened = True
+    assert b"".join(answer.data for answer in fetch(host, asked)).startswith(b"TPDELTA1")

@@ -1,10 +1,10 @@
 """The process that makes one delta: a job and carried objects come on stdin, the delta goes out on stdout.
 
 `python -m towpath_server.deltas.child CPU_S SCRATCH PARENT`. The job is one line of JSON: {"base": [[digest, size],
-...], "new": [[digest, size, like], ...], "base_archives": [number, ...], "new_archives": [number, ...], "room":
-bytes}, digests in hex, `like` the number of a base object or null. Then each object in that order: 8 bytes (big
-endian) with the length of its carried form, and that. Archives are opened as long as their opened forms have room;
-where no new one can be, the process ends with exit code 4.
+...], "new": [[digest, size, like], ...], "new_archives": [number, ...], "room": bytes}, digests in hex, `like` the
+number of a base object or null. Then each object in that order: 8 bytes (big endian) with the length of its carried
+form, and that. Archives are opened as long as their opened forms have room; where no new one is, the process ends with
+exit code 4.
 
 Rules: it must never be in the way of what serves hosts. It has the lowest priority, its CPU time is limited by the
 kernel, it dies with its parent, and what it unpacks lies in files without names below SCRATCH, which are gone with it.
@@ -20,13 +20,15 @@ import resource
 import signal
 import sys
 import tempfile
+from contextlib import ExitStack
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, BinaryIO
 
 import zstandard
 
 from towpath_server.deltas.encoder import encode
-from towpath_server.deltas.opening import Opener, put_magic
+from towpath_server.deltas.opening import Opener, Part, put_magic
 from towpath_server.deltas.pairing import NewObject
 from towpath_server.deltas.process import EXIT_DAMAGED, EXIT_NOTHING, LENGTH_BYTES
 
@@ -100,28 +102,33 @@ def make(source: BinaryIO, out: BinaryIO, scratch: Path) -> None:
     job = json.loads(source.readline())
     base = [(bytes.fromhex(digest), size) for digest, size in job["base"]]
     new = [(bytes.fromhex(digest), NewObject(size, like)) for digest, size, like in job["new"]]
-    with tempfile.TemporaryFile(dir=scratch) as old_content, tempfile.TemporaryFile(dir=scratch) as new_content:
-        opener = Opener(scratch, job["room"])
-        for number, (digest, size) in enumerate(base):
-            if number not in job["base_archives"]:
-                _take(source, digest, size, old_content)
-                continue
-            with tempfile.TemporaryFile(dir=scratch) as packed:
-                _take(source, digest, size, packed)
-                base[number] = opener.base(number, packed, old_content) or base[number]
-        objects = [it for _, it in new]
+    objects = [it for _, it in new]
+    with ExitStack() as stack:
+        packed, forms, old_content, new_content = (
+            stack.enter_context(tempfile.TemporaryFile(dir=scratch)) for _ in range(4)
+        )
+        for digest, size in base:
+            _take(source, digest, size, packed)
+        packed.flush()
+        starts = list(accumulate((size for _, size in base), initial=0))
+        old = [Part(packed, start, size) for start, (_, size) in zip(starts, base, strict=False)]
+        opener = Opener(scratch, job["room"], forms)
         for number, (digest, it) in enumerate(new):
-            if number not in job["new_archives"]:
+            if number not in job["new_archives"] or it.like is None:
                 _take(source, digest, it.size, new_content)
                 continue
-            with tempfile.TemporaryFile(dir=scratch) as packed:
-                _take(source, digest, it.size, packed)
-                objects[number] = NewObject(opener.new(number, packed, new_content), it.like)
+            with tempfile.TemporaryFile(dir=scratch) as archive:
+                _take(source, digest, it.size, archive)
+                size = opener.new(number, archive, it.like, old[it.like], new_content)
+                objects[number] = NewObject(size, it.like)
         if job["new_archives"]:
             if not opener.made:
                 raise _Nothing
+            for number, part in enumerate(old):
+                base[number] = opener.base(number, part, old_content) or base[number]
             out.write(put_magic(opener.head))
-        for piece in encode(base, _map(old_content), objects, _map(new_content), index_last=True):
+        content = old_content if opener.made else packed
+        for piece in encode(base, _map(content), objects, _map(new_content), index_last=True):
             out.write(piece)
             out.flush()
 

@@ -43,7 +43,6 @@ class Pairing:
     base: list[tuple[bytes, int]]
     new: list[NewObject]
     new_digests: list[bytes]
-    base_archives: tuple[int, ...] = ()
     new_archives: tuple[int, ...] = ()
 
 
@@ -80,7 +79,7 @@ def with_archives(pairing: Pairing, old: Named, new: Named) -> Pairing:
         for digest, it in zip(pairing.new_digests, pairing.new, strict=True)
     ]
     made = tuple(number for number, digest in enumerate(pairing.new_digests) if digest in likes)
-    return Pairing(pairing.base, objects, pairing.new_digests, tuple(sorted(set(likes.values()))), made)
+    return Pairing(pairing.base, objects, pairing.new_digests, made)
 
 
 def _is_archive(entry: Entry) -> bool:

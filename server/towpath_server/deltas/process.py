@@ -121,7 +121,6 @@ class Maker:
         job = {
             "base": [(digest.hex(), size) for digest, size in pairing.base],
             "new": [(digest.hex(), it.size, it.like) for digest, it in new],
-            "base_archives": pairing.base_archives,
             "new_archives": pairing.new_archives,
             "room": self._allowance.opened_bytes,
         }

@@ -4,8 +4,8 @@ Rules:
 - A delta leads from a release that hosts run to the one that they are to run. Of many, those that most hosts run come
   first, and only so many are made unasked: hosts whose release is a rare one ask for theirs.
 - It is kept only where it is smaller than the objects that it saves, and where those are worth the work.
-- A host that can open archives gets the delta that sees into them where both are ready, whatever their sizes: it was
-  made first, so a fetch that was cut off goes on with the bytes of the same delta.
+- A host that can open archives gets the delta that sees into them where both are ready: it was made first, so a fetch
+  that was cut off goes on with the bytes of the same delta. Where it turns out not to be the smaller one, it goes.
 - Of what is kept, what was not used for the longest time goes first.
 
 Pure. Not handled here: how deltas are made (`towpath_server.deltas`), who asks for one (`services.encoding`).
@@ -52,6 +52,12 @@ def ready(asked: Pair, size: Callable[[Pair], int | None]) -> tuple[Pair, int] |
         if found is not None:
             return one, found
     return None
+
+
+def outdone(made: Pair, size: int, kept: Callable[[Pair], int | None]) -> bool:
+    """Return whether `made`, of `size` bytes, leaves the one that sees into archives, made before, without a use."""
+    opened = None if made.opened else kept(replace(made, opened=True))
+    return opened is not None and opened >= size
 
 
 def worthless(full: int) -> str:

@@ -151,6 +151,10 @@ def make(blobs: Blobs, deltas: Deltas, maker: Maker, job: Job, budget: Budget) -
         for gone in rules.surplus(deltas.kept(), size, budget.space):
             deltas.remove(gone)
         writer.publish()
+        if rules.outdone(job.pair, size, deltas.size):
+            opened = replace(job.pair, opened=True)
+            deltas.remove(opened)
+            deltas.refuse(opened, f"the one that sees into no archive has only {size} bytes")
         return f"{size} bytes instead of {full}"
     finally:
         writer.abort()

@@ -8,6 +8,7 @@ from towpath_server.domain.deltas import (
     SMALLEST_FULL_BYTES,
     Kept,
     Pair,
+    outdone,
     ready,
     surplus,
     too_large,
@@ -37,6 +38,15 @@ def test_who_can_open_archives_gets_the_delta_that_does_and_everybody_else_never
     assert ready(plain, {plain: 5, opened: 4}.get) == (plain, 5)
     assert ready(plain, {opened: 4}.get) is None
     assert ready(opened, {Pair(name(3), name(2)): 4}.get) is None
+
+
+def test_a_plain_delta_that_is_no_longer_leaves_the_other_without_a_use() -> None:
+    """Both are made; the one that sees into archives is the first, and may turn out not to be worth it."""
+    plain, opened = Pair(name(1), name(2)), Pair(name(1), name(2), opened=True)
+    assert outdone(plain, 5, {opened: 5}.get)
+    assert not outdone(plain, 5, {opened: 4}.get)
+    assert not outdone(plain, 5, {plain: 5}.get)
+    assert not outdone(opened, 5, {opened: 5, plain: 4}.get)
 
 
 def test_a_release_of_one_packet_gets_no_delta() -> None:
