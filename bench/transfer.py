@@ -2,20 +2,22 @@
 
 Ends with ONE line of JSON on stdout; what goes on is told on stderr. Each pair is two consecutive published versions.
 The tools (bsdiff, xdelta3, zstd --patch-from) get both trees as plain tar files, sorted, with equal times and owners;
-`best` is the smallest of them, of those that are installed. `ours` is the delta of the release against the old one, the
-new index included. It is applied by the agent's own code from a folder of objects, in a process of its own, and every
-file of the new tree is compared with what was published before a number is printed.
+`best` is the smallest of them, of those that are installed. `ours` is the delta of the release against the old one that
+a host gets, the new index included: the plain one or the one that sees into archives (`opened`), whichever is shorter.
+It is made as the server's process makes it and applied by the agent's own code from a folder of objects, in a process
+of its own, and every file of the new tree is compared with what was published before a number is printed.
 
 `geomean` and `worst` are of ours / best; `over_goal` names pairs above 1.10 and 4 KiB of it. CPU is user and system
-seconds of one core: `encode_cpu_s` of making the delta, `bsdiff_cpu_s` beside it, `apply_cpu_s` of applying.
+seconds of one core: `encode_cpu_s` of making the delta, or both, `bsdiff_cpu_s` beside it, `apply_cpu_s` of applying.
 `apply_peak_mib` is the most resident memory of the process that applies, the interpreter included.
 """
 
 import argparse
+import contextlib
 import hashlib
+import io
 import json
 import math
-import mmap
 import os
 import shutil
 import subprocess
@@ -23,7 +25,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +35,9 @@ from bench.measure import note
 from bench.published import PAIRS, Missing, Pair, take
 from towpath.index import EntryType
 from towpath_cli.tree import Tree, read_tree
-from towpath_server.deltas.encoder import encode
-from towpath_server.deltas.pairing import Named, Pairing, pair
+from towpath_server.deltas.child import NothingOpenedError, make
+from towpath_server.deltas.pairing import Named, Pairing, pair, with_archives
+from towpath_server.deltas.process import LENGTH_BYTES
 
 CACHE = Path("build/transfer")
 TIMEOUT_S = 3600.0
@@ -67,13 +70,12 @@ class Release:
         artifact = self.tree.artifact
         return Named(self.tree.entries, artifact.index_sha256, artifact.index_size)
 
-    def write(self, digests: Iterable[bytes], out: Path) -> None:
-        """Write the content of these objects one behind the other."""
+    def contents(self, digests: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the content of each of these objects."""
         places = {entry.sha256: entry.path for entry in self.tree.entries if entry.type is EntryType.FILE}
-        with out.open("wb") as file:
-            for digest in digests:
-                place = places.get(digest)
-                file.write(self.tree.index if place is None else (self.folder / place).read_bytes())
+        for digest in digests:
+            place = places.get(digest)
+            yield self.tree.index if place is None else (self.folder / place).read_bytes()
 
 
 def _plain_tar(tree: Path, out: Path) -> None:
@@ -94,28 +96,39 @@ def _tool(name: str, old: Path, new: Path, out: Path) -> tuple[int, float]:
     return out.stat().st_size, usage.ru_utime + usage.ru_stime
 
 
-def _mapped(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+def _write_job(pairing: Pairing, old: Release, new: Release, out: Path) -> None:
+    """Write what the server's process that makes a delta is handed."""
+    job = {
+        "base": [(digest.hex(), size) for digest, size in pairing.base],
+        "new": [(digest.hex(), it.size, it.like) for digest, it in zip(pairing.new_digests, pairing.new, strict=True)],
+        "new_archives": pairing.new_archives,
+        "room": 2**32,
+    }
+    compressor = zstandard.ZstdCompressor(level=1)
+    with out.open("wb") as file:
+        file.write(json.dumps(job).encode() + b"\n")
+        for release, digests in ((old, [digest for digest, _ in pairing.base]), (new, pairing.new_digests)):
+            for content in release.contents(digests):
+                carried = compressor.compress(content)
+                file.write(len(carried).to_bytes(LENGTH_BYTES) + carried)
 
 
-def _encode(pairing: Pairing, old: Release, new: Release, folder: Path) -> float:
-    """Write the delta; return CPU seconds."""
-    old.write((digest for digest, _ in pairing.base), folder / "base")
-    new.write(pairing.new_digests, folder / "new")
-    base, content = _mapped(folder / "base"), _mapped(folder / "new")
+def _encode(pairing: Pairing, old: Release, new: Release, folder: Path) -> tuple[bytes, float]:
+    """Return the delta, as the server makes it, and CPU seconds; nothing where no archive can be opened."""
+    _write_job(pairing, old, new, folder / "job")
+    out = io.BytesIO()
     began = time.process_time()
-    with (folder / "delta").open("wb") as out:
-        for piece in encode(pairing.base, base, pairing.new, content, index_last=True):
-            out.write(piece)
-    return time.process_time() - began
+    with (folder / "job").open("rb") as source, contextlib.suppress(NothingOpenedError):
+        make(source, out, folder)
+    return out.getvalue(), time.process_time() - began
 
 
 def _store(pairing: Pairing, old: Release, folder: Path) -> None:
     """Lay out the base objects as a host has them, and say which they are."""
     (folder / "objects").mkdir()
-    for digest, _ in pairing.base:
-        old.write([digest], folder / "objects" / digest.hex())
+    digests = [digest for digest, _ in pairing.base]
+    for digest, content in zip(digests, old.contents(digests), strict=True):
+        (folder / "objects" / digest.hex()).write_bytes(content)
     wanted = sum(it.size for it in pairing.new)
     named = [[digest.hex(), size] for digest, size in pairing.base]
     (folder / "job.json").write_text(json.dumps({"base": named, "limit": wanted}))
@@ -149,8 +162,14 @@ def measure(it: Pair, cache: Path, tools: Sequence[str]) -> dict[str, object]:
     pairing = pair(old.named, new.named)
     with tempfile.TemporaryDirectory(prefix="towpath-bench-") as name:
         folder = Path(name)
-        encode_s = _encode(pairing, old, new, folder)
-        ours = (folder / "delta").stat().st_size
+        delta, encode_s = _encode(pairing, old, new, folder)
+        plain = len(delta)
+        pairing = with_archives(pairing, old.named, new.named)
+        if pairing.new_archives:
+            opened, more_s = _encode(pairing, old, new, folder)
+            delta, encode_s = (opened if 0 < len(opened) < plain else delta), encode_s + more_s
+        ours = len(delta)
+        (folder / "delta").write_bytes(delta)
         _store(pairing, old, folder)
         applied = _apply(folder)
         _proven(pairing, new, folder, applied["made"])
@@ -165,6 +184,7 @@ def measure(it: Pair, cache: Path, tools: Sequence[str]) -> dict[str, object]:
         "full": full,
         "best": best,
         "ours": ours,
+        "opened": ours < plain,
         "ratio": round(ours / best, 3),
         "encode_cpu_s": round(encode_s, 2),
         "apply_cpu_s": round(float(str(applied["cpu_s"])), 2),

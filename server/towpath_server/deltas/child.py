@@ -41,7 +41,7 @@ class _Damaged(Exception):
     """An object is not what its digest says, or the job is cut off."""
 
 
-class _Nothing(Exception):
+class NothingOpenedError(Exception):
     """No archive can be opened."""
 
 
@@ -98,7 +98,7 @@ def _map(file: IO[bytes]) -> memoryview:
 
 
 def make(source: BinaryIO, out: BinaryIO, scratch: Path) -> None:
-    """Make the delta of the job on `source`."""
+    """Make the delta of the job on `source`; NothingOpenedError where it is to see into archives and cannot."""
     job = json.loads(source.readline())
     base = [(bytes.fromhex(digest), size) for digest, size in job["base"]]
     new = [(bytes.fromhex(digest), NewObject(size, like)) for digest, size, like in job["new"]]
@@ -123,7 +123,7 @@ def make(source: BinaryIO, out: BinaryIO, scratch: Path) -> None:
                 objects[number] = NewObject(size, it.like)
         if job["new_archives"]:
             if not opener.made:
-                raise _Nothing
+                raise NothingOpenedError
             for number, part in enumerate(old):
                 base[number] = opener.base(number, part, old_content) or base[number]
             out.write(put_magic(opener.head))
@@ -141,7 +141,7 @@ def main() -> int:
         make(sys.stdin.buffer, sys.stdout.buffer, Path(scratch))
     except _Damaged:
         return EXIT_DAMAGED
-    except _Nothing:
+    except NothingOpenedError:
         return EXIT_NOTHING
     return 0
 
