@@ -7,6 +7,7 @@ Carried bytes are kept in the partial file as they come (the last piece excepted
 so that the next attempt, by this process or a later one, goes on at that offset. An attempt that goes on only adds to
 the partial file, and all of it is expanded when the last byte is here: expanding it anew after each cut would hold up
 the reader while bytes come, which the next cut loses, and would write a large object a hundred times on a bad line.
+Most objects are small and come in one piece; they are expanded in one step and written once they are proven.
 Not handled here: which object comes next and how often it is tried (`objects`).
 """
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from zstandard import ZstdDecompressionWriter
 
 REPLAY_BYTES = 256 * 1024
+# Objects up to that are expanded in one step, in memory.
+AT_ONCE_BYTES = 2**20
 
 
 class BadObject(Exception):
@@ -33,6 +36,20 @@ class BadObject(Exception):
         """Keep both."""
         super().__init__(reason)
         self.code = code
+
+
+def expanded(data: bytes, size: int) -> bytes | None:
+    """Return the content where `data` is one frame of exactly `size` bytes, at most AT_ONCE_BYTES; None otherwise."""
+    import zstandard  # noqa: PLC0415  (a megabyte that an idle agent does not need)
+
+    if not 0 < size <= AT_ONCE_BYTES:
+        return None
+    try:
+        if zstandard.frame_content_size(data) != size:
+            return None
+        return zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError:
+        return None
 
 
 class _Content:
@@ -70,8 +87,13 @@ class Incoming:
     Ends by `feed(..., last=True)` returning, by `pause` (go on later) or by `drop` (nothing of it is worth keeping).
     """
 
-    def __init__(self, files: Files, digest: bytes, size: int, *, target: Path, partial: Path) -> None:
-        """Look at what an earlier attempt kept; nothing is opened before the first piece."""
+    def __init__(
+        self, files: Files, digest: bytes, size: int, *, target: Path, partial: Path, begun: bool = True
+    ) -> None:
+        """Look at what an earlier attempt kept; nothing is opened before the first piece.
+
+        `begun` is False where the caller knows that `partial` is not there.
+        """
         self._files = files
         self._digest = digest
         self._size = size
@@ -79,7 +101,8 @@ class Incoming:
         self._partial = partial
         self._opened: _Opened | None = None
         self._kept: OpenFile | None = None
-        self.offset = files.size(partial) if files.exists(partial) else 0
+        self.offset = files.size(partial) if begun and files.exists(partial) else 0
+        self._begun = begun
         if self.offset > carried_cap(size):
             self.drop()
         self._carried = self.offset
@@ -97,6 +120,8 @@ class Incoming:
     def feed(self, data: bytes, *, last: bool) -> None:
         """Take the next carried bytes, the first of them at `offset`; BadObject where they cannot be the object's."""
         self._count(data)
+        if last and not self.offset and self._opened is None and self._at_once(data):
+            return
         if data and (self.offset or not last):
             self._keep(data)
         if self.offset and not last:
@@ -110,7 +135,22 @@ class Incoming:
             content = opened.content
             if content.written != self._size or content.sha256.digest() != self._digest:
                 raise BadObject("has another digest than the signed one")
+            opened.out.complete()
             self._close()
+            self._complete()
+
+    def _at_once(self, data: bytes) -> bool:
+        """Take all of the carried bytes; False where they are no plain frame of a small object: the long way judges."""
+        content = expanded(data, self._size)
+        if content is None or hashlib.sha256(content).digest() != self._digest:
+            return False
+        with self._files.open_write(self._target, 0o600, instead=True) as out:
+            out.write(content)
+        self._complete()
+        return True
+
+    def _complete(self) -> None:
+        if self._begun:
             self._files.remove(self._partial)
 
     @property
@@ -132,15 +172,14 @@ class Incoming:
         self.offset = self._carried = 0
 
     def _open(self) -> _Opened:
-        self._files.remove(self._target)
-        out = self._files.open_write(self._target, 0o600)
+        out = self._files.open_write(self._target, 0o600, instead=True)
         content = _Content(out, self._size)
         self._opened = opened = _Opened(out, content, self._writer(content))
         return opened
 
     @staticmethod
     def _writer(content: _Content) -> "ZstdDecompressionWriter":
-        import zstandard  # noqa: PLC0415  (a megabyte that an idle agent does not need)
+        import zstandard  # noqa: PLC0415
 
         decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
         # Only `write` is called of the sink, whatever the stub wants.
@@ -154,6 +193,7 @@ class Incoming:
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
             self._kept = self._files.open_append(self._partial, 0o600)
+            self._begun = True
         self._kept.write(data)
 
     def _count(self, data: bytes) -> None:

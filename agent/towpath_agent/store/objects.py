@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from towpath.errors import Refusal, Unavailable
@@ -80,16 +81,13 @@ class Store:
         """Return where the object is, where it is there."""
         return self._objects / digest.hex()
 
-    def has(self, digest: bytes, size: int) -> bool:
-        """Return True where an object of that name and size is there; its content is proven when it is used."""
-        try:
-            return self._files.size(self.path(digest)) == size
-        except FileNotFoundError:
-            return False
-
     def missing(self, objects: Mapping[bytes, int]) -> dict[bytes, int]:
-        """Return those of `objects` (digest to size) that must be fetched, in the same order."""
-        return {digest: size for digest, size in objects.items() if not self.has(digest, size)}
+        """Return those of `objects` (digest to size) that must be fetched, in the same order.
+
+        Of the others there are files of that size; content is proven when it is used.
+        """
+        here = self._files.sizes(self._objects, map(bytes.hex, objects))
+        return {digest: size for (digest, size), its in zip(objects.items(), here, strict=True) if its != size}
 
     # --- fetching -----------------------------------------------------------------------------------------------------
 
@@ -121,7 +119,8 @@ class Store:
         received = done = 0
         while wanted:
             batch = dict(list(wanted.items())[:MAX_WANTS])
-            call = _Call(self._incoming, batch, self._over(server), interrupted)
+            begun = frozenset(self._files.listdir(self._partial))
+            call = _Call(partial(self._incoming, begun), batch, self._over(server), interrupted)
             try:
                 bad = call.run()
             finally:
@@ -147,9 +146,10 @@ class Store:
             )
         return FetchResult(received, done)
 
-    def _incoming(self, digest: bytes, size: int) -> Incoming:
-        partial = self._partial / digest.hex()
-        incoming = Incoming(self._files, digest, size, target=self.path(digest), partial=partial)
+    def _incoming(self, begun: Collection[str], digest: bytes, size: int) -> Incoming:
+        name = digest.hex()
+        target, kept = self._objects / name, self._partial / name
+        incoming = Incoming(self._files, digest, size, target=target, partial=kept, begun=name in begun)
         if incoming.offset and digest not in self._own:
             incoming.look_through()
         return incoming

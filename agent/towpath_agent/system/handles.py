@@ -7,7 +7,11 @@ from types import TracebackType
 from typing import Self
 
 from towpath_agent.errors import disk_error
+from towpath_agent.system import disk
 from towpath_agent.system.progress import progressed
+
+# Of shorter files each would cost more than waiting for them does.
+EARLY_BYTES = 2**20
 
 Before = Callable[[str, Path], None]
 
@@ -75,6 +79,12 @@ class OpenFile:
             os.fsync(self._descriptor)
         except OSError as error:
             raise disk_error("sync", self.path, error) from error
+
+    def complete(self) -> None:
+        """Close what is complete and synced later: a long file begins to be written now, while others are made."""
+        if self.length() >= EARLY_BYTES:
+            disk.start_writing(self._descriptor)
+        self.close()
 
     def close(self) -> None:
         """Close; twice is fine."""

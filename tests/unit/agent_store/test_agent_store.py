@@ -287,7 +287,7 @@ def test_good_objects_beside_a_bad_one_are_kept(store: Store, server: FakeServer
     bad = lie(server, 100)
     with pytest.raises(Refusal):
         store.fetch({before: 6, bad: 100, after: 5}, server)
-    assert store.has(before, 6)
+    assert not store.missing({before: 6})
     server.lies.clear()
     store.fetch({before: 6, bad: 100, after: 5}, server)
     assert not store.missing({before: 6, bad: 100, after: 5})
@@ -295,8 +295,15 @@ def test_good_objects_beside_a_bad_one_are_kept(store: Store, server: FakeServer
 
 @pytest.mark.parametrize(
     "carried",
-    [b"", b"no zstandard at all", zstandard.compress(b"short"), zstandard.compress(b"x" * 100)[:-3]],
-    ids=["nothing", "garbage", "shorter", "cut"],
+    [
+        b"",
+        b"no zstandard at all",
+        zstandard.compress(b"short"),
+        zstandard.compress(b"x" * 100),
+        zstandard.compress(b"x" * 100)[:-3],
+        zstandard.compress(b"x" * 99 + b"y") + b"more",
+    ],
+    ids=["nothing", "garbage", "shorter", "other", "cut", "more"],
 )
 def test_bytes_that_are_no_frame_are_refused(store: Store, server: FakeServer, carried: bytes) -> None:
     """Empty, garbled, shorter and truncated answers are refused like any other wrong content."""
@@ -330,6 +337,47 @@ def test_a_decompression_bomb_stops_at_the_signed_size(tmp_path: Path, store: St
     assert written == 0  # the very first piece is longer than the object may be
 
 
+@pytest.mark.parametrize("real", [5000, 2**30])
+def test_a_frame_that_lies_about_its_length_is_refused(store: Store, server: FakeServer, real: int) -> None:
+    """What a frame says of its content is a claim: neither memory nor a file is made for more than was signed."""
+    content = b"x" * 1000
+    digest = server.add_object(content)
+    honest = zstandard.compress(content)
+    frame = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(real))
+    # The head's descriptor says: four bytes for the window and the content size of a thousand follow (RFC 8878).
+    server.lies[digest] = (
+        honest[:4] + bytes([frame[4] | 0x40, frame[5]]) + (1000 - 256).to_bytes(2, "little") + frame[6:]
+    )
+    assert zstandard.frame_content_size(server.lies[digest]) == 1000
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal):
+            store.fetch({digest: 1000}, server)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert store.missing({digest: 1000})
+
+
+def test_a_small_object_is_made_and_written_once(tmp_path: Path, server: FakeServer) -> None:
+    """Thousands of them make a release: nothing is removed, kept or opened for one besides its own file."""
+    done: list[tuple[str, str]] = []
+    store = Store(tmp_path / "store", Files(before=lambda verb, path: done.append((verb, path.name))))
+    done.clear()
+    digest = server.add_object(b"x" * 1000)
+    store.fetch({digest: 1000}, server)
+    assert done == [("make", digest.hex()), ("write", digest.hex())]
+
+
+def test_what_has_an_objects_name_and_another_length_gives_way(store: Store, server: FakeServer) -> None:
+    """A file that a power cut shortened is replaced, by small objects and by long ones."""
+    for content in (b"x" * 1000, random_bytes(3 * CHUNK_BYTES)):
+        digest = server.add_object(content)
+        store.path(digest).write_bytes(b"cut")
+        store.fetch({digest: len(content)}, server)
+        assert store.read(digest, len(content)) == content
+
+
 def test_endless_carried_bytes_are_cut(store: Store, server: FakeServer) -> None:
     """A form that is longer than the content could ever need is refused before it is read to its end."""
     digest = server.add_object(b"tiny")
@@ -359,7 +407,7 @@ def test_every_level_of_ours_is_accepted(store: Store, server: FakeServer, level
     content = bytes(random.Random(3).choices(b"abcd", k=300_000)) * 40
     digest = server.add_object(content, level=level)
     store.fetch({digest: len(content)}, server)
-    assert store.has(digest, len(content))
+    assert not store.missing({digest: len(content)})
 
 
 def test_many_objects_travel_in_few_calls(store: Store, server: FakeServer) -> None:
@@ -434,7 +482,7 @@ def test_a_truncated_object_counts_as_missing(store: Store, server: FakeServer, 
     digest = server.add_object(b"content")
     store.fetch({digest: 7}, server)
     os.truncate(store.path(digest), size)
-    assert not store.has(digest, 7)
+    assert store.missing({digest: 7})
     store.fetch({digest: 7}, server)
     assert store.read(digest, 7) == b"content"
 
@@ -473,8 +521,8 @@ def test_prune_keeps_what_is_named(tmp_path: Path, store: Store, server: FakeSer
     store.fetch({keep: 4, drop: 4}, server)
     (tmp_path / "store" / "partial" / ("ab" * 32)).write_bytes(b"x")
     assert store.prune([keep]) == 2
-    assert store.has(keep, 4)
-    assert not store.has(drop, 4)
+    assert not store.missing({keep: 4})
+    assert store.missing({drop: 4})
     assert partials(tmp_path) == {}
 
 

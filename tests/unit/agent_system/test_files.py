@@ -10,7 +10,9 @@ import pytest
 from fakes.trees import Crash, CrashAt, snapshot
 from towpath.errors import Broken, InputError
 from towpath_agent.errors import DiskError, DiskFull
+from towpath_agent.system import disk
 from towpath_agent.system.files import Files
+from towpath_agent.system.handles import EARLY_BYTES
 
 Act = Callable[[Files, Path], None]
 
@@ -225,6 +227,40 @@ def test_copy_makes_its_own_bytes(tmp_path: Path) -> None:
     with copy.open("r+b") as file:
         file.write(b"DATA")
     assert source.read_bytes()[:4] == b"data"
+
+
+def test_only_long_files_begin_to_be_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sync at the end waits for less; a short file would cost more than it saves."""
+    begun: list[int] = []
+    real = disk.start_writing
+
+    def start_writing(descriptor: int) -> None:
+        begun.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+
+    monkeypatch.setattr(disk, "start_writing", start_writing)
+    monkeypatch.setattr(disk, "reflink", lambda _source, _destination: False)
+    for size in (EARLY_BYTES - 1, EARLY_BYTES):
+        (tmp_path / "source").write_bytes(bytes(size))
+        Files().copy(tmp_path / "source", tmp_path / f"copy-{size}")
+        assert (tmp_path / f"copy-{size}").stat().st_size == size
+    assert begun == [EARLY_BYTES]
+
+
+def test_to_begin_writing_is_no_promise() -> None:
+    """Where the kernel cannot, as for a pipe, nothing happens."""
+    reader, writer = os.pipe()
+    disk.start_writing(writer)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_sizes_tell_what_is_missing(tmp_path: Path) -> None:
+    """Many at once; what cannot be looked at is an error, never missing."""
+    (tmp_path / "a").write_bytes(b"abc")
+    assert Files().sizes(tmp_path, ["a", "b"]) == [3, -1]
+    with pytest.raises(DiskError, match="cannot look at"):
+        Files().sizes(tmp_path / "a", ["b"])
 
 
 def test_nothing_is_written_through_a_planted_link(tmp_path: Path) -> None:
