@@ -254,6 +254,23 @@ def test_an_archive_is_opened_for_hosts_that_say_so_and_left_for_the_others(serv
     assert "bit for bit" in (folder / f"{name(old, third)}.opened.none").read_text()
 
 
+def test_archives_are_opened_only_as_far_as_the_limit_on_both_releases_allows(tmp_path: Path) -> None:
+    """`delta_largest` counts what is opened too: a small disk of a server is not filled by what archives expand to."""
+    text = bytes(400_000)
+    one, two = (gzip.compress(RANDOM.randbytes(40_000) + text + it, mtime=0) for it in (b"one", b"two"))
+    with LiveServer(tmp_path, settings={"delta_largest": 300_000}) as server:
+        server.file = "app-1.tar.gz"
+        host = server.new_host()
+        old = server.publish("1.0.0", one)
+        server.deploy("1.0.0")
+        eventually(lambda: host.desired() == "1.0.0", "it is admitted", WAIT_S)
+        host.obey()
+        new = server.publish("1.1.0", two)
+        eventually(lambda: f"{name(old, new)}.opened.none" in kept(server), "it is not opened", WAIT_S)
+        folder = server.fleet / "server" / "objects" / "deltas"
+        assert "within delta_largest" in (folder / f"{name(old, new)}.opened.none").read_text()
+
+
 def test_a_delta_that_sees_into_archives_goes_where_the_plain_one_is_no_longer(server: LiveServer) -> None:
     """What does not compress is stored in an archive as it is, so that there is nothing to see into it for."""
     one = RANDOM.randbytes(300_000)

@@ -33,11 +33,10 @@ _LEAST_WAIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What one delta may cost: seconds of CPU, the folder that what is unpacked goes to, bytes of opened archives."""
+    """What one delta may cost: seconds of CPU; and the folder that what is unpacked goes to."""
 
     cpu_s: int
     scratch: Path
-    opened_bytes: int = 2**32
 
 
 class Maker:
@@ -56,10 +55,11 @@ class Maker:
             if self._process is not None:
                 self._process.kill()
 
-    def make(self, pairing: Pairing, write: Callable[[bytes], None], *, cap: int) -> str:
+    def make(self, pairing: Pairing, write: Callable[[bytes], None], *, cap: int, room: int = 0) -> str:
         """Hand the delta to `write` piece by piece; return why there is none, or an empty text where it is whole.
 
-        It has fewer than `cap` bytes. Broken, InputError: an object is not here any more.
+        It has fewer than `cap` bytes; archives are opened while their forms have `room`. Broken, InputError:
+        an object is not here any more.
         """
         process = self._start()
         if process is None:
@@ -74,7 +74,7 @@ class Maker:
         timer = threading.Timer(limit_s, give_up)
         timer.start()
         try:
-            made = self._run(process, pairing, write, cap)
+            made = self._run(process, _job(pairing, room), pairing, write, cap)
         finally:
             timer.cancel()
             process.kill()  # harmless where it has ended
@@ -102,10 +102,17 @@ class Maker:
             )
             return self._process
 
-    def _run(self, process: subprocess.Popen[bytes], pairing: Pairing, write: Callable[[bytes], None], cap: int) -> int:
+    def _run(
+        self,
+        process: subprocess.Popen[bytes],
+        job: bytes,
+        pairing: Pairing,
+        write: Callable[[bytes], None],
+        cap: int,
+    ) -> int:
         """Return how many bytes were written; the process has ended by itself unless they reached `cap`."""
         with contextlib.suppress(BrokenPipeError):  # it ended: its exit code says why
-            self._feed(_open(process.stdin), pairing)
+            self._feed(_open(process.stdin), job, pairing)
         source = _open(process.stdout)
         made = 0
         while made < cap and (piece := source.read1(_PIECE_BYTES)):  # type: ignore[attr-defined]
@@ -116,15 +123,8 @@ class Maker:
             process.wait()
         return made
 
-    def _feed(self, out: IO[bytes], pairing: Pairing) -> None:
-        new = zip(pairing.new_digests, pairing.new, strict=True)
-        job = {
-            "base": [(digest.hex(), size) for digest, size in pairing.base],
-            "new": [(digest.hex(), it.size, it.like) for digest, it in new],
-            "new_archives": pairing.new_archives,
-            "room": self._allowance.opened_bytes,
-        }
-        out.write(json.dumps(job).encode() + b"\n")
+    def _feed(self, out: IO[bytes], job: bytes, pairing: Pairing) -> None:
+        out.write(job)
         for digest in (*(digest for digest, _ in pairing.base), *pairing.new_digests):
             size = self._blobs.carried_size(digest) or 0
             out.write(size.to_bytes(LENGTH_BYTES))
@@ -140,10 +140,22 @@ class Maker:
         if code == EXIT_DAMAGED:
             return "an object of one of the releases is damaged here"
         if code == EXIT_NOTHING:
-            return "no archive of it can be opened and put back bit for bit"
+            return "no archive of it can be opened within delta_largest and put back bit for bit"
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return f"making it took more than {self._allowance.cpu_s} s of CPU, or more memory than there is"
         return f"the process that makes it failed (exit {code})"
+
+
+def _job(pairing: Pairing, room: int) -> bytes:
+    """Return the first line that the process reads."""
+    new = zip(pairing.new_digests, pairing.new, strict=True)
+    job = {
+        "base": [(digest.hex(), size) for digest, size in pairing.base],
+        "new": [(digest.hex(), it.size, it.like) for digest, it in new],
+        "new_archives": pairing.new_archives,
+        "room": room,
+    }
+    return json.dumps(job).encode() + b"\n"
 
 
 def _open(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -108,7 +108,7 @@ def _running(context: Context, tx: Transaction, app: str) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`space`: bytes that all deltas may take; `largest`: bytes that both releases of one may have together."""
+    """`space`: bytes that all deltas may take; `largest`: bytes of both releases of one together, archives opened."""
 
     space: int
     largest: int
@@ -142,7 +142,7 @@ def make(blobs: Blobs, deltas: Deltas, maker: Maker, job: Job, budget: Budget) -
         full = sum(blobs.carried_size(digest) or 0 for digest in pairing.new_digests)
         unpacked = sum(it for _, it in pairing.base) + sum(it.size for it in pairing.new)
         why = rules.worthless(full) or rules.too_large(unpacked, budget.largest)
-        why = why or maker.make(pairing, write, cap=min(full, budget.space))
+        why = why or maker.make(pairing, write, cap=min(full, budget.space), room=budget.largest - unpacked)
         if why == STOPPED:
             return why
         if why:
