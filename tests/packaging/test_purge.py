@@ -1,7 +1,9 @@
 """What the agent's postrm does at a purge, run in a folder of the test's; on hosts: tests/rig/test_package_host.py."""
 
+import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,17 @@ rmdir() {{ :; }}
 """
 
 
-def purge(root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the script with its folders below `folder`."""
+def script(root: Path, folder: Path) -> str:
+    """Return the script with its folders below `folder`."""
     functions, case, rest = (root / "packaging/deb/postrm").read_text().partition("\ncase $1 in\n")
-    script = functions + INSTEAD.format(folder) + case + rest
-    return subprocess.run(["sh", "-c", script, "postrm", "purge"], capture_output=True, text=True, check=False)
+    return functions + INSTEAD.format(folder) + case + rest
+
+
+def purge(root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run it."""
+    return subprocess.run(
+        ["sh", "-c", script(root, folder), "postrm", "purge"], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture
@@ -82,3 +90,32 @@ def test_a_purge_that_cannot_keep_them_removes_nothing(root: Path, app_dir: Path
     (tmp_path / "backups").unlink()
     assert purge(root, tmp_path).returncode == 0
     assert not app_dir.exists()
+
+
+def server_script(root: Path, folder: Path) -> str:
+    """Return the server's script, with its folders below `folder` too."""
+    text = (root / "packaging/server/deb/postrm").read_text()
+    for place, instead in (("/var/lib/towpath-server", "state"), ("/etc/", "etc/"), ("/run/systemd/system", "none")):
+        text = text.replace(place, f"{folder}/{instead}")
+    return f"userdel() {{ :; }}\n{text}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+@pytest.mark.parametrize("script", [script, server_script])
+@pytest.mark.parametrize("place", ["state", "state/below"])
+def test_a_purge_empties_nothing_that_is_mounted_in_the_state(
+    root: Path, tmp_path: Path, script: Callable[[Path, Path], str], place: str
+) -> None:
+    """It ends well: dpkg would leave the package half purged otherwise. A state on a disk of its own is emptied."""
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted/file").write_text("content")
+    within = f'mount --bind {tmp_path}/mounted {tmp_path}/{place} && exec sh -c "$0" postrm purge'
+    words = ["unshare", "--mount", "sh", "-c", within, script(root, tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    if place == "state":
+        assert not list((tmp_path / "mounted").iterdir())
+    else:
+        assert "unmount that, then: rm -r" in done.stdout
+        assert (tmp_path / "mounted/file").read_text() == "content"
