@@ -110,6 +110,15 @@ def _checked_rate(text: str) -> str:
     return text
 
 
+def _checked_relay(text: str) -> str:
+    """Return the address of a relay, empty where there is none; the agent itself reads it anew."""
+    if not text:
+        return ""
+    from towpath_agent.transport.dialling import check_relay  # noqa: PLC0415  (grpc: for this setting alone)
+
+    return check_relay(text)
+
+
 @group.command()
 @folder_option
 @click.option(
@@ -136,12 +145,14 @@ def _checked_rate(text: str) -> str:
 @click.option(
     "--relay",
     envvar="TOWPATH_AGENT_RELAY",
+    callback=setting(_checked_relay),
     help="The relay of this site, HOST:PORT, or auto: the one that the name towpath-relay leads to. "
     "The server itself is asked where the relay does not answer.",
 )
 @click.option(
     "--direct-from",
     envvar="TOWPATH_AGENT_DIRECT_FROM",
+    callback=setting(parse_origins),
     help="Where large objects may be fetched without the server, such as https://bucket.s3.eu-central-1.amazonaws.com; "
     "several with spaces between. They are asked for nothing else, and what comes is checked as ever.",
 )
@@ -166,7 +177,7 @@ def run(
     max_release_bytes: int | None,
     max_prefetch_bytes: int | None,
     relay: str | None,
-    direct_from: str | None,
+    direct_from: Sequence[str] | None,
     max_rate: str | None,
     min_rate: int | None,
 ) -> None:
@@ -183,11 +194,9 @@ def run(
     if max_prefetch_bytes is not None:
         arguments += ["--max-prefetch-bytes", str(max_prefetch_bytes)]
     if relay:
-        from towpath_agent.transport.dialling import check_relay  # noqa: PLC0415  (grpc: for this setting alone)
-
-        arguments += ["--relay", check_relay(relay)]
+        arguments += ["--relay", relay]
     if direct_from:
-        arguments += ["--direct-from", " ".join(parse_origins(direct_from))]
+        arguments += ["--direct-from", " ".join(direct_from)]
     if max_rate is not None:
         arguments += ["--max-rate", max_rate]
     if min_rate is not None:

@@ -330,6 +330,8 @@ def test_the_mark_of_a_machine_is_a_digest(tmp_path: Path, text: str, marked: bo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--relay", "relay:port"), "cannot use --relay: cannot use 'relay:port' as a server's address"),
+        (("--direct-from", "bucket"), "cannot use --direct-from: cannot ask 'bucket': write http://HOST"),
         (("--max-rate", "fast"), "cannot use --max-rate: cannot read 'fast' as a rate"),
         (("--max-rate", "1MiB/s; at night full"), "as a window"),
         (("--max-rate", "1MiB/s; daily 22:00-06:00 Europe/Atlantis full"), "this host knows none of that name"),
@@ -338,8 +340,10 @@ def test_the_mark_of_a_machine_is_a_digest(tmp_path: Path, text: str, marked: bo
         (("--max-prefetch-bytes", "much"), "cannot use --max-prefetch-bytes: cannot read 'much' as a size"),
     ],
 )
-def test_rates_that_cannot_be_read_are_one_line(run: Run, folder: Path, words: tuple[str, str], message: str) -> None:
-    """The agent does not start with half a limit."""
+def test_settings_that_cannot_be_read_are_one_line(
+    run: Run, folder: Path, words: tuple[str, str], message: str
+) -> None:
+    """The agent does not start with half a limit, or without its relay; the flag is named."""
     code, _, err = run("run", "--dir", folder, *words)
     assert code == 1
     assert message in one_line(err)
