@@ -11,8 +11,8 @@ from towpath_server.api.gate import CALLER, ServicerContext
 from towpath_server.domain.bundling import MAX_DELTA_WAIT_MS
 from towpath_server.domain.deltas import Pair
 from towpath_server.services import bundles, importing
-from towpath_server.services.bundles import Intent, Order
 from towpath_server.services.context import Context, Need
+from towpath_server.services.intending import Intent, Order, intend
 from towpath_server.services.syncing import Sequencer
 from towpath_server.services.thread import StorageThread, Workers
 
@@ -34,7 +34,7 @@ class BundlesServicer(operator_pb2_grpc.BundlesServicer):
         if max(len(request.hosts), len(request.releases), len(request.since)) > _MAX_TEXTS:
             raise InputError(f"cannot make a bundle of more than {_MAX_TEXTS} things")
         order = Order(tuple(request.hosts), tuple(request.releases), tuple(request.since), request.valid_ms)
-        intent = await self._thread.run(bundles.intend, self._context, order)
+        intent = await self._thread.run(intend, self._context, order)
         for note in intent.notes:
             yield pb.CreateBundleResponse(note=note)
         async for note in self._await_deltas(intent, min(request.delta_wait_ms, MAX_DELTA_WAIT_MS)):

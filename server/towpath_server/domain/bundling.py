@@ -5,7 +5,7 @@ freeze, a closed window, a missing parameter, a failure) bars the bundle. So a f
 is online waits for its turn: limits on how many move at once are for those. Once let in, the host is away until it or
 its reports are heard (`domain.standing`).
 
-Pure. Not handled here: signing, and which hosts are meant (`services.bundles`).
+Pure. Not handled here: signing, and which hosts are meant (`services.intending`).
 """
 
 from collections.abc import Mapping, Sequence
