@@ -118,9 +118,9 @@ class _Unsynced(OpenFile):
 class NoSyncOfFiles(Files):
     """An agent that forgets to sync a file before it renames it."""
 
-    def open_write(self, path: Path, mode: int = 0o600) -> OpenFile:
+    def open_write(self, path: Path, mode: int = 0o600, *, instead: bool = False) -> OpenFile:
         """Open a file that is never synced."""
-        real = super().open_write(path, mode)
+        real = super().open_write(path, mode, instead=instead)
         return _Unsynced(path, os.dup(real.fileno()), self._before)
 
 
