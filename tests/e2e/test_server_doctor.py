@@ -4,12 +4,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from examples.loopback import clean_env, command
+from examples.loopback import Fleet, clean_env, command
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
+def init(folder: Path, env: dict[str, str]) -> Path:
+    """Make a fleet whose server listens where nobody else does; return the server's folder."""
+    subprocess.run([command("towpath"), "init", str(folder)], env=env, check=True, timeout=120)
+    lines = [f'{kind}_listen = "{address}"\n' for kind, address in Fleet.fixed_addresses().items()]
+    (folder / "server/server.toml").write_text("".join(lines))
+    return folder / "server"
 
 
 def doctor(program: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -23,8 +31,7 @@ def test_the_exit_code_says_whether_something_fails(program: list[str], tmp_path
     missing = doctor(program, tmp_path / "none")
     assert "1 check fails" in missing.stdout
     assert missing.returncode == 1
-    subprocess.run([command("towpath"), "init", str(tmp_path / "fleet")], env=clean_env(), check=True, timeout=120)
-    fresh = doctor(program, tmp_path / "fleet/server")
+    fresh = doctor(program, init(tmp_path / "fleet", clean_env()))
     assert (fresh.stdout.splitlines()[-1], fresh.returncode) == ("nothing fails", 0), fresh.stdout
 
 
@@ -33,9 +40,7 @@ def test_doctor_says_that_a_ca_has_lapsed_and_what_to_do(tmp_path: Path) -> None
     if FAKETIME is None:
         pytest.skip("there is no libfaketime here: apt-get install faketime")
     then = clean_env(LD_PRELOAD=str(FAKETIME), FAKETIME="-4015d", FAKETIME_DONT_FAKE_MONOTONIC="1")
-    subprocess.run([command("towpath"), "init", str(tmp_path / "fleet")], env=then, check=True, timeout=120)
-    words = [command("towpath"), "server", "doctor", "--dir", str(tmp_path / "fleet/server")]
-    said = subprocess.run(words, env=clean_env(), capture_output=True, text=True, check=False, timeout=120)
+    said = doctor(["towpath", "server"], init(tmp_path / "fleet", then))
     print(said.stdout)
     assert said.returncode == 1
     (line,) = [line for line in said.stdout.splitlines() if line.startswith("fail ")]
