@@ -4,7 +4,7 @@ import io
 import random
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -14,6 +14,7 @@ from grpc import StatusCode
 from fakes.live_server import CALL_S, DAY_MS, HostUnderTest, LiveServer, eventually, refused
 from towpath import pki
 from towpath.bundle.checking import Checked, check
+from towpath.manifest import DesiredApp
 from towpath.reports import AppState, Event
 from towpath.status import Health, State, Verdict
 from towpath.v1 import operator_pb2, operator_pb2_grpc
@@ -141,6 +142,54 @@ def test_a_failure_that_comes_by_file_halts_the_rollout(server: LiveServer) -> N
     )  # fmt: skip
     bring(server, reports_of(host, bad))
     assert eventually(lambda: phase(server) == ("failed", "halted"), "its failure counts")
+
+
+def failed(wanted: DesiredApp) -> AppState:
+    """What a host says that could not go back by itself either."""
+    return state(
+        "1.1.0", wanted.release_sha256, wanted.generation, desired_sha256=wanted.release_sha256, state=State.STUCK,
+        verdict=Verdict.FAILED, health=Health.UNHEALTHY, reason="its probe failed",
+    )  # fmt: skip
+
+
+def undo(server: LiveServer) -> None:
+    stub = operator_pb2_grpc.RolloutsStub(server.operator_channel)
+    stub.Undo(operator_pb2.UndoRequest(app="hello", environment="dev", selector={"role": "web"}), timeout=CALL_S)
+
+
+def test_a_halt_stops_files_too_also_for_a_host_that_got_one(server: LiveServer) -> None:
+    """The rollout stands: nobody is handed the release once more; before that, who lost the first file gets another."""
+    host = running(server)
+    assert create(server, "h1").names("manifests") == create(server, "h1").names("manifests")
+    wanted = create(server, "h1").checked.manifests[host.id].apps[0]
+    bad = replace(failed(wanted), state=State.REVERTED, current_version="1.0.0", current_sha256=b"o" * 32)
+    bring(server, reports_of(host, bad))
+    assert eventually(lambda: phase(server) == ("failed", "halted"), "its failure counts")
+    with refused(StatusCode.INVALID_ARGUMENT, "not-let-in") as message:
+        create(server, "h1")
+    assert "its rollout is halted" in message[0]
+
+
+def test_a_bundle_takes_a_host_back_that_no_line_reaches(server: LiveServer) -> None:
+    """After an undo the file carries what was before, and nothing else; its reports end the way back."""
+    host = running(server)
+    bring(server, reports_of(host, failed(create(server, "h1").checked.manifests[host.id].apps[0])))
+    assert eventually(lambda: phase(server) == ("failed", "halted"), "its failure counts")
+    undo(server)
+    with refused(StatusCode.INVALID_ARGUMENT, "not-deployed") as message:
+        create(server, "h1")
+    assert "hello 1.1.0 is taken back there; carry what it goes back to: --release hello@1.0.0" in message[0]
+    made = create(server, "h1", release="hello@1.0.0")
+    (wanted,) = made.checked.manifests[host.id].apps
+    assert wanted.version == "1.0.0"
+    assert eventually(lambda: phase(server) == ("offline", "reverted"), "it neither blocks nor counts")
+    create(server, "h1", release="hello@1.0.0")  # the first one was lost on the way
+    back = state("1.0.0", wanted.release_sha256, wanted.generation)
+    bring(server, reports_of(host, back, revision=60))
+    assert eventually(lambda: phase(server) == ("back", "reverted"), "it is back")
+    assert phase(server, "1.0.0") == ("healthy", "done")
+    server.connect(host)
+    assert host.desired() == "1.0.0"
 
 
 def test_a_host_that_comes_back_is_told_the_same_by_its_server(server: LiveServer) -> None:

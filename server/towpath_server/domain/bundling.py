@@ -3,7 +3,8 @@
 A bundle lets a host in as its rollout would let it in now: whatever bars that (a wave that is not open, a pause, a
 freeze, a closed window, a missing parameter, a failure) bars the bundle. So a file is no way around a gate. A host that
 is online waits for its turn: limits on how many move at once are for those. Once let in, the host is away until it or
-its reports are heard (`domain.standing`).
+its reports are heard (`domain.standing`). Who was let in before gets another file where its rollout still goes on, or
+where it runs the release already: telling it again moves nothing then. A bundle takes back in the same way.
 
 Pure. Not handled here: signing, and which hosts are meant (`services.intending`).
 """
@@ -17,7 +18,7 @@ from towpath.reports import AppState
 from towpath.selfupdate import AGENT_APP
 from towpath.waves import effective
 from towpath_server.domain.model import RolloutState
-from towpath_server.domain.standing import HostView, Phase, RolloutView, standing
+from towpath_server.domain.standing import HostView, Phase, RolloutView, ended_badly, standing
 
 MAX_DELTA_WAIT_MS = 1_800_000
 
@@ -65,20 +66,31 @@ def parse_target(text: str) -> str | dict[str, str]:
 
 def barred(view: RolloutView, host: HostView, wave: int, now_unix_ms: int) -> str:
     """Return why a bundle may not let `host` (of that wave) in, or an empty text."""
-    if host.admitted_unix_ms is not None:
+    admitted = host.admitted_unix_ms is not None
+    if admitted and host.state is not None and host.state.current_sha256 == view.release_sha256:
         return ""
     if view.state not in (RolloutState.ROLLING, RolloutState.DONE):
         return f"its rollout is {view.state}"
-    if view.entry:
+    if view.entry and not admitted:
         return f"its rollout {view.entry}"
-    if wave > min(view.wave, len(effective(view.waves)) - 1):
+    if wave > min(view.wave, len(effective(view.waves)) - 1) and not admitted:
         return f"it is in wave {wave + 1} of its rollout, which is not open yet"
     where = standing(view, host, now_unix_ms)
+    bars = "; ".join(bar.fact for bar in (*view.bars, *host.bars))
+    if admitted:  # one that was only silent may have lost its line
+        return where.reason if host.state is not None and ended_badly(view, host.state) else bars
     if where.phase in (Phase.FAILED, Phase.INCONCLUSIVE, Phase.NEWCOMER):
         return where.reason
-    bars = "; ".join(bar.fact for bar in (*view.bars, *host.bars))
     there = "it is online: its rollout lets it in when its turn comes, without a bundle" if host.online else ""
     return host.blocked or bars or there
+
+
+def barred_back(host: HostView) -> str:
+    """Return why a bundle may not take `host` back to what its rollout goes back to, or an empty text."""
+    if host.retreat is not None:
+        return ""
+    there = "it is online: it goes back when its turn comes, without a bundle" if host.online else ""
+    return host.back_blocked or there
 
 
 def check_complete(

@@ -10,7 +10,7 @@ Rules, each a named test:
   blocks nor counts, and its silence begins with its first word about the release.
 - inconclusive: the previous release fails its probes too, so the world is broken and not the release.
 - a host that goes back is back when it reports that something else than this release runs, ended and healthy, or that
-  it has nothing of the app.
+  it has nothing of the app. One that a bundle takes back is away as one that a bundle lets in.
 
 Pure. Not handled here: what follows from it (`domain.rolling`, `domain.gates`, `domain.returning`).
 """
@@ -84,6 +84,11 @@ class HostView:
     def carried(self) -> bool:
         """Return whether a bundle lets it in."""
         return self.admitted_unix_ms == CARRIED_UNIX_MS
+
+    @property
+    def carried_back(self) -> bool:
+        """Return whether a bundle takes it back."""
+        return self.retreat is not None and self.retreat.at_unix_ms == CARRIED_UNIX_MS
 
     @property
     def unreached(self) -> bool:
@@ -231,7 +236,8 @@ def _where(state: AppState) -> str:
 
 def due_unix_ms(view: RolloutView, host: HostView, phase: Phase) -> int | None:
     """Return when time alone takes a host out of the `phase` that it is in; None where it never does."""
-    if host.carried and not view.state.returning and not _answers(view, host.state):
+    carried = host.carried_back if view.state.returning else host.carried
+    if carried and not _answers(view, host.state):
         return None
     if phase is Phase.GOING_BACK or (phase is Phase.IN_FLIGHT and not _fell_ill_later(view, host.state)):
         return _heard_unix_ms(view, host) + view.progress_deadline_ms + 1
@@ -248,7 +254,9 @@ def _answers(view: RolloutView, state: AppState | None) -> bool:
 def _heard_unix_ms(view: RolloutView, host: HostView) -> int:
     """Return since when the silence of a host that was told to move counts."""
     back = host.retreat if view.state.returning else None
-    told = back.at_unix_ms if back is not None else 0 if host.carried else host.admitted_unix_ms or 0
+    told = back.at_unix_ms if back is not None else host.admitted_unix_ms or 0
+    if told == CARRIED_UNIX_MS:
+        told = 0
     progress = host.progress_unix_ms if _answers(view, host.state) else 0
     return max(told, progress, view.observed_since_unix_ms, view.resumed_unix_ms, host.released_unix_ms)
 
@@ -322,14 +330,18 @@ def _standing_back(view: RolloutView, host: HostView, now_unix_ms: int) -> Stand
             return Standing(Phase.HELD, host.held)
         return Standing(Phase.WAITING, "waits for its turn to go back")
     state = host.state
-    if host.retreat.arrived_unix_ms or state is None or is_back(view, state):
+    arrived = host.retreat.arrived_unix_ms or (state is not None and is_back(view, state))
+    if host.carried_back and not host.online and not arrived:
+        return Standing(Phase.OFFLINE, "offline; a bundle takes it back, and its reports have not come yet")
+    if arrived or state is None:
         return Standing(
             Phase.BACK, f"runs {state.current_version} again" if state and state.current_version else "has none of it"
         )
     if state.generation != view.generation and (state.state is State.STUCK or state.verdict in _BAD_VERDICTS):
         return Standing(Phase.FAILED, f"cannot go back: {state.reason or state.state}")
     silent_ms = now_unix_ms - _heard_unix_ms(view, host)
-    if silent_ms > view.progress_deadline_ms:
+    told = _answers(view, state) or not host.carried_back
+    if told and silent_ms > view.progress_deadline_ms:
         return Standing(Phase.FAILED, f"cannot go back: silent for {format_duration(silent_ms)}, in {state.state}")
     return Standing(Phase.GOING_BACK, f"goes back, in {state.state}")
 

@@ -1,7 +1,7 @@
 """Making a bundle: what is in it, the signatures, and its bytes in order.
 
 Three steps, so that nothing slow holds the storage thread: `intending.intend` says what is asked for and whether it may
-be, `gather` looks at objects (on a worker), `seal` lets the hosts in, signs, and audits. `stream` then yields the file
+be, `gather` looks at objects (on a worker), `seal` lets hosts in, signs, and audits. `stream` then yields the file
 with flat memory, whatever it carries. What fails before `seal` changes nothing.
 """
 
@@ -25,6 +25,7 @@ from towpath_server.domain.standing import CARRIED_UNIX_MS
 from towpath_server.ports import Transaction
 from towpath_server.services.context import Context, acting
 from towpath_server.services.intending import Intent, active, planned
+from towpath_server.services.rollouts import send_back
 
 PIECE_BYTES = 256 * 1024
 _SHOWN = 5
@@ -96,16 +97,21 @@ def _delta(context: Context, pair: Pair) -> tuple[int, str] | None:
 
 
 def seal(context: Context, actor: str, intent: Intent, goods: Goods, sequences: Sequence[int]) -> Sealed:
-    """Let the hosts in, sign, audit; return the bundle. `sequences`: one for each host. On the storage thread."""
+    """Let hosts in or take them back, sign, audit; return the bundle. On the storage thread.
+
+    `sequences`: one for each host.
+    """
     names = ", ".join(f"{one.app}@{one.version}" for one in intent.carried)
     with acting(context, actor, "bundle.create", f"bundle/{names}"[:200]) as act:
         now = context.clock.now_unix_ms()
         until = (now + check_valid_ms(intent.order.valid_ms)) // 1000 * 1000
         # Whoever was revoked while deltas were made is not left out in silence.
         hosts = [active(host) for host in (act.tx.host(one) for one in intent.hosts) if host is not None]
-        for host_id, owners in planned(context, act.tx, hosts, intent.carried).items():
-            for one in owners:
+        for host_id, moves in planned(context, act.tx, hosts, intent.carried).items():
+            for one in moves.into:
                 act.tx.admit(one.id, [host_id], CARRIED_UNIX_MS)
+            for one in moves.back:
+                send_back(act.tx, one.environment, one, [host_id], CARRIED_UNIX_MS)
         sets = _sets(context, act.tx, hosts)
         carried, since = {one.app: one.version for one in intent.carried}, {o.app: o.since for o in intent.carried}
         for host in hosts:

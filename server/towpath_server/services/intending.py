@@ -123,66 +123,109 @@ def _release(context: Context, tx: Transaction, app: str, version: str) -> Known
     return known
 
 
-def planned(
-    context: Context, tx: Transaction, hosts: Sequence[Host], carried: Sequence[Carried]
-) -> dict[str, list[Assignment]]:
-    """Return host id to the assignments that it has still to be let into; InputError where one of that cannot be."""
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What a bundle tells a host that nobody has told it: rollouts that let it in, and some that take it back."""
+
+    into: tuple[Assignment, ...]
+    back: tuple[Assignment, ...]
+
+
+def planned(context: Context, tx: Transaction, hosts: Sequence[Host], carried: Sequence[Carried]) -> dict[str, Moves]:
+    """Return host id to what is to be written for it; InputError where one of that cannot be."""
     places = {name: rollouts.load(context, tx, name) for name in {host.environment for host in hosts}}
     for bar in (bar for place in places.values() for bar in place.notices):
         # Also for hosts that were let in: the set that is signed for them may lack what was lost.
         raise InputError(f"cannot make a bundle: {bar.fact}; see: {bar.command}", code="not-let-in")
-    result: dict[str, list[Assignment]] = {}
-    seen: dict[str, _Seen] = {}
-    for host in hosts:
-        place = places[host.environment]
-        runs, lacking, told = place.runs(host), [], False
-        for one in carried:
-            owner = place.owner(host, one.app)
-            now = runs.get(one.app)
-            if now is not None and now.version == one.version and (owner is None or owner.id == now.id):
-                told = True
-                continue
-            if owner is None and now is None:
-                continue
-            if owner is None or owner.version != one.version:
-                what = (owner or now or one).version
-                raise InputError(
-                    f"cannot make a bundle for {host.name}: it is to run {one.app} {what}, not {one.version}; deploy "
-                    f"it first: towpath deploy {one.app} {one.version} --environment {host.environment} "
-                    f"--select KEY=VALUE",
-                    code="not-deployed",
-                )
-            if owner.id not in seen:
-                seen[owner.id] = _Seen.of(rollouts.view(context, tx, place, owner))
-            _check_may(seen[owner.id], owner, host, place.now_unix_ms)
-            lacking.append(owner)
-            told = True
-        if not told:
-            names = ", ".join(f"{one.app} {one.version}" for one in carried[:_SHOWN])
-            first = carried[0]
-            raise InputError(
-                f"cannot make a bundle for {host.name}: it is not told to run {names}; deploy it first: towpath deploy "
-                f"{first.app} {first.version} --environment {host.environment} --select KEY=VALUE",
-                code="not-deployed",
-            )
-        result[host.id] = lacking
-    return result
+    seen = {name: _Seen(context, tx, place) for name, place in places.items()}
+    return {host.id: _moves(seen[host.environment], host, carried) for host in hosts}
+
+
+def _moves(seen: "_Seen", host: Host, carried: Sequence[Carried]) -> Moves:
+    into, back, told, place = [], [], False, seen.place
+    runs = place.runs(host)
+    for one in carried:
+        owner, now = place.owner(host, one.app), runs.get(one.app)
+        if owner is None:
+            told = told or (now is not None and now.version == one.version)
+            if now is not None and now.version != one.version:
+                raise _not_deployed(host, one, now.version)
+            continue
+        told = True
+        if owner.state.returning:
+            if _goes_back(seen, owner, host, one):
+                back.append(owner)
+            continue
+        if owner.version != one.version:
+            raise _not_deployed(host, one, owner.version)
+        _check_may(seen.rollout(owner), owner, host, place.now_unix_ms)
+        if now is None or now.id != owner.id:
+            into.append(owner)
+    if not told:
+        names = ", ".join(f"{one.app} {one.version}" for one in carried[:_SHOWN])
+        first = carried[0]
+        raise InputError(
+            f"cannot make a bundle for {host.name}: it is not told to run {names}; deploy it first: towpath deploy "
+            f"{first.app} {first.version} --environment {host.environment} --select KEY=VALUE",
+            code="not-deployed",
+        )
+    return Moves(tuple(into), tuple(back))
+
+
+def _not_deployed(host: Host, one: Carried, version: str) -> InputError:
+    return InputError(
+        f"cannot make a bundle for {host.name}: it is to run {one.app} {version}, not {one.version}; deploy it first: "
+        f"towpath deploy {one.app} {one.version} --environment {host.environment} --select KEY=VALUE",
+        code="not-deployed",
+    )
+
+
+def _goes_back(seen: "_Seen", owner: Assignment, host: Host, one: Carried) -> bool:
+    """Return whether the host is still to be told to go back; InputError where it may not, or not to that release."""
+    target = rollouts.counting_before(seen.place.of_app(one.app), owner)
+    if target is None or target.version != one.version:
+        instead = f"; carry what it goes back to: --release {one.app}@{target.version}" if target is not None else ""
+        raise InputError(
+            f"cannot make a bundle for {host.name}: {one.app} {owner.version} is taken back there{instead}",
+            code="not-deployed",
+        )
+    view = seen.rollout(owner).hosts[host.id]
+    why = bundling.barred_back(view)
+    if why:
+        raise InputError(
+            f"cannot make a bundle for {host.name}: it may not be taken back to {one.app} {one.version} now: {why}; "
+            f"see: towpath why {host.name} {one.app}",
+            code="not-let-in",
+        )
+    return view.retreat is None
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Rollout:
     """A rollout as it is decided on, its hosts by id, and their waves."""
 
     view: RolloutView
     hosts: Mapping[str, HostView]
     waves: Mapping[str, int]
 
-    @classmethod
-    def of(cls, view: RolloutView) -> "_Seen":
-        return cls(view, {host.host_id: host for host in view.hosts}, gates.members(view))
+
+class _Seen:
+    """One environment, and its rollouts as far as they were looked at: each once."""
+
+    def __init__(self, context: Context, tx: Transaction, place: rollouts.Environment) -> None:
+        self.place = place
+        self._context, self._tx = context, tx
+        self._rollouts: dict[str, _Rollout] = {}
+
+    def rollout(self, one: Assignment) -> _Rollout:
+        if one.id not in self._rollouts:
+            view = rollouts.view(self._context, self._tx, self.place, one)
+            hosts = {host.host_id: host for host in view.hosts}
+            self._rollouts[one.id] = _Rollout(view, hosts, gates.members(view))
+        return self._rollouts[one.id]
 
 
-def _check_may(seen: _Seen, one: Assignment, host: Host, now_unix_ms: int) -> None:
+def _check_may(seen: _Rollout, one: Assignment, host: Host, now_unix_ms: int) -> None:
     why = bundling.barred(seen.view, seen.hosts[host.id], seen.waves[host.id], now_unix_ms)
     if why:
         raise InputError(

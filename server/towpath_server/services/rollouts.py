@@ -84,7 +84,7 @@ class Environment:
         return budgets.unavailable_elsewhere(
             reported.state if reported is not None else None,
             told,
-            leaving=any(not one.arrived_unix_ms for one in back),
+            leaving=any(not one.arrived_unix_ms and (online or one.at_unix_ms != CARRIED_UNIX_MS) for one in back),
             unreached=told is not None and not online and self.admitted[host.id][told.id] == CARRIED_UNIX_MS,
         )
 
@@ -286,7 +286,10 @@ def restore(
 
 
 def send_back(tx: Transaction, environment: str, one: Assignment, ids: Sequence[str], now_unix_ms: int) -> None:
-    """Tell hosts to go back from `one`: to what counts for its rule now, else to what they were admitted to before."""
+    """Tell hosts to go back from `one`: to what counts for its rule now, else to what they were admitted to before.
+
+    `now_unix_ms` is CARRIED_UNIX_MS where a bundle tells them.
+    """
     rule = [
         it for it in tx.assignments(environment=environment, app=one.app) if dict(it.selector) == dict(one.selector)
     ]

@@ -10,8 +10,15 @@ from towpath.reports import AppState
 from towpath.status import Health, State, Verdict
 from towpath.waves import Wave
 from towpath_server.domain import budgets, bundling
-from towpath_server.domain.bundling import barred, check_complete, parse_release, parse_since, parse_target
-from towpath_server.domain.model import RolloutState
+from towpath_server.domain.bundling import (
+    barred,
+    barred_back,
+    check_complete,
+    parse_release,
+    parse_since,
+    parse_target,
+)
+from towpath_server.domain.model import Retreat, RolloutState
 from towpath_server.domain.rolling import decide
 from towpath_server.domain.standing import CARRIED_UNIX_MS, HostView, Phase, RolloutView, due_unix_ms, standing
 from towpath_server.domain.timing import Bar
@@ -97,6 +104,64 @@ def test_what_bars_a_host_bars_its_bundle() -> None:
     assert barred(VIEW, replace(AWAY, online=True), 0, NOW).startswith("it is online: its rollout lets it in")
     frozen = replace(VIEW, bars=(Bar("frozen until Monday", 0, "towpath freeze list"),))
     assert barred(frozen, AWAY, 0, NOW) == "frozen until Monday"
+
+
+def test_who_was_let_in_gets_another_file_only_while_its_rollout_goes_on() -> None:
+    """A halt stops sticks too. Telling a host again what it runs moves nothing; one that was only silent may need one."""
+    assert barred(VIEW, CARRIED, 3, NOW) == ""
+    assert barred(replace(VIEW, entry="waits for staging"), replace(CARRIED, online=True, blocked="x"), 0, NOW) == ""
+    for state in (RolloutState.PAUSED, RolloutState.HALTED, RolloutState.CANCELLED):
+        stands = replace(VIEW, state=state)
+        assert barred(stands, CARRIED, 0, NOW) == f"its rollout is {state}"
+        assert barred(stands, replace(CARRIED, state=RUNS), 0, NOW) == ""
+        old = replace(RUNS, current_sha256=b"o" * 32)
+        assert barred(stands, replace(CARRIED, state=old), 0, NOW) == f"its rollout is {state}"
+    bad = replace(
+        RUNS, current_sha256=b"o" * 32, state=State.REVERTED, verdict=Verdict.FAILED, reason="its probe failed"
+    )
+    assert barred(VIEW, replace(CARRIED, state=bad), 0, NOW) == "its probe failed"
+    silent = replace(AWAY, admitted_unix_ms=NOW - 10 * DAY)
+    assert phase(silent) is Phase.FAILED
+    assert barred(VIEW, silent, 0, NOW) == ""
+    frozen = replace(VIEW, bars=(Bar("frozen until Monday", 0, "towpath freeze list"),))
+    assert barred(frozen, CARRIED, 0, NOW) == "frozen until Monday"
+
+
+BACK = replace(VIEW, state=RolloutState.REVERTING)
+CARRIED_BACK = replace(AWAY, retreat=Retreat("a1", "h1", CARRIED_UNIX_MS))
+
+
+def test_a_bundle_takes_back_who_is_away_and_may_run_what_was_before() -> None:
+    """Who is online goes back in its turn; who was told already may be told again."""
+    assert barred_back(AWAY) == ""
+    assert barred_back(replace(AWAY, back_blocked="the parameter port is missing")) == "the parameter port is missing"
+    assert barred_back(replace(AWAY, online=True)).startswith("it is online: it goes back")
+    assert barred_back(replace(CARRIED_BACK, online=True, back_blocked="x")) == ""
+
+
+def test_a_host_that_a_bundle_takes_back_neither_blocks_nor_counts() -> None:
+    """Also one that never said anything; a rollout is reverted without it."""
+    for told in (None, RUNS, replace(RUNS, state=State.WATCHING)):
+        host = replace(CARRIED_BACK, state=told)
+        assert phase(host, BACK, NOW + 300 * DAY) is Phase.OFFLINE
+    there = HostView("h2", "h2", online=True, retreat=Retreat("a1", "h2", NOW, NOW))
+    assert decide(replace(BACK, hosts=(CARRIED_BACK, there)), NOW).state is RolloutState.REVERTED
+
+
+def test_its_reports_take_it_back_as_any_hosts() -> None:
+    """By file or itself; its silence begins with its first word about it."""
+    old = replace(RUNS, current_version="1", current_sha256=b"o" * 32, generation=1)
+    assert phase(replace(CARRIED_BACK, state=old), BACK) is Phase.BACK
+    there = replace(CARRIED_BACK, online=True, state=RUNS)
+    assert phase(there, BACK, NOW + 300 * DAY) is Phase.GOING_BACK
+    assert due_unix_ms(BACK, there, Phase.GOING_BACK) is None
+    half = replace(old, state=State.SWITCHING, health=Health.STARTING, verdict=Verdict.NONE)
+    said = replace(there, state=half, progress_unix_ms=NOW - 1000)
+    assert phase(said, BACK) is Phase.GOING_BACK
+    due = due_unix_ms(BACK, said, Phase.GOING_BACK)
+    assert due == NOW - 1000 + VIEW.progress_deadline_ms + 1
+    assert phase(said, BACK, due) is Phase.FAILED
+    assert phase(replace(there, state=None), BACK) is Phase.BACK
 
 
 def test_what_a_person_types_is_read_or_refused() -> None:
