@@ -16,7 +16,7 @@ from examples.processes import Daemon, end_apps_below, free_ports, wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 # As the README types them; where one is taken on this machine, a free one takes its place through flags and variables.
-TYPED_PORTS = (7443, 7444, 7445, 9001)
+TYPED_PORTS = (7443, 7444, 7445, 9001, 7453, 7454, 9002)
 
 
 def _is_free(port: int) -> bool:
@@ -39,7 +39,7 @@ class Shell:
         self.ports = {
             typed: typed if _is_free(typed) else other for typed, other in zip(TYPED_PORTS, free, strict=True)
         }
-        agents, enrolment, operators, self.app_port = (self.ports[typed] for typed in TYPED_PORTS)
+        agents, enrolment, operators, self.app_port = (self.ports[typed] for typed in TYPED_PORTS[:4])
         self.env = clean_env(
             PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             TOWPATH_AGENT_LISTEN=f"127.0.0.1:{agents}",
@@ -158,6 +158,30 @@ def test_the_tour_works_as_typed(shell: Shell) -> None:
                   r"process passed \d+ times in a row, last in \d+ ms: process \d+, .* MiB resident, 0 restarts"):  # fmt: skip
         assert re.search(words, seen), seen
         assert re.search(words, why), why
+
+
+def test_the_tours_site_works_as_typed(shell: Shell) -> None:
+    """Step 8: a second host behind a relay, a bundle; and the end of the tour."""
+    shell.type("towpath init ./fleet")
+    shell.leave_running("towpath server run --dir ./fleet/server", until="^ready")
+    token = shell.type("towpath token create --environment dev --label role=web --uses 5 --ttl 1h").out.strip()
+    shell.type(f"towpath-agent enroll --server 127.0.0.1:7444 --token {token} --name h1 --dir ./h1")
+    agent = shell.leave_running("towpath-agent run --dir ./h1", until="")
+    shell.type("towpath host set h1 hello.port=9001")
+    shell.type("towpath release publish examples/hello/towpath.yaml --version 1.0.0")
+    shell.type("towpath deploy hello 1.0.0 --environment dev --select role=web --wait --timeout 60s")
+    relay = "towpath relay run --dir ./site --agent-dir ./h1 --listen 127.0.0.1:7453 --enroll-listen 127.0.0.1:7454"
+    shell.leave_running(relay, until="^ready")
+    shell.type(f"towpath-agent enroll --server 127.0.0.1:7454 --token {token} --name h2 --dir ./h2")
+    shell.type("towpath host set h2 hello.port=9002")
+    shell.leave_running("towpath-agent run --dir ./h2 --relay 127.0.0.1:7453", until="")
+    wait_for("the second host serves", lambda: (a := ask(shell.ports[9002])) and a.status == 200, 60)
+    shell.type("towpath bundle create --release hello@1.0.0 --for h1 -o hello.tpb")
+    assert "h1" in shell.type("towpath bundle verify hello.tpb").out
+    shell.type("towpath undeploy hello --environment dev")
+    wait_for("no app is left", lambda: not shell.type("towpath status -o json").json(), 60)
+    assert ask(shell.app_port) is None
+    assert agent.running
 
 
 def test_each_mistake_is_one_line_that_says_what_to_do_and_changes_nothing(shell: Shell) -> None:
