@@ -45,7 +45,7 @@ class Cache:
     def __init__(self, root: Path, max_bytes: int) -> None:
         """Take over what is there, the longest unused first; files of other names are none of ours and stay."""
         self._objects, self._partial, self._brought = root / "objects", root / "partial", root / BROUGHT
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._lock = threading.Lock()
         for folder in (self._objects, self._partial, self._brought):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class Cache:
             with self._lock:
                 if digest in self._coming:
                     continue
-                if digest in self._kept or size > self._max_bytes:
+                if digest in self._kept or size > self.max_bytes:
                     Path(entry.path).unlink()
                     continue
                 self._forget(digest)  # what an earlier try left of it
@@ -117,8 +117,8 @@ class Cache:
         """Make room for an object that comes and has `size` carried bytes; NoRoom where it does not fit."""
         with self._lock:
             more = size - self._coming[digest]
-            if sum(self._coming.values()) + more > self._max_bytes:
-                raise NoRoom(f"cannot keep an object of {size} bytes: the cache may hold {self._max_bytes}")
+            if sum(self._coming.values()) + more > self.max_bytes:
+                raise NoRoom(f"cannot keep an object of {size} bytes: the cache may hold {self.max_bytes}")
             self.bytes_kept += more
             self._coming[digest] = size
             self._make_room()
@@ -160,7 +160,7 @@ class Cache:
 
     def _make_room(self) -> None:
         """Remove what waits for a next try, then what was not used for longest, until the limit holds."""
-        while self.bytes_kept > self._max_bytes and (self._waiting or self._kept):
+        while self.bytes_kept > self.max_bytes and (self._waiting or self._kept):
             self._forget(next(iter(self._waiting or self._kept)))
 
 

@@ -109,6 +109,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     finally:
         await front.stop()
         service.stop(STOP_GRACE_S).wait()
+        flights.stop()
         uplink.close()
         flights.close()
         socket_path.unlink(missing_ok=True)

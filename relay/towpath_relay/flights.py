@@ -1,159 +1,43 @@
 """Single flight: what many hosts want, an object or a delta, is fetched once, and each host is sent bytes as they come.
 
 A flight is one object on its way: its bytes go to the partial file, readers follow. Several objects that one host asks
-for and nobody fetches yet share one call to the server. A flight goes on when the host that began it hangs up; what was
-cut off waits in the partial file and goes on from there when somebody asks again.
+for and nobody fetches yet share one call to the server. A flight goes on when the host that began it hangs up, and over
+a cut of the line: it asks again from where it was, so that a cut does not send all hosts of a site to the server. What
+could not go on waits in the partial file for whoever asks next.
 Nothing is believed that the server did not send over mutual TLS; and an object that it sent is proven against the
 digest before it is kept, so that a disk's or a server's damage is not passed on for ever. A delta is proven by hosts.
 """
 
-import enum
 import hashlib
 import logging
+import random
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 import zstandard
 
 from towpath.errors import TowpathError, Unavailable
 from towpath_agent.ports import CHUNK_BYTES, Chunk, Want
-from towpath_relay.cache import Cache, Kept, carried_digest
+from towpath_relay.cache import Cache, NoRoom, carried_digest
+from towpath_relay.sources import Flight, Lacking, Source, State, Whole
 
 # As the agent's own: a frame that asks for more memory is not a release's object.
 WINDOW_BYTES = 8 * 2**20
 MAX_CONTENT_BYTES = 64 * 2**30
 UPLINK_CALLS = 4
+# A cut is tried again at once and then ever more seldom, where the line brought something shortly before: in all for
+# less than a host waits for bytes. A line that is down is none to wait for: hosts have the server's own address.
+AGAIN_S = (0.1, 0.5, 1.0, 2.0, 4.0)
+LIVELY_S = 30.0
+MOST_TOO_LARGE = 10_000
 
 logger = logging.getLogger(__name__)
 Fetch = Callable[[Sequence[Want]], Generator[Chunk, None, None]]
-
-
-class Source(Protocol):
-    """One object that can be sent."""
-
-    def carried_size(self) -> int | None:
-        """Return the bytes of the carried form, None where the object cannot be had here. May block."""
-        ...
-
-    def pieces(self, offset: int) -> Iterator[bytes]:
-        """Yield the carried bytes from `offset` on. May block; raises Unavailable where they stop coming."""
-        ...
-
-
-class State(enum.Enum):
-    """Where a flight is."""
-
-    COMING = "coming"
-    DONE = "done"
-    ENDED = "ended"  # missing at the server, or cut off
-
-
-class Whole:
-    """An object in the cache; its carried digest is checked while it is sent from its beginning."""
-
-    def __init__(self, cache: Cache, digest: bytes, kept: Kept) -> None:
-        """Hold what `Cache.find` returned."""
-        self._cache, self._digest, self._kept = cache, digest, kept
-        self._file: IO[bytes] | None = None
-
-    def carried_size(self) -> int | None:
-        """Return its size."""
-        try:
-            self._file = self._kept.path.open("rb")
-        except OSError:
-            self._cache.drop(self._digest)
-            return None
-        return self._kept.size
-
-    def pieces(self, offset: int) -> Iterator[bytes]:
-        """Yield it; Unavailable at the end of a file that the disk has changed, which is dropped."""
-        if self._file is None:
-            return
-        sha256 = hashlib.sha256()
-        with self._file as file:
-            file.seek(offset)
-            while piece := file.read(CHUNK_BYTES):
-                sha256.update(piece)
-                yield piece
-        if offset == 0 and sha256.digest() != self._kept.carried_sha256:
-            self._cache.drop(self._digest)
-            raise Unavailable("cannot send an object: the relay's disk has damaged it; it is dropped", code="cut-off")
-
-
-class Flight:
-    """One object on its way."""
-
-    def __init__(self, path: Path, have: int) -> None:
-        """Go on behind the `have` bytes that an earlier flight left in `path`."""
-        self.path = path
-        self.have = have
-        self._size: int | None = None
-        self._state = State.COMING
-        self._changed = threading.Condition()
-
-    def carried_size(self) -> int | None:
-        """Return the size as soon as the server has said it."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._size is not None or self._state is not State.COMING)
-            return self._size if self._state is not State.ENDED else None
-
-    def pieces(self, offset: int) -> Iterator[bytes]:
-        """Yield what is there and then what comes."""
-        with self._open() as file:
-            at = offset
-            while True:
-                have, state = self._beyond(at)
-                while at < have:
-                    file.seek(at)
-                    piece = file.read(min(CHUNK_BYTES, have - at))
-                    if not piece:
-                        raise Unavailable("cannot send an object: the relay lost it", code="cut-off")
-                    at += len(piece)
-                    yield piece
-                if state is State.DONE:
-                    return
-                if state is State.ENDED:
-                    raise Unavailable("cannot send an object: it stopped coming from the server", code="cut-off")
-
-    def _beyond(self, at: int) -> tuple[int, State]:
-        """Return how much is there and how the flight stands, as soon as that is more than `at` or it has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.have > at or self._state is not State.COMING)
-            return self.have, self._state
-
-    def _open(self) -> IO[bytes]:
-        try:
-            return self.path.open("rb")
-        except FileNotFoundError:  # it is being taken into the cache; its new name comes with its end
-            with self._changed:
-                self._changed.wait_for(lambda: self._state is not State.COMING)
-        try:
-            return self.path.open("rb")
-        except FileNotFoundError:
-            raise Unavailable("cannot send an object: the relay gave it up", code="cut-off") from None
-
-    def learn_size(self, size: int) -> None:
-        """Note what the server said of it."""
-        with self._changed:
-            self._size = size
-            self._changed.notify_all()
-
-    def grow(self, count: int) -> None:
-        """Note that `count` more bytes are in the file."""
-        with self._changed:
-            self.have += count
-            self._changed.notify_all()
-
-    def end(self, state: State, path: Path | None = None) -> None:
-        """Let readers go; `path` is where the bytes are from now on. Only the first end counts."""
-        with self._changed:
-            if self._state is State.COMING:
-                self._state, self.path = state, path or self.path
-            self._changed.notify_all()
 
 
 def key_of(want: Want) -> bytes:
@@ -162,6 +46,15 @@ def key_of(want: Want) -> bytes:
         return want.digest
     kind = b"opened\0" if want.opened else b"delta\0"
     return hashlib.sha256(kind + want.base + want.digest).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A flight of one call: its name in the cache, and what the server is asked for."""
+
+    key: bytes
+    flight: Flight
+    want: Want
 
 
 class Flights:
@@ -173,31 +66,41 @@ class Flights:
         self._calls = ThreadPoolExecutor(UPLINK_CALLS, "uplink")
         self._lock = threading.Lock()
         self._flying: dict[bytes, Flight] = {}  # by `key_of`, as everything here
+        self._too_large: set[bytes] = set()  # asking for one anew would cost its first piece each time
+        self._closed = threading.Event()
+        self._came_s = -LIVELY_S
         self.fetched_bytes = 0
+
+    def stop(self) -> None:
+        """Try no cut call again."""
+        self._closed.set()
 
     def close(self) -> None:
         """Take nothing new; what comes ends with the channel."""
+        self.stop()
         self._calls.shutdown(wait=True, cancel_futures=True)
 
     def sources(self, wants: Sequence[Want]) -> list[Source]:
         """Return where each comes from; what nobody fetches yet is asked for in one call, in this order."""
         found: list[Source] = []
-        fresh: dict[bytes, Flight] = {}
-        asked: list[Want] = []
+        fresh: list[_Awaited] = []
         with self._lock:
             for want in wants:
                 key = self._key(want)
+                if key in self._too_large:
+                    found.append(Lacking())
+                    continue
                 flight = self._flying.get(key)
                 if flight is None and (kept := self._cache.find(key)) is not None:
                     found.append(Whole(self._cache, key, kept))
                     continue
                 if flight is None:
                     have = self._cache.begin(key)
-                    flight = self._flying[key] = fresh[key] = Flight(self._cache.partial(key), have)
-                    asked.append(replace(want, offset=have))
+                    flight = self._flying[key] = Flight(self._cache.partial(key), have)
+                    fresh.append(_Awaited(key, flight, want))
                 found.append(flight)
         if fresh:
-            self._calls.submit(self._fly, fresh, asked)
+            self._calls.submit(self._fly, fresh)
         return found
 
     def _key(self, want: Want) -> bytes:
@@ -208,47 +111,82 @@ class Flights:
             return plain if self._cache.find(plain) is not None else key
         return key
 
-    def _fly(self, flights: dict[bytes, Flight], asked: Sequence[Want]) -> None:
+    def _fly(self, awaited: "list[_Awaited]") -> None:
         """Fetch them all; whatever happens, each ends."""
         try:
-            self._receive(list(flights.items()), asked)
+            self._bring(awaited)
         except TowpathError as error:
             logger.warning("%s", error)
         except OSError as error:
             logger.warning("cannot keep what comes: %s; look at the disk of the relay", error.strerror or error)
-            for digest in flights:
-                self._cache.partial(digest).unlink(missing_ok=True)
+            for one in awaited:
+                self._cache.partial(one.key).unlink(missing_ok=True)
         finally:
-            with self._lock:
-                for digest, flight in flights.items():
-                    flight.end(State.ENDED)
-                    if self._flying.get(digest) is flight:
-                        del self._flying[digest]
-                        self._cache.pause(digest)
+            self._end(awaited)
 
-    def _receive(self, flights: Sequence[tuple[bytes, Flight]], asked: Sequence[Want]) -> None:
+    def _end(self, awaited: "Sequence[_Awaited]") -> None:
+        with self._lock:
+            for one in awaited:
+                one.flight.end(State.ENDED)
+                if self._flying.get(one.key) is one.flight:
+                    del self._flying[one.key]
+                    self._cache.pause(one.key)
+
+    def _bring(self, awaited: "Sequence[_Awaited]") -> None:
+        """Fetch over cuts, as long as that brings something now and then; Unavailable where it does not."""
+        tries = 0
+        while left := [one for one in awaited if not one.flight.over]:
+            before = self.fetched_bytes
+            try:
+                self._receive(left)
+            except NoRoom as error:  # the others are asked for once more, without it
+                logger.warning("%s", error)
+            except Unavailable as error:
+                tries = 0 if self.fetched_bytes > before else tries + 1
+                lively = time.monotonic() - self._came_s < LIVELY_S
+                if not lively or tries >= len(AGAIN_S):
+                    raise
+                logger.warning("%s; trying again", error)
+                if self._closed.wait(AGAIN_S[tries] * random.uniform(0.5, 1.0)):
+                    raise
+            else:
+                return
+
+    def _expect(self, one: "_Awaited", size: int) -> None:
+        """Make room; NoRoom where there is none, and nobody waits for it any more."""
+        try:
+            self._cache.expect(one.key, size)
+        except NoRoom:
+            if size > self._cache.max_bytes and len(self._too_large) < MOST_TOO_LARGE:
+                self._too_large.add(one.key)
+            self._end([one])
+            raise
+
+    def _receive(self, awaited: "Sequence[_Awaited]") -> None:
         file: IO[bytes] | None = None
-        stream = self._fetch(asked)
+        stream = self._fetch([replace(one.want, offset=one.flight.have) for one in awaited])
         try:
             for chunk in stream:
                 if chunk.is_pause:
                     continue
-                key, flight = flights[chunk.want]
+                one = awaited[chunk.want]
+                key, flight = one.key, one.flight
                 if chunk.missing:
                     flight.end(State.ENDED)
                     continue
                 if file is None:
-                    self._cache.expect(key, max(chunk.carried_size, flight.have))
+                    self._expect(one, max(chunk.carried_size, flight.have))
                     file = flight.path.open("ab")
                     flight.learn_size(chunk.carried_size)
                 file.write(chunk.data)
                 file.flush()
                 self.fetched_bytes += len(chunk.data)
+                self._came_s = time.monotonic()
                 flight.grow(len(chunk.data))
                 if chunk.last:
                     file.close()
                     file = None
-                    self._land(key, flight, proven=asked[chunk.want].kind == "object")
+                    self._land(key, flight, proven=one.want.kind == "object")
         finally:
             if file is not None:
                 file.close()

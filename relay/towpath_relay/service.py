@@ -17,7 +17,7 @@ from towpath.errors import TowpathError
 from towpath.v1 import agent_pb2, agent_pb2_grpc
 from towpath.wire.packing import Packer
 from towpath_agent.ports import CHUNK_BYTES, MAX_WANTS, Want
-from towpath_relay.flights import Source, Whole
+from towpath_relay.sources import Source, Whole
 
 # Each Fetch that runs holds one; the others of a large site wait their turn.
 THREADS = 128

@@ -8,9 +8,9 @@ from pathlib import Path
 from fakes.authority import Authority, now_ms
 from fakes.server import FakeServer
 from towpath_agent.ports import Want
-from towpath_relay.flights import Source
 from towpath_relay.front import Front
 from towpath_relay.service import RelayServicer, own_identity, serve
+from towpath_relay.sources import Source
 
 FOR_EVER_S = 60.0
 

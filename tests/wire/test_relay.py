@@ -61,6 +61,14 @@ class TestRelayedServer(ServerPortSuite):
     def subject(self, site: Site) -> Subject:
         return Subject(site.host("h1"), site.behind)
 
+    def test_a_stream_that_breaks_is_unavailable_after_its_bytes(self, subject: Subject) -> None:
+        """It is gone on with by the relay: the host sees nothing of it."""
+        digest = subject.behind.add_object(os.urandom(600_000))
+        subject.behind.cut_after = 300_000
+        got = b"".join(chunk.data for chunk in subject.server.fetch([Want("object", digest=digest)]))
+        assert subject.behind.carried[digest] == got
+        assert len(subject.behind.fetches) > 1
+
 
 def add(site: Site, *sizes: int) -> dict[bytes, int]:
     """Give the server objects of these sizes; return digest and size of each."""
@@ -74,6 +82,10 @@ def fetch(site: Site, folder: Path, name: str, objects: dict[bytes, int], **how:
     for digest, size in objects.items():
         assert hashlib.sha256(store.read(digest, size)).digest() == digest
     return store
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(60)
 
 
 def carried(site: Site, objects: dict[bytes, int]) -> int:
@@ -174,18 +186,69 @@ def test_a_relay_that_is_killed_goes_on_where_the_line_was_cut(site: Site, tmp_p
     """What the relay has of an object is not fetched again, after a cut of the uplink and kill -9 of the relay."""
     objects = add(site, 4_000_000)
     (digest,) = objects
-    site.behind.cut_after = 3_000_000
-    fetch(site, tmp_path, "h1", objects)  # the rest by itself, from the server
+    goes_on = threading.Event()
+    site.behind.before_chunk = lambda _number: None if site.behind.sent_bytes < 3_000_000 else _wait(goes_on)
     partial = site.cache / "partial" / digest.hex()
-    # gRPC drops what nobody had taken when the line broke: on a busy machine that is not all that was sent.
-    eventually(lambda: partial.exists() and partial.stat().st_size > 0, "what came is kept")
-    site.end_relay(signal.SIGKILL)
-    kept = partial.stat().st_size
-    site.behind.cut_after = None
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetch, site, tmp_path, "h1", objects, patience_s=60)
+        eventually(lambda: partial.exists() and partial.stat().st_size > 1_000_000, "some of it came", 60)
+        site.end_relay(signal.SIGKILL)
+        kept = partial.stat().st_size
+        goes_on.set()
+        first.result(60)  # the rest by itself, from the server
     site.start_relay()
     before = site.behind.sent_bytes
     fetch(site, tmp_path, "h2", objects)
     assert site.behind.sent_bytes - before == carried(site, objects) - kept
+
+
+def test_a_cut_of_the_uplink_sends_no_host_to_the_server(site: Site, tmp_path: Path) -> None:
+    """The relay goes on where it was, however often the line breaks; six hosts wait for it and see nothing of that."""
+    objects = add(site, 3_000_000, *([20_000] * 20))
+    site.behind.cut_after = 500_000
+
+    def one(number: int) -> None:
+        fetch(site, tmp_path, f"h{number}", objects, patience_s=60)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(one, range(6)))
+    assert len(site.behind.fetches) > 6
+    assert set(site.api.peers) == {"relays-host"}
+    assert site.said == []
+    assert site.behind.sent_bytes < 1.5 * carried(site, objects)
+
+
+def test_a_line_that_stays_down_is_not_waited_for(site: Site, tmp_path: Path) -> None:
+    """Each try that brings nothing is a vain one; hosts have the server's own address."""
+    objects = add(site, 400_000)
+    site.behind.cut_after = 0
+    with pytest.raises(Unavailable):
+        fetch(site, tmp_path, "h1", objects)
+    site.behind.cut_after = None
+    fetch(site, tmp_path, "h2", objects)
+
+
+def test_what_a_relay_lacks_takes_nothing_from_what_it_has(site: Site, tmp_path: Path) -> None:
+    """A host without any way to the server gets all that the cache has, whatever lies between it."""
+    has = add(site, *([5_000] * 5))
+    fetch(site, tmp_path, "h1", has)
+    site.stop_server()
+    first, *rest = has.items()
+    store = Store(tmp_path / "h2", Files())
+    with pytest.raises(Unavailable):
+        store.fetch(dict([first, (hashlib.sha256(b"new").digest(), 3), *rest]), site.host("h2", patience_s=60))
+    assert store.missing(has) == {}
+
+
+def test_an_object_that_is_too_large_costs_the_others_nothing(tmp_path: Path, authority: Authority) -> None:
+    """It is asked of the server by each host; the rest crosses the line once, and it is not begun again each time."""
+    with Site(tmp_path / "site", authority, "--max-bytes", "2MiB") as site:
+        small = add(site, *([20_000] * 20))
+        large = add(site, 12_000_000)
+        for number in range(3):
+            fetch(site, tmp_path, f"h{number}", {**dict(list(small.items())[:5]), **large, **small})
+        begun = site.behind.sent_bytes - carried(site, small) - 3 * carried(site, large)
+        assert 0 <= begun < carried(site, large), "what was on its way before the relay knew its size, once"
 
 
 def test_what_the_relays_disk_damaged_is_dropped_and_fetched_again(site: Site, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 Two ways lead over a relay. The tunnel is the server itself, TLS from end to end, reached at the relay's address: sync,
 report, watch and metadata go there. The relay's own service has objects, whoever it is: its certificate is taken as it
 is shown, and the store proves every byte. Each way rests for a while after it failed (`engine.routing`).
-A call that the tunnel broke is made again directly: all of them may be repeated. Objects that the relay does not have,
-and all behind them in the same call, are asked of the server.
+A call that the tunnel broke is made again directly: all of them may be repeated. Objects that the relay does not have
+are asked of the server when the relay has given all that it has; those behind a break in the same call, too.
 """
 
 import random
@@ -206,13 +206,16 @@ class RelayedServer:
     def _of_relay(self, wants: Sequence[Want]) -> Generator[Chunk, None, list[tuple[int, Want]]]:
         """Yield what the relay has; return what is left for the server, with offsets behind what came."""
         at, came = 0, 0
+        lacking: list[tuple[int, Want]] = []
         try:
             service = self._service()
             try:
                 with closing(service.fetch(wants)) as chunks:
                     for chunk in chunks:
                         if chunk.missing:
-                            break
+                            lacking.append((at, wants[at]))
+                            at += 1
+                            continue
                         self._from_relay.add(wants[at].digest)
                         came += len(chunk.data)
                         yield chunk
@@ -226,7 +229,8 @@ class RelayedServer:
             self._object_way = routing.failed(self._object_way, self._clock.monotonic(), random.random())
             self._say(f"{error}; fetching from the server", self._object_way)
         left = list(enumerate(wants))[at:]
-        return [(number, replace(want, offset=want.offset + (came if number == at else 0))) for number, want in left]
+        behind = [(number, replace(want, offset=want.offset + (came if number == at else 0))) for number, want in left]
+        return lacking + behind
 
     def _service(self) -> GrpcServer:
         service = self._client(self._relay, shown_leaf(self._relay, RELAY_NAME, self._limits), RELAY_NAME)

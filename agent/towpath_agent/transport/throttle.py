@@ -70,17 +70,17 @@ class _Throttled(Source):
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
         """Yield what the inner one yields, and empty chunks."""
-        at = 0
+        left = len(wants)  # a relay may answer some of them later than those behind
         with closing(self._inner.fetch(wants)) as chunks:
-            while at < len(wants):
+            while left:
                 for _ in self._throttle.waits():
-                    yield Chunk(at)
+                    yield Chunk(0)
                 chunk = next(chunks, None)
                 if chunk is None:
                     return
                 if not chunk.near:
                     self._throttle.came(len(chunk.data) + PIECE_OVERHEAD_BYTES)
-                at = chunk.want + (chunk.last or chunk.missing)
+                left -= chunk.last or chunk.missing
                 yield chunk
 
     def distrust(self, digest: bytes) -> bool:

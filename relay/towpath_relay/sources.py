@@ -1,0 +1,172 @@
+"""What can be sent to a host: an object in the cache, or one on its way, whose readers follow as its bytes come.
+
+Nobody is handed the end of an object before it is proven: a host that got a wrong one whole would call the relay a liar
+and leave it for an hour, where all that happened is that a disk lost some bytes.
+Not handled here: what is fetched when, and how it is proven (`flights`).
+"""
+
+import enum
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from towpath.errors import Unavailable
+from towpath_agent.ports import CHUNK_BYTES
+from towpath_relay.cache import Cache, Kept
+
+
+class Source(Protocol):
+    """One object that can be sent."""
+
+    def carried_size(self) -> int | None:
+        """Return the bytes of the carried form, None where the object cannot be had here. May block."""
+        ...
+
+    def pieces(self, offset: int) -> Iterator[bytes]:
+        """Yield the carried bytes from `offset` on. May block; raises Unavailable where they stop coming."""
+        ...
+
+
+class State(enum.Enum):
+    """Where a flight is."""
+
+    COMING = "coming"
+    DONE = "done"
+    ENDED = "ended"  # missing at the server, or cut off
+
+
+class Lacking:
+    """An object that cannot be had here."""
+
+    def carried_size(self) -> int | None:
+        """Return None."""
+        return None
+
+    def pieces(self, _offset: int) -> Iterator[bytes]:
+        """Yield nothing."""
+        return iter(())
+
+
+class Whole:
+    """An object in the cache; its carried digest is checked while it is sent from its beginning."""
+
+    def __init__(self, cache: Cache, digest: bytes, kept: Kept) -> None:
+        """Hold what `Cache.find` returned."""
+        self._cache, self._digest, self._kept = cache, digest, kept
+        self._file: IO[bytes] | None = None
+
+    def carried_size(self) -> int | None:
+        """Return its size."""
+        try:
+            self._file = self._kept.path.open("rb")
+        except FileNotFoundError:
+            self._cache.drop(self._digest)
+            return None
+        except OSError:  # too many files are open, or the like: the object may be well
+            return None
+        return self._kept.size
+
+    def pieces(self, offset: int) -> Iterator[bytes]:
+        """Yield it; Unavailable at the end of a file that the disk has changed, which is dropped."""
+        if self._file is None:
+            return
+        sha256, last = hashlib.sha256(), b""
+        with self._file as file:
+            file.seek(offset)
+            while piece := file.read(CHUNK_BYTES):
+                sha256.update(piece)
+                if last:
+                    yield last
+                last = piece
+        if offset == 0 and sha256.digest() != self._kept.carried_sha256:
+            self._cache.drop(self._digest)
+            raise Unavailable("cannot send an object: the relay's disk has damaged it; it is dropped", code="cut-off")
+        if last:
+            yield last
+
+
+class Flight:
+    """One object on its way."""
+
+    def __init__(self, path: Path, have: int) -> None:
+        """Go on behind the `have` bytes that an earlier flight left in `path`."""
+        self.path = path
+        self.have = have
+        self._size: int | None = None
+        self._state = State.COMING
+        self._changed = threading.Condition()
+
+    def carried_size(self) -> int | None:
+        """Return the size as soon as the server has said it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._size is not None or self._state is not State.COMING)
+            return self._size if self._state is not State.ENDED else None
+
+    def pieces(self, offset: int) -> Iterator[bytes]:
+        """Yield what is there and then what comes."""
+        with self._open() as file:
+            at = offset
+            while True:
+                have, state = self._beyond(at)
+                while at < have:
+                    file.seek(at)
+                    piece = file.read(min(CHUNK_BYTES, have - at))
+                    if not piece:
+                        raise Unavailable("cannot send an object: the relay lost it", code="cut-off")
+                    at += len(piece)
+                    yield piece
+                if state is State.DONE:
+                    return
+                if state is State.ENDED:
+                    raise Unavailable("cannot send an object: it stopped coming from the server", code="cut-off")
+
+    @property
+    def over(self) -> bool:
+        """Return whether nothing of it comes any more."""
+        return self._state is not State.COMING
+
+    def _beyond(self, at: int) -> tuple[int, State]:
+        """Return how much may be sent and how the flight stands, as soon as that is more than `at` or it has ended.
+
+        The last byte goes out when the object is proven.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._proven() > at or self._state is not State.COMING)
+            return self._proven(), self._state
+
+    def _proven(self) -> int:
+        if self._state is State.DONE or self._size is None or self.have < self._size:
+            return self.have
+        return max(0, self._size - 1)
+
+    def _open(self) -> IO[bytes]:
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:  # it is being taken into the cache; its new name comes with its end
+            with self._changed:
+                self._changed.wait_for(lambda: self._state is not State.COMING)
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:
+            raise Unavailable("cannot send an object: the relay gave it up", code="cut-off") from None
+
+    def learn_size(self, size: int) -> None:
+        """Note what the server said of it."""
+        with self._changed:
+            self._size = size
+            self._changed.notify_all()
+
+    def grow(self, count: int) -> None:
+        """Note that `count` more bytes are in the file."""
+        with self._changed:
+            self.have += count
+            self._changed.notify_all()
+
+    def end(self, state: State, path: Path | None = None) -> None:
+        """Let readers go; `path` is where the bytes are from now on. Only the first end counts."""
+        with self._changed:
+            if self._state is State.COMING:
+                self._state, self.path = state, path or self.path
+            self._changed.notify_all()
