@@ -1,7 +1,8 @@
 """The operator's side of the wire: one mTLS channel, one method per call, values of `towpath_cli.model` out.
 
-Rules: this module and `towpath_cli.messages` alone see generated messages; every call has a deadline; every failure is
-a `towpath.errors` type. How the server is dialled and known: `towpath_cli.channel`.
+Rules: this module and `towpath_cli.messages` alone see generated messages; every call has a deadline, or is given up
+where it stands still; every failure is a `towpath.errors` type. How the server is dialled and known:
+`towpath_cli.channel`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,11 +18,10 @@ from towpath_cli import messages, model
 from towpath_cli.channel import check_address, open_channel
 from towpath_cli.operator_folder import Identity
 from towpath_cli.rpc_errors import from_rpc
+from towpath_cli.stalling import STALL_S, streamed
 from towpath_cli.steps import Applied, Step
 
 CALL_SECONDS = 30.0
-# An upload slower than this is no upload: a stalled server must not hold a publisher for ever.
-UPLOAD_MIN_BYTES_PER_SECOND = 64 * 1024
 DIGESTS_PER_CALL = 4096
 # A plan of a large fleet is played on the server first.
 PLAN_SECONDS = 180.0
@@ -128,7 +128,7 @@ class Client:
             missing.extend(answer.sha256)
         return missing
 
-    def upload(self, pieces: Iterable[model.Piece], total_bytes: int) -> int:
+    def upload(self, pieces: Iterable[model.Piece]) -> int:
         """Send objects; return how many were stored. What `pieces` raises ends the upload and is raised here."""
         failures: list[Exception] = []
 
@@ -146,13 +146,12 @@ class Client:
             except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
                 failures.append(error)
 
-        seconds = self._deadline_s + total_bytes / UPLOAD_MIN_BYTES_PER_SECOND
         try:
-            answer: pb.UploadResponse = self._releases.Upload(requests(), timeout=seconds)
+            answer: pb.UploadResponse = streamed(self._releases.Upload.future, requests())
         except grpc.RpcError as error:
             if failures:
                 raise failures[0] from error
-            raise from_rpc(error, address=self._address, start=self._start, deadline_s=seconds) from error
+            raise from_rpc(error, address=self._address, start=self._start, deadline_s=STALL_S) from error
         if failures:
             raise failures[0]
         return answer.stored

@@ -31,7 +31,7 @@ class ObjectStore(Protocol):
         """Return which of these objects the server lacks."""
         ...
 
-    def upload(self, pieces: Iterable[Piece], total_bytes: int) -> int:
+    def upload(self, pieces: Iterable[Piece]) -> int:
         """Send objects; return how many were stored. Objects sent whole before a failure are kept."""
         ...
 
@@ -126,7 +126,7 @@ def upload_tree(
             total = sum(sizes[digest] for digest in missing)
             if missing:
                 with show(total) as progress:
-                    store.upload(counted(pieces(tree.contents(missing), progress)), total)
+                    store.upload(counted(pieces(tree.contents(missing), progress)))
             return Uploaded(len(first), len(sizes), sum(sizes[digest] for digest in first), carried)
         except Unavailable:
             # The first question unanswered: nobody is there, and that is said at once.

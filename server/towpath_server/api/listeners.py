@@ -40,6 +40,8 @@ MAX_ENROLMENT_BYTES = 128 * 1024
 CONNECTION_AGE_MS = 3_600_000
 # A long Fetch may end on the old connection; it resumes by offset where this is too short.
 CONNECTION_GRACE_MS = 300_000
+# An Upload of one large object over a thin line, and a bundle, have no offset to go on at.
+OPERATOR_GRACE_MS = 24 * 3_600_000
 KEEPALIVE_MS = 60_000
 KEEPALIVE_TIMEOUT_MS = 20_000
 MIN_PING_INTERVAL_MS = 5_000
@@ -150,7 +152,7 @@ class Listeners:
     def _operators(self, address: str) -> str:
         gate = OperatorGate(self._context, self._thread)
         names = [service.full_name for service in operator_pb2.DESCRIPTOR.services_by_name.values()]
-        server = self._server(gate, MAX_MESSAGE_BYTES, *names)
+        server = self._server(gate, MAX_MESSAGE_BYTES, *names, grace_ms=OPERATOR_GRACE_MS)
         operator_pb2_grpc.add_HostsServicer_to_server(HostsServicer(self._context, self._thread), server)
         operator_pb2_grpc.add_ReleasesServicer_to_server(
             ReleasesServicer(self._context, self._thread, self._objects), server
@@ -168,14 +170,16 @@ class Listeners:
         operator_pb2_grpc.add_AuditServicer_to_server(AuditServicer(self._context, self._thread), server)
         return self._bind(server, address, "--operator-listen", mutual=True)
 
-    def _server(self, gate: Gate, max_message_bytes: int, *services: str) -> grpc.aio.Server:
+    def _server(
+        self, gate: Gate, max_message_bytes: int, *services: str, grace_ms: int = CONNECTION_GRACE_MS
+    ) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=(gate,),
             options=(
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
-                ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
+                ("grpc.max_connection_age_grace_ms", grace_ms),
                 ("grpc.keepalive_time_ms", KEEPALIVE_MS),
                 ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
                 # What really ends a silent connection: grpcio 1.85.1 does not act on keepalive_timeout_ms alone.

@@ -118,7 +118,7 @@ class ReleasesServicer(operator_pb2_grpc.ReleasesServicer):
 
     async def Upload(self, requests: AsyncIterator[pb.UploadRequest], _call: ServicerContext) -> pb.UploadResponse:
         """See the .proto file."""
-        intake = Intake(self._context.blobs)
+        intake = Intake(self._context.blobs, self._context.clock.monotonic_ms)
         try:
             async for message in requests:
                 await self._objects.run(
@@ -126,7 +126,7 @@ class ReleasesServicer(operator_pb2_grpc.ReleasesServicer):
                 )
             stored = await self._objects.run(intake.end)
         finally:
-            intake.abort()
+            await self._objects.run(intake.abort)
         actor = CALLER.get().actor
         detail = f"{stored} new"
         await self._thread.run(note, self._context, actor, "objects.upload", "objects", detail=detail, outcome="done")

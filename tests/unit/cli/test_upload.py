@@ -34,7 +34,7 @@ class Store:
         self.asked += 1
         return [digest for digest in digests if digest not in self.objects]
 
-    def upload(self, pieces: Iterable[Piece], total_bytes: int) -> int:
+    def upload(self, pieces: Iterable[Piece]) -> int:
         limit = self._breaks.pop(0) if self._breaks else None
         stored = 0
         frame = b""
