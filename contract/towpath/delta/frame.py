@@ -6,6 +6,7 @@ between them and their values: two streams that compress better than one that is
 Everything is bounded by FRAME_BYTES and WINDOW_BYTES.
 """
 
+from array import array
 from dataclasses import dataclass
 
 from towpath.delta.layout import (
@@ -107,20 +108,20 @@ def parse(kind: int, length: int, body: bytes) -> Frame:
 
 
 def _make(streams: Streams, window: bytes, length: int) -> bytes:
-    copies = _control(streams.control)
+    copies, owns, seeks = _control(streams.control)
     copied = bytearray()
     source = 0
-    for size, _, seek in copies:
+    for size, seek in zip(copies, seeks, strict=True):
         if source < 0 or source + size > len(window) or len(copied) + size > length:
             raise corrupt("a copy is out of bounds")
         copied += window[source : source + size]
         source += size + seek
     _correct(copied, streams.gaps, streams.values)
-    if len(copied) + len(streams.extra) != length or sum(own for _, own, _ in copies) != len(streams.extra):
+    if len(copied) + len(streams.extra) != length or sum(owns) != len(streams.extra):
         raise corrupt("a frame has another length than it promises")
     out = bytearray()
     at = used = 0
-    for size, own, _ in copies:
+    for size, own in zip(copies, owns, strict=True):
         out += copied[at : at + size]
         out += streams.extra[used : used + own]
         at += size
@@ -128,17 +129,18 @@ def _make(streams: Streams, window: bytes, length: int) -> bytes:
     return bytes(out)
 
 
-def _control(stream: bytes) -> list[tuple[int, int, int]]:
-    """Return (bytes to copy, own bytes behind them, where the source goes on) of each step; a column each."""
-    if not stream:
-        return []
+def _control(stream: bytes) -> "tuple[array[int], array[int], array[int]]":
+    """Return the columns: bytes to copy, own bytes behind them, where the source goes on; one of each a step.
+
+    Arrays: a hostile stream of 200 bytes expands to a million steps, which as lists are three times what an agent has.
+    """
     reader = Reader(stream)
-    count = reader.varint(len(stream))
-    copies = [reader.varint(FRAME_BYTES) for _ in range(count)]
-    own = [reader.varint(FRAME_BYTES) for _ in range(count)]
-    seeks = [reader.signed(WINDOW_BYTES) for _ in range(count)]
+    count = reader.varint(len(stream)) if stream else 0
+    copies = array("i", (reader.varint(FRAME_BYTES) for _ in range(count)))
+    own = array("i", (reader.varint(FRAME_BYTES) for _ in range(count)))
+    seeks = array("i", (reader.signed(WINDOW_BYTES) for _ in range(count)))
     reader.end()
-    return list(zip(copies, own, seeks, strict=True))
+    return copies, own, seeks
 
 
 def _correct(copied: bytearray, gaps: bytes, values: bytes) -> None:

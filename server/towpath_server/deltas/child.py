@@ -27,6 +27,7 @@ from typing import IO, BinaryIO
 
 import zstandard
 
+from towpath.delta.opened import MAX_HEAD_BYTES, put_head
 from towpath_server.deltas.encoder import encode
 from towpath_server.deltas.opening import Opener, Part, put_magic
 from towpath_server.deltas.pairing import NewObject
@@ -122,7 +123,7 @@ def make(source: BinaryIO, out: BinaryIO, scratch: Path) -> None:
                 size = opener.new(number, archive, it.like, old[it.like], new_content)
                 objects[number] = NewObject(size, it.like)
         if job["new_archives"]:
-            if not opener.made:
+            if not opener.made or len(put_head(opener.head)) > MAX_HEAD_BYTES:
                 raise NothingOpenedError
             for number, part in enumerate(old):
                 base[number] = opener.base(number, part, old_content) or base[number]

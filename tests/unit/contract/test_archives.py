@@ -10,14 +10,15 @@ import zipfile
 import zlib
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath.delta import archives, closing
 from towpath.delta.archives import NotOpenedError, Stream, TooLargeError, most_opened, open_archive
 from towpath.delta.closing import SETTINGS, close_archive, is_usual, packed_sample, runs_of
-from towpath.delta.layout import put_varint
-from towpath.delta.opened import MAGIC, MAX_HEAD_BYTES, Head, OpenedNew, put_head, take_head
+from towpath.delta.layout import Codec, put_varint
+from towpath.delta.opened import MAGIC, Head, OpenedNew, put_head, take_head
 from towpath.errors import Refusal
 
 TEXT = b"".join(b"line %d of a text\n" % (number * 7919) for number in range(3000))
@@ -282,7 +283,20 @@ def test_a_head_out_of_shape_is_refused(data: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         take_head(data)
     assert caught.value.code == "corrupt-delta"
-    assert MAX_HEAD_BYTES < 2**21
+
+
+def test_runs_without_end_are_refused() -> None:
+    """A head is short on the line and long in memory: it may not expand to more than any archive needs."""
+    many = put_head(Head({}, {number: OpenedNew(5, [(1, 6)] * 2**12) for number in range(33)}))
+    stream = bytearray()
+    packed = zstandard.compress(many)
+    for value in (len(many) << 2 | Codec.ZSTD, len(packed)):
+        put_varint(stream, value)
+    out = bytearray(MAGIC)
+    put_varint(out, len(stream) + len(packed))
+    with pytest.raises(Refusal) as caught:
+        take_head(bytes(out + stream) + packed)
+    assert caught.value.code == "corrupt-delta"
 
 
 def test_a_stream_that_deflate_does_not_know_is_not_opened() -> None:

@@ -2,6 +2,7 @@
 
 import lzma
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -324,3 +325,19 @@ def test_a_delta_in_more_frames_than_its_content_needs_is_refused(frames: int, g
     with pytest.raises(Refusal, match="more frames") as caught:
         apply(data, [b"old"])
     assert caught.value.code == "endless-data"
+
+
+def test_steps_without_end_cost_no_memory() -> None:
+    """Two hundred carried bytes expand to a million steps of nothing; an agent has 64 MiB for everything."""
+    count = (FRAME_BYTES - 4) // 3
+    body = difference([], numbers(count) + bytes(3 * count))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        made = parse(Kind.DIFF, 5, body)
+        with pytest.raises(Refusal) as caught:
+            made.make(b"")
+        assert tracemalloc.get_traced_memory()[1] - before < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "corrupt-delta"
