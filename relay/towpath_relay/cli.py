@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 import tomllib
@@ -66,6 +67,12 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _all_descriptors() -> None:
+    """Take as many as the machine allows: each host takes two, and the usual limit is for programs without hosts."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def carry(options: Options, stop: asyncio.Event) -> None:
     """Carry until `stop` is set."""
     # Imported here: `towpath-relay --version` and a bad flag should not wait for grpc.
@@ -78,6 +85,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
 
     for address, option in ((options.listen, "--listen"), (options.enroll_listen, "--enroll-listen")):
         check_address(address, option)
+    _all_descriptors()
     clock = SystemClock()
     uplink = Uplink(options.agent_dir, clock, options.server, options.max_rate)
     cache = Cache(options.folder, options.max_bytes)
