@@ -67,7 +67,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _all_descriptors() -> None:
+def all_descriptors() -> None:
     """Take as many as the machine allows: each host takes two, and the usual limit is for programs without hosts."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -85,7 +85,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
 
     for address, option in ((options.listen, "--listen"), (options.enroll_listen, "--enroll-listen")):
         check_address(address, option)
-    _all_descriptors()
+    all_descriptors()
     clock = SystemClock()
     uplink = Uplink(options.agent_dir, clock, options.server, options.max_rate)
     cache = Cache(options.folder, options.max_bytes)

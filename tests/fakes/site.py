@@ -97,12 +97,6 @@ class Site:
         self._process = None
 
     @property
-    def pid(self) -> int:
-        """Return the relay's process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
     def cache(self) -> Path:
         """The relay's folder."""
         return self.folder / "relay"

@@ -421,13 +421,6 @@ def test_a_relay_goes_out_through_a_proxy(tmp_path: Path, authority: Authority) 
         assert site.said == []
 
 
-def test_a_relay_takes_all_the_descriptors_that_it_may_have(site: Site) -> None:
-    """A large site needs more than the usual thousand."""
-    lines = Path(f"/proc/{site.pid}/limits").read_text().splitlines()
-    ((soft, hard),) = [line.split()[3:5] for line in lines if line.startswith("Max open files")]
-    assert soft == hard
-
-
 def test_strangers_get_nothing(site: Site, authority: Authority) -> None:
     """Objects are for hosts: no certificate, another CA's, an operator's and an expired one are refused."""
     (digest,) = add(site, 1_000)

@@ -2,6 +2,8 @@
 
 import errno
 import hashlib
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,3 +97,15 @@ def test_an_object_that_cannot_be_opened_now_is_kept(tmp_path: Path, monkeypatch
 def _pieces(source: Whole) -> list[bytes]:
     assert source.carried_size() == 10
     return list(source.pieces(0))
+
+
+def test_a_relay_takes_all_the_descriptors_that_it_may_have() -> None:
+    """A large site needs more than the usual thousand."""
+    script = (
+        "import resource; from towpath_relay.cli import all_descriptors;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard)); all_descriptors();"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
