@@ -58,7 +58,8 @@ class Want:
 class Chunk:
     """A piece of the answer to `wants[want]`. `carried_size` is the whole carried form's, on the want's first chunk.
 
-    `near`: it came over no line, so no limit on rates concerns it.
+    `near`: it came over no line, so no limit on rates concerns it. `unneeded`: a relay has no such delta, and all
+    objects that it would make.
     """
 
     want: int
@@ -67,6 +68,7 @@ class Chunk:
     missing: bool = False
     carried_size: int = 0
     near: bool = False
+    unneeded: bool = False
 
     @property
     def is_pause(self) -> bool:

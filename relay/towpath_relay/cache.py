@@ -14,6 +14,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,11 @@ class Cache:
                 return None
             self._kept.move_to_end(digest)
             return kept
+
+    def holds(self, digests: Iterable[bytes]) -> bool:
+        """Return whether all of these are whole; they do not count as used."""
+        with self._lock:
+            return all(digest in self._kept for digest in digests)
 
     def partial(self, digest: bytes) -> Path:
         """Return where the carried bytes of an object that is on its way are kept."""

@@ -24,7 +24,8 @@ import zstandard
 from towpath.errors import TowpathError, Unavailable
 from towpath_agent.ports import CHUNK_BYTES, Chunk, Want
 from towpath_relay.cache import Cache, NoRoom, carried_digest
-from towpath_relay.sources import Flight, Lacking, Source, State, Whole
+from towpath_relay.releases import Releases
+from towpath_relay.sources import Flight, Lacking, Source, State, Unneeded, Whole
 
 # As the agent's own: a frame that asks for more memory is not a release's object.
 WINDOW_BYTES = 8 * 2**20
@@ -63,6 +64,7 @@ class Flights:
     def __init__(self, cache: Cache, fetch: Fetch) -> None:
         """Fetch with `fetch`, at most UPLINK_CALLS calls at once."""
         self._cache, self._fetch = cache, fetch
+        self._releases = Releases(cache)
         self._calls = ThreadPoolExecutor(UPLINK_CALLS, "uplink")
         self._lock = threading.Lock()
         self._flying: dict[bytes, Flight] = {}  # by `key_of`, as everything here
@@ -82,6 +84,7 @@ class Flights:
 
     def sources(self, wants: Sequence[Want]) -> list[Source]:
         """Return where each comes from; what nobody fetches yet is asked for in one call, in this order."""
+        needless = {key_of(want) for want in wants if want.kind == "delta" and self._needless(want)}
         found: list[Source] = []
         fresh: list[_Awaited] = []
         with self._lock:
@@ -89,6 +92,9 @@ class Flights:
                 key = self._key(want)
                 if key in self._too_large:
                     found.append(Lacking())
+                    continue
+                if key in needless:
+                    found.append(Unneeded())
                     continue
                 flight = self._flying.get(key)
                 if flight is None and (kept := self._cache.find(key)) is not None:
@@ -102,6 +108,14 @@ class Flights:
         if fresh:
             self._calls.submit(self._fly, fresh)
         return found
+
+    def _needless(self, want: Want) -> bool:
+        """Return whether a delta is neither here nor needed: fetching it would cost the line bytes for nothing."""
+        with self._lock:
+            key = self._key(want)
+            if key in self._flying or self._cache.find(key) is not None:
+                return False
+        return self._releases.whole(want.digest)
 
     def _key(self, want: Want) -> bytes:
         """Return under which name it is; a plain delta that is here is better than one that is not."""

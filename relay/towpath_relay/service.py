@@ -17,7 +17,7 @@ from towpath.errors import TowpathError
 from towpath.v1 import agent_pb2, agent_pb2_grpc
 from towpath.wire.packing import Packer
 from towpath_agent.ports import CHUNK_BYTES, MAX_WANTS, Want
-from towpath_relay.sources import Source, Whole
+from towpath_relay.sources import Source, Unneeded, Whole
 
 # Each Fetch that runs holds one; the others of a large site wait their turn.
 THREADS = 128
@@ -57,7 +57,8 @@ class RelayServicer(agent_pb2_grpc.AgentApiServicer):
     def _answer(self, number: int, offset: int, source: Source | None) -> Iterator[agent_pb2.FetchResponse]:
         size = source.carried_size() if source is not None else None
         if source is None or size is None:
-            yield agent_pb2.FetchResponse(want=number, missing=True, last=True)
+            unneeded = isinstance(source, Unneeded)
+            yield agent_pb2.FetchResponse(want=number, missing=True, last=True, unneeded=unneeded)
             return
         sent, first = offset, True
         for piece in source.pieces(offset):

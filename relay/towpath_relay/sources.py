@@ -49,6 +49,10 @@ class Lacking:
         return iter(())
 
 
+class Unneeded(Lacking):
+    """A delta to a release of which every object is here."""
+
+
 class Whole:
     """An object in the cache; its carried digest is checked while it is sent from its beginning."""
 

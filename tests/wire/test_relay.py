@@ -26,8 +26,10 @@ from fakes.server_command import clean_env
 from fakes.site import Site
 from towpath import pki
 from towpath.errors import Unavailable
+from towpath.index import Entry, EntryType
 from towpath.names import OPERATOR_URI, RELAY_NAME
 from towpath.v1 import agent_pb2, agent_pb2_grpc
+from towpath.wire import encode_index
 from towpath_agent.engine.maxrate import CREDIT_S
 from towpath_agent.ports import Want
 from towpath_agent.store import Store
@@ -327,6 +329,38 @@ def test_a_delta_crosses_the_line_once(site: Site, tmp_path: Path) -> None:
     site.start_relay()
     it.take(site.host("late"), tmp_path / "late")
     assert site.behind.sent_bytes == sent
+    assert site.said == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_no_delta_crosses_the_line_to_a_release_that_the_relay_has(site: Site, tmp_path: Path, *, whole: bool) -> None:
+    """After an import, or another host's fetch; where one object lacks, the delta is what costs the least."""
+    contents = [os.urandom(200_000), os.urandom(3_000)]
+    entries = [
+        Entry(f"file{number}", EntryType.FILE, 0o644, len(content), hashlib.sha256(content).digest())
+        for number, content in enumerate(contents)
+    ]
+    index, old = encode_index(entries), [b"the old index", contents[0]]
+    for content in (*old, *contents, index):
+        site.behind.add_object(content)
+    digest, base = hashlib.sha256(index).digest(), [(hashlib.sha256(it).digest(), len(it)) for it in old]
+    site.behind.deltas[base[0][0], digest] = make(old, [contents[1], index], index_last=True)
+    store = Store(tmp_path / "h1", Files())
+    has = {hashlib.sha256(it).digest(): len(it) for it in ([*contents, index] if whole else [contents[0], index])}
+    store.fetch(dict(base), site.host("h1"))
+    store.fetch(has, site.host("h1"))
+    site.behind.fetches.clear()
+    host = Store(tmp_path / "h2", Files())
+    host.fetch(dict(base), site.host("h2"))
+    taken = host.deltas.take(
+        Pair(base[0][0], digest, base),
+        site.host("h2"),
+        Bounds(10**6, 10**6),
+        lacking=lambda: 0,
+        interrupted=lambda: False,
+    )
+    assert taken is (Taken.NONE if whole else Taken.APPLIED)
+    assert bool(site.behind.fetches) is not whole
     assert site.said == []
 
 

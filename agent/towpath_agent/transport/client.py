@@ -310,7 +310,14 @@ class GrpcServer:
                     continue
                 ends = answer.last or answer.missing
                 expected += ends
-                yield Chunk(answer.want, answer.data, ends, answer.missing, answer.carried_size)
+                yield Chunk(
+                    answer.want,
+                    answer.data,
+                    ends,
+                    answer.missing,
+                    answer.carried_size,
+                    unneeded=answer.missing and answer.unneeded,
+                )
         except (grpc.RpcError, ValueError) as error:
             raise self._error(error, "fetch") from error
         finally:

@@ -212,6 +212,10 @@ class RelayedServer:
             try:
                 with closing(service.fetch(wants)) as chunks:
                     for chunk in chunks:
+                        if chunk.unneeded and wants[at].kind == "delta":
+                            yield chunk
+                            at += 1
+                            continue
                         if chunk.missing:
                             lacking.append((at, wants[at]))
                             at += 1

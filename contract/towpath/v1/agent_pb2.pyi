@@ -142,7 +142,7 @@ class Delta(_message.Message):
     def __init__(self, old_index_sha256: _Optional[bytes] = ..., new_index_sha256: _Optional[bytes] = ..., opened: _Optional[bool] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
-    __slots__ = ("want", "data", "last", "missing", "carried_size", "url", "whole")
+    __slots__ = ("want", "data", "last", "missing", "carried_size", "url", "whole", "unneeded")
     WANT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +150,7 @@ class FetchResponse(_message.Message):
     CARRIED_SIZE_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
+    UNNEEDED_FIELD_NUMBER: _ClassVar[int]
     want: int
     data: bytes
     last: bool
@@ -157,7 +158,8 @@ class FetchResponse(_message.Message):
     carried_size: int
     url: str
     whole: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, want: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., missing: _Optional[bool] = ..., carried_size: _Optional[int] = ..., url: _Optional[str] = ..., whole: _Optional[_Iterable[int]] = ...) -> None: ...
+    unneeded: bool
+    def __init__(self, want: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., missing: _Optional[bool] = ..., carried_size: _Optional[int] = ..., url: _Optional[str] = ..., whole: _Optional[_Iterable[int]] = ..., unneeded: _Optional[bool] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("events", "apps", "state_revision")
