@@ -110,6 +110,22 @@ def test_a_breach_halts_in_the_canary_resume_goes_on_there_and_retry_tries_it_ag
     assert [entry.outcome for entry in server.audit("rollout.pause")] == ["refused"]
 
 
+def test_where_the_only_host_failed_why_advises_what_is_not_refused(server: LiveServer, shell: CliShell) -> None:
+    """Nobody is left to resume for: the command that `why` prints is typed, and works."""
+    (host,) = hosts = new_hosts(server, 1)
+    run_everywhere(server, shell, hosts, "1.0.0")
+    server.publish("2.0.0")
+    rollout = deploy(shell, "2.0.0")
+    eventually(lambda: wanted(hosts, "2.0.0"), "it moves")
+    host.obey(state=State.REVERTED, verdict=Verdict.FAILED, reason="probe http: 500", **OLD)
+    until(shell, rollout, "halted")
+    assert "every host failed it, so that nobody is left" in shell.type("rollout", "resume", rollout).line
+    said = shell.type("why", "dev-0", "hello").out
+    assert "rollout resume" not in said
+    assert f"towpath rollout retry {rollout}" in said
+    assert shell.type("rollout", "retry", rollout).code == 0
+
+
 def test_a_breach_with_revert_takes_back_who_took_it_within_the_budget(server: LiveServer, shell: CliShell) -> None:
     """Three took it, the fourth fails: each goes back to 1.0.0, one at a time, and newcomers get 1.0.0 too."""
     hosts = new_hosts(server)

@@ -36,7 +36,7 @@ from towpath_server.domain.gates import breached, opened
 from towpath_server.domain.metric import Finding
 from towpath_server.domain.model import OnBreach, RolloutState
 from towpath_server.domain.rollout_table import Act, next_state
-from towpath_server.domain.standing import Decision, Phase, RolloutView, limit, stay
+from towpath_server.domain.standing import Decision, Phase, RolloutView, Standings, limit, stay
 from towpath_server.domain.tally import Group, Tally
 
 _NAMED_IN_REASON = 3
@@ -87,6 +87,11 @@ def decided(tally: Tally | None, view: RolloutView) -> Decision:
         state = next_state(view.state, Act.TAKE_BACK)
         return decide(replace(whole, state=state, reason=breach.reason), tally.now_unix_ms)
     return replace(same, state=next_state(view.state, Act.BREACH), reason=breach.reason, withdraw=stay(whole))
+
+
+def nobody_left(standings: Standings) -> bool:
+    """Return whether every host failed a rollout or is inconclusive: `resume` excuses those, and would move nobody."""
+    return bool(standings) and all(where.phase in (Phase.FAILED, Phase.INCONCLUSIVE) for _, where in standings)
 
 
 def _go_on(tally: Tally) -> Decision:

@@ -18,7 +18,7 @@ from towpath_server.domain.model import Assignment, Host, HostStatus, RolloutSta
 from towpath_server.domain.rollout_table import Act, can
 from towpath_server.domain.settings import HOST, Origin
 from towpath_server.domain.standing import Phase, Standing
-from towpath_server.domain.timing import Bar
+from towpath_server.domain.timing import Bar, is_over
 from towpath_server.domain.windows import moment
 
 _WORD_ANY = "every host"
@@ -36,7 +36,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one app on one host. `assignments`: all of this app, newest first; `wave` counts from 0."""
+    """What is known about one app on one host. `assignments`: all of this app, newest first; `wave` counts from 0.
+
+    `nobody_left`: every host of its rollout failed it.
+    """
 
     host: Host
     app: str
@@ -53,6 +56,8 @@ class Facts:
     held: Hold | None = None
     reported: AppState | None = None
     notices: Sequence[Bar] = ()  # what bars everything in its environment
+    nobody_left: bool = False
+    now_unix_ms: int = 0
     failure: Event | None = None  # the newest transition of the app with evidence
 
 
@@ -135,13 +140,14 @@ def _rollout(facts: Facts) -> list[Reason]:
     if one is None or standing is None:
         return []
     said = f": {one.reason}" if one.reason else ""
-    reasons = [Reason(f"its rollout is {one.state}{said}", _would_change(one)), *_wave(facts, one)]
+    reasons = [Reason(f"its rollout is {one.state}{said}", _would_change(facts, one)), *_wave(facts, one)]
     if not facts.admitted and one.state.active:
         reasons += [Reason(f"nobody is let in now: {bar.fact}", bar.command) for bar in facts.bars]
     reasons += [Reason(_outranked(one, other), f"towpath rollout show {one.id}") for other in _outranked_by(facts, one)]
     admitted = "admitted" if facts.admitted else "not admitted"
     failed = standing.phase in (Phase.FAILED, Phase.INCONCLUSIVE)
-    retry = f"towpath rollout retry {one.id}" if failed and can(one.state, Act.RETRY) else ""
+    again = failed and can(one.state, Act.RETRY) and not is_over(one, facts.now_unix_ms)
+    retry = f"towpath rollout retry {one.id}" if again else ""
     phase = str(standing.phase).replace("_", " ")
     because = standing.reason.removeprefix(f"{phase}; ")
     shows = f"towpath rollout show {one.id}" if "budget" in standing.reason else retry
@@ -174,13 +180,16 @@ def _outranked(one: Assignment, other: Assignment) -> str:
     return f"{rule} (priority {other.priority}) covers it too; this rule has priority {one.priority}"
 
 
-def _would_change(one: Assignment) -> str:
-    """Return the command that changes where a rollout stands."""
-    if can(one.state, Act.RESUME):
-        return f"towpath rollout resume {one.id}"
+def _would_change(facts: Facts, one: Assignment) -> str:
+    """Return the command that changes where a rollout stands, one that is not refused."""
+    stands = can(one.state, Act.RESUME)
+    over = stands and is_over(one, facts.now_unix_ms)
+    if stands and not over:
+        left = one.state is RolloutState.PAUSED or not facts.nobody_left
+        return f"towpath rollout {Act.RESUME if left else Act.RETRY} {one.id}"
     if one.state is RolloutState.DONE:
         return f"towpath undo {one.app} --environment {one.environment}{rule_options(one)}"
-    if one.state.leaving:
+    if one.state.leaving or over:
         return f"towpath deploy {one.app} VERSION --environment {one.environment}{rule_options(one)}"
     return f"towpath rollout pause {one.id}"
 

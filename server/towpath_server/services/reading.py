@@ -9,7 +9,7 @@ from towpath.holds import Hold
 from towpath.names import check_app
 from towpath.parameters import Value, parse_value
 from towpath.reports import AppState, Event
-from towpath_server.domain import budgets, gates, timing, why
+from towpath_server.domain import budgets, gates, rolling, timing, why
 from towpath_server.domain import hosts as host_rules
 from towpath_server.domain.model import Assignment, AuditEntry, Host, Setting
 from towpath_server.domain.settings import Origin, origins
@@ -149,6 +149,7 @@ class Owned:
     wave: int
     waves: list[gates.WaveCount]
     bars: tuple[timing.Bar, ...]
+    nobody_left: bool
 
 
 def _standings(context: Context, tx: Transaction, place: rollouts.Environment, app: str) -> dict[str, Owned]:
@@ -159,11 +160,12 @@ def _standings(context: Context, tx: Transaction, place: rollouts.Environment, a
             seen = rollouts.view(context, tx, place, one)
             standings = [(each, standing(seen, each, place.now_unix_ms)) for each in seen.hosts]
             waves, numbers = gates.counts(seen, standings, place.now_unix_ms)
-            standings = budgets.explained(seen, standings)
+            standings, lost = budgets.explained(seen, standings), rolling.nobody_left(standings)
             mine = {host.id for host in place.covered(one) if (own := place.owner(host, app)) and own.id == one.id}
             for each, where in standings:
                 if each.host_id in mine:
-                    result[each.host_id] = Owned(one, where, numbers[each.host_id], waves, (*seen.bars, *each.bars))
+                    bars = (*seen.bars, *each.bars)
+                    result[each.host_id] = Owned(one, where, numbers[each.host_id], waves, bars, lost)
     return result
 
 
@@ -248,6 +250,8 @@ def explain(context: Context, host_name: str, app: str) -> Sequence[why.Reason]:
                 reported=reported.state if reported is not None else None,
                 held=host_rules.held(found, app, online=online, now_unix_ms=place.now_unix_ms),
                 notices=place.notices,
+                nobody_left=owned is not None and owned.nobody_left,
+                now_unix_ms=place.now_unix_ms,
                 failure=events[-1] if events else None,
             )
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from towpath.errors import InputError
 from towpath.names import check_app, check_environment
 from towpath.waves import effective
-from towpath_server.domain import approval, gates, returning, timing
+from towpath_server.domain import approval, gates, returning, rolling, timing
 from towpath_server.domain import assignment as rules
 from towpath_server.domain.model import Assignment, RolloutState
 from towpath_server.domain.rollout_table import Act as Happening
@@ -99,7 +99,7 @@ def _resume(case: _Case) -> Assignment:
     bad = case.bad()
     if case.one.state is RolloutState.PAUSED:
         return replace(case.after, resumed_unix_ms=case.place.now_unix_ms)
-    if bad and len(bad) == len(case.standings):
+    if rolling.nobody_left(case.standings):
         raise InputError(
             f"cannot resume {case.name}: every host failed it, so that nobody is left; towpath rollout retry "
             f"{case.one.id}, or deploy another release"

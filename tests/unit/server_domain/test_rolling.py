@@ -10,7 +10,7 @@ from fakes.rows import NOW, OLD, OLD_DIGEST, REVERTED, reported, seen, view
 from towpath.reports import AppState, Transfer
 from towpath.status import Health, State, Verdict
 from towpath_server.domain.model import RolloutState
-from towpath_server.domain.rolling import decide
+from towpath_server.domain.rolling import decide, nobody_left
 from towpath_server.domain.standing import HostView, Phase, Standing, limit, order, standing, stay
 
 ROLLING, DONE, HALTED = RolloutState.ROLLING, RolloutState.DONE, RolloutState.HALTED
@@ -70,6 +70,17 @@ def test_when_every_host_failed_the_rollout_is_halted_whatever_is_allowed() -> N
     decision = decide(view(seen("h0", REVERTED), seen("h1", STUCK), max_failures=5), NOW)
     assert decision.state is HALTED
     assert "every host failed, 2 of 2" in decision.reason
+
+
+def test_nobody_is_left_where_every_host_failed_or_is_inconclusive() -> None:
+    """One that waits is somebody to go on with; a rollout without hosts has lost none."""
+
+    def lost(*phases: Phase) -> bool:
+        return nobody_left([(seen(f"h{n}", OLD), Standing(phase, "")) for n, phase in enumerate(phases)])
+
+    assert lost(Phase.FAILED, Phase.INCONCLUSIVE)
+    assert not lost(Phase.FAILED, Phase.WAITING)
+    assert not lost()
 
 
 def test_a_breach_in_the_last_hosts_and_after_done_is_a_breach() -> None:

@@ -8,7 +8,7 @@ from towpath.reports import Event, Prefetch, PrefetchState, Transfer
 from towpath.status import Health, State, Verdict
 from towpath.waves import parse_waves
 from towpath_server.domain.gates import WaveCount
-from towpath_server.domain.model import HostStatus, RolloutState
+from towpath_server.domain.model import HostStatus, RolloutState, Timing
 from towpath_server.domain.settings import Origin
 from towpath_server.domain.standing import Phase, Standing
 from towpath_server.domain.timing import Bar
@@ -218,6 +218,25 @@ def test_each_state_of_a_rollout_has_the_command_that_would_change_it() -> None:
     assert "retry" not in text(facts), "what cannot be retried offers no retry"
     whole = assignment(state=RolloutState.DONE, selector={})
     assert "undo hello --environment dev --all-hosts]" in text(replace(facts, owner=whole))
+
+
+def test_what_would_be_refused_is_not_advised() -> None:
+    """Where every host failed nobody is left to resume for, but a pause ends; after its time neither is of use."""
+    for state, left, now, commands in (
+        (RolloutState.HALTED, False, NOW, ["towpath rollout resume a1", "towpath rollout retry a1"]),
+        (RolloutState.HALTED, True, NOW, ["towpath rollout retry a1", "towpath rollout retry a1"]),
+        (RolloutState.PAUSED, True, NOW, ["towpath rollout resume a1", ""]),
+        (RolloutState.ROLLING, False, NOW + 1, ["towpath rollout pause a1", ""]),
+        (RolloutState.HALTED, False, NOW + 1, ["towpath deploy hello VERSION --environment dev --all-hosts", ""]),
+    ):
+        one = assignment(state=state, selector={}, timing=Timing(expires_unix_ms=NOW + 1))
+        facts = replace(PLAIN, assignments=(one,), owner=one, standing=Standing(Phase.FAILED, "x"), now_unix_ms=now)
+        said = [
+            reason.command
+            for reason in chain(replace(facts, nobody_left=left))
+            if reason.fact.startswith(("its rollout is", "h1 is not admitted"))
+        ]
+        assert said == commands, (state, left)
 
 
 def test_a_host_on_the_release_before_says_what_was_taken_back_and_what_it_saw_of_it() -> None:
