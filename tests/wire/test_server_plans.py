@@ -131,6 +131,9 @@ def test_a_rehearsal_takes_the_policy_and_labels_of_a_rollout_or_of_a_deploy_tha
     assert "halted after" in said
     assert "of 400 hosts harmed" in said
     assert "never" in said
+    heads, *rows = [line.split() for line in said.split("\n\n", 1)[1].splitlines()]
+    assert heads[-6:] == ["BACK", "OFFLINE", "UNFINISHED", "NOT", "LET", "IN"]
+    assert [sum(int(cell) for cell in row[-6:]) for row in rows] == [100, 100, 200], "each host is in one column"
     for args, part in (
         ([rollout, *tried, "--plot", "x.png"], "pictures are SVG"),
         ([rollout, "--hosts", "100001"], "1 to 100000 are allowed"),

@@ -27,7 +27,16 @@ from towpath_cli.policy import limit_options, rule_options
 
 MODULE = "towpath_server.services.rehearsing"
 LIMIT_SECONDS = 1800.0
-COLUMNS = ("wave", "what", "hosts", "opened after", "healthy", "harmed", "taken back", "offline")
+# Where hosts end, as the answer names it: each host is in one of them.
+ENDS = {
+    "healthy": "healthy",
+    "harmed": "harmed",
+    "back": "taken back",
+    "offline": "offline",
+    "unfinished": "unfinished",
+    "not_let_in": "not let in",
+}
+COLUMNS = ("wave", "what", "hosts", "opened after", *ENDS.values())
 _NOT_BY_ID = (
     "waves",
     "soak",
@@ -191,7 +200,7 @@ def _show(operator: Operator, numbers: Mapping[str, Any]) -> None:
 
 def _row(wave: Mapping[str, Any]) -> tuple[object, ...]:
     opened = _hours(wave["opened_ms"]) if wave["opened_ms"] >= 0 else "never"
-    ends = (wave[key] for key in ("healthy", "harmed", "back", "offline"))
+    ends = (wave[key] for key in ENDS)
     return (wave["number"] + 1, wave["text"], wave["hosts"], opened, *ends)
 
 

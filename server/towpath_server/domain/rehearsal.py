@@ -26,6 +26,8 @@ from towpath_server.domain.waves import nobody
 MAX_HOSTS = 100_000
 MAX_SAMPLES = 400
 BEGAN_UNIX_MS = 1_700_000_000_000
+# Where hosts end, as `WaveNumbers` names and orders it.
+ENDS = ("healthy", "harmed", "back", "offline", "unfinished", "not_let_in")
 _NEW, _OLD = b"n" * 32, b"o" * 32
 
 
@@ -45,7 +47,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class WaveNumbers:
-    """One wave: when it opened (-1: never), and how many of its hosts ended where."""
+    """One wave: when it opened (-1: never), and how many of its hosts ended where; each host counts once.
+
+    `unfinished` were let in, and told to stay before they had switched, or were still in flight at the end.
+    """
 
     number: int
     text: str
@@ -55,6 +60,8 @@ class WaveNumbers:
     harmed: int
     back: int
     offline: int
+    unfinished: int
+    not_let_in: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +141,7 @@ def _numbers(view: RolloutView, run: Run) -> Numbers:
     for host, where in run.standings:
         end = ends[numbers[host.host_id]]
         end["hosts"] += 1
-        harmed = host.state is not None and host.state.verdict is Verdict.FAILED
-        end["harmed"] += harmed
-        end["healthy"] += where.phase is Phase.HEALTHY
-        end["back"] += where.phase is Phase.BACK and not harmed and host.host_id in took
-        end["offline"] += where.phase is Phase.OFFLINE
+        end[_end(host, where.phase, let_in=host.host_id in took)] += 1
     return Numbers(
         str(run.state),
         run.reason,
@@ -156,12 +159,23 @@ def _numbers(view: RolloutView, run: Run) -> Numbers:
                 wave.text,
                 end["hosts"],
                 run.opened.get(n, -1),
-                *(end[k] for k in ("healthy", "harmed", "back", "offline")),
+                *(end[k] for k in ENDS),
             )
             for n, (wave, end) in enumerate(zip(waves, ends, strict=True))
         ),
         _thinned(run.samples),
     )
+
+
+def _end(host: HostView, phase: Phase, *, let_in: bool) -> str:
+    """Return which of ENDS a host came to."""
+    if host.state is not None and host.state.verdict is Verdict.FAILED:
+        return "harmed"
+    if phase in (Phase.HEALTHY, Phase.OFFLINE):
+        return str(phase)
+    if not let_in:
+        return "not_let_in"
+    return "back" if phase is Phase.BACK else "unfinished"
 
 
 def _thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:

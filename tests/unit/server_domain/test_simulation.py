@@ -375,6 +375,19 @@ def test_a_rehearsal_of_a_revert_counts_who_was_taken_back() -> None:
     assert sum(wave.back for wave in numbers.waves) > 0
 
 
+@pytest.mark.parametrize("breach", OnBreach)
+def test_each_host_of_a_rehearsal_is_counted_once(breach: OnBreach) -> None:
+    """Who was let in and told to stay by the halt is in a column too, so that the table adds up."""
+    numbers = tried(500, waves=parse_waves("1,10%,100%"), failures=0.03, offline=0.1, on_breach=breach, max_failures=2)
+    for wave in numbers.waves:
+        ends = (wave.healthy, wave.harmed, wave.back, wave.offline, wave.unfinished, wave.not_let_in)
+        assert sum(ends) == wave.hosts, wave
+    last = numbers.waves[-1]
+    moved = sum(it.healthy + it.harmed + it.back + it.unfinished for it in numbers.waves)
+    assert (moved, last.unfinished > 0) == (numbers.moved, breach is OnBreach.HALT)
+    assert last.not_let_in > 0
+
+
 def test_a_rehearsal_gives_out_the_labels_of_real_hosts_and_refuses_waves_that_nobody_is_in() -> None:
     """A tenth of the real hosts are canaries, so a tenth of the simulated ones are."""
     labels = ({"wave": "canary"}, *({} for _ in range(9)))
