@@ -224,6 +224,9 @@ def test_no_fleet(tmp_path: Path) -> None:
     line = CliShell(tmp_path / "gone", "127.0.0.1:1").type("status").line
     assert "--dir" in line
     assert "towpath init" in line
+    gone = f"{tmp_path / 'gone'}/operator/root.json cannot be read (No such file or directory)"
+    line = CliShell(tmp_path / "gone").type("bundle", "verify", str(tmp_path / "b.tpb")).line
+    assert line == f"cannot verify the server's metadata: {gone}; name the fleet's folder with --dir (or TOWPATH_DIR)"
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "http://x:1", ""])

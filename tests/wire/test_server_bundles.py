@@ -240,6 +240,9 @@ def test_what_no_bundle_is_made_for(server: LiveServer) -> None:
             server.publish("1.0.5", RANDOM.randbytes(50_000))
         with refused(status, code):
             create(server, *hosts, **fields)
+    with refused(StatusCode.NOT_FOUND, "not-found") as said:
+        create(server, "h1", since=["9.9.9"])
+    assert said == ["cannot use --since hello@9.9.9: it is not published; see 'towpath release list hello'"]
     # A host that has reported 1.0.0 gets nothing that starts elsewhere, and nobody was let in by any of it.
     assert [entry.outcome for entry in server.audit("bundle.create")] == ["refused"]
     assert phase(server)[0] == "offline"

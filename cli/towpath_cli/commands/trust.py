@@ -22,7 +22,10 @@ def pinned_root(folder: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot verify the server's metadata: {path} cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"cannot verify the server's metadata: {path} cannot be read ({error.strerror}); name the fleet's folder "
+            "with --dir (or TOWPATH_DIR)"
+        ) from error
 
 
 @trust.command()

@@ -20,7 +20,8 @@ from towpath.quantity import format_duration
 
 TYPE = "application/vnd.towpath.bundle.v1+json"
 # A bundle's signatures are the only ones that nothing renews: they end some day.
-MIN_VALID_MS = 3_600_000
+_HOUR_MS = 3_600_000
+MIN_VALID_MS = _HOUR_MS
 MAX_VALID_MS = 90 * 86_400_000
 DEFAULT_VALID_MS = 14 * 86_400_000
 MAX_HOSTS = 1000
@@ -86,7 +87,7 @@ def check_valid_ms(valid_ms: int) -> int:
     valid = valid_ms or DEFAULT_VALID_MS
     if not MIN_VALID_MS <= valid <= MAX_VALID_MS:
         raise InputError(
-            f"cannot make a bundle that is good for {format_duration(valid)}: from {format_duration(MIN_VALID_MS)} to "
+            f"cannot make a bundle that is good for {format_duration(valid)}: from {MIN_VALID_MS // _HOUR_MS}h to "
             f"{format_duration(MAX_VALID_MS)} are allowed"
         )
     return valid

@@ -71,7 +71,7 @@ def intend(context: Context, order: Order) -> Intent:
         hosts = _hosts(tx, order.hosts)
         carried = tuple(Carried(app, version, since.get(app, ())) for app, version in wanted)
         known = {
-            (one.app, version): _release(context, tx, one.app, version)
+            (one.app, version): _release(context, tx, one.app, version, since=version in one.since)
             for one in carried
             for version in (one.version, *one.since)
         }
@@ -114,12 +114,11 @@ def active(host: Host) -> Host:
     return host
 
 
-def _release(context: Context, tx: Transaction, app: str, version: str) -> KnownRelease:
+def _release(context: Context, tx: Transaction, app: str, version: str, *, since: bool) -> KnownRelease:
     known = context.release(tx, app, version)
     if known is None:
-        raise InputError(
-            f"cannot carry {app} {version}: it is not published; see 'towpath release list {app}'", code="not-found"
-        )
+        what = f"use --since {app}@{version}" if since else f"carry {app} {version}"
+        raise InputError(f"cannot {what}: it is not published; see 'towpath release list {app}'", code="not-found")
     return known
 
 

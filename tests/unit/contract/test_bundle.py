@@ -351,5 +351,5 @@ def test_a_bundle_is_good_for_an_hour_to_a_quarter() -> None:
     assert check_valid_ms(0) == statement.DEFAULT_VALID_MS
     assert check_valid_ms(3_600_000) == 3_600_000
     for wrong in (3_599_999, statement.MAX_VALID_MS + 1):
-        with pytest.raises(InputError, match="from 60m to 90d"):
+        with pytest.raises(InputError, match="from 1h to 90d"):
             check_valid_ms(wrong)
