@@ -176,7 +176,8 @@ class Client:
         request = pb.WeighReleaseRequest(app=app, version=version)
         a: pb.WeighReleaseResponse = self._call(self._releases.WeighRelease, request)
         ways = tuple(
-            model.WayToRelease(w.version, w.hosts, w.objects, w.delta if w.HasField("delta") else None) for w in a.ways
+            model.WayToRelease(w.version, w.hosts, w.objects, w.delta if w.HasField("delta") else None, w.no_delta)
+            for w in a.ways
         )
         return model.ReleaseWeight(a.unpacked, a.carried, a.objects, ways)
 

@@ -68,12 +68,13 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class WayToRelease:
-    """From another release, that `hosts` run: carried bytes without a delta, and of the delta where one is made."""
+    """From another release, that `hosts` run: carried bytes without a delta, and of the delta, or why there is none."""
 
     version: str
     hosts: int
     objects: int
     delta: int | None
+    no_delta: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,12 @@ def test_what_is_not_worth_a_delta_is_said_and_not_tried_again(server: LiveServe
     eventually(lambda: f"{name(old, new)}.none" in kept(server), "it is given up", WAIT_S)
     assert fetch(host, want(old, new))[0].missing
     folder = server.fleet / "server" / "objects" / "deltas"
-    assert "would not save" in (folder / f"{name(old, new)}.none").read_text()
+    why = (folder / f"{name(old, new)}.none").read_text()
+    assert "would not save" in why
+    shell = CliShell(server.fleet, server.operators)
+    assert f"none: {why}" in shell.type("release", "show", "hello", "1.1.0").out
+    server.publish("1.2.0", ONE)
+    assert "none: both have the same files" in shell.type("release", "show", "hello", "1.2.0").out
 
 
 def test_deltas_take_only_the_space_that_they_are_given(tmp_path: Path) -> None:
@@ -147,6 +152,9 @@ def test_a_server_that_is_told_so_makes_and_serves_none(tmp_path: Path) -> None:
         server.settings = {"delta_space": 0}
         server.restart(host)
         assert fetch(host, want(old, new))[0].missing
+        shell = CliShell(server.fleet, server.operators)
+        (way,) = shell.type("release", "show", "hello", "1.1.0", "-o", "json").json()["bytes"]["ways"]
+        assert (way["delta"], way["no_delta"]) == (None, "switched off on the server: delta_space is 0")
 
 
 def test_a_restarted_server_makes_what_was_not_finished(server: LiveServer) -> None:
@@ -211,7 +219,7 @@ def test_a_release_is_shown_with_its_bytes_and_the_ways_to_it(server: LiveServer
     kept_delta = server.fleet / "server" / "objects" / "deltas" / name(old, new)
     kept_delta.unlink()
     assert shell.type("release", "show", "hello", "1.1.0", "-o", "json").json()["bytes"]["ways"][0]["delta"] is None
-    assert "none" in shell.type("release", "show", "hello", "1.1.0").out
+    assert "none: not made yet" in shell.type("release", "show", "hello", "1.1.0").out
     assert (
         "it is not published; see: towpath release list hello" in shell.type("release", "show", "hello", "9.9.9").line
     )

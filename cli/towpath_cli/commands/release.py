@@ -12,6 +12,7 @@ from towpath.names import check_app, check_version
 from towpath.quantity import format_size
 from towpath.release import Release
 from towpath_cli.compressed import notes
+from towpath_cli.model import WayToRelease
 from towpath_cli.operator_folder import read_identity
 from towpath_cli.options import JSON, Operator, operator_command, output_option, world_of
 from towpath_cli.output import count, echo_json, echo_table, say_error, when
@@ -175,11 +176,15 @@ def show(operator: Operator, *, app: str, version: str) -> None:
     if not weight.ways:
         click.echo("no host runs another release of it")
         return
-    table = [
-        (way.version, way.hosts, format_size(way.objects), "none" if way.delta is None else format_size(way.delta))
-        for way in weight.ways
-    ]
+    table = [(way.version, way.hosts, format_size(way.objects), _delta(way)) for way in weight.ways]
     echo_table(operator.world, ("from", "hosts", "objects", "delta"), table)
+
+
+def _delta(way: WayToRelease) -> str:
+    """Return the size of a delta, or why there is none; an older server does not say that."""
+    if way.delta is not None:
+        return format_size(way.delta)
+    return f"none: {way.no_delta}" if way.no_delta else "none"
 
 
 @release.command()

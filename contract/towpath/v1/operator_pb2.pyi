@@ -303,16 +303,18 @@ class WeighReleaseResponse(_message.Message):
     def __init__(self, unpacked: _Optional[int] = ..., carried: _Optional[int] = ..., objects: _Optional[int] = ..., ways: _Optional[_Iterable[_Union[WayToRelease, _Mapping]]] = ...) -> None: ...
 
 class WayToRelease(_message.Message):
-    __slots__ = ("version", "hosts", "objects", "delta")
+    __slots__ = ("version", "hosts", "objects", "delta", "no_delta")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
+    NO_DELTA_FIELD_NUMBER: _ClassVar[int]
     version: str
     hosts: int
     objects: int
     delta: int
-    def __init__(self, version: _Optional[str] = ..., hosts: _Optional[int] = ..., objects: _Optional[int] = ..., delta: _Optional[int] = ...) -> None: ...
+    no_delta: str
+    def __init__(self, version: _Optional[str] = ..., hosts: _Optional[int] = ..., objects: _Optional[int] = ..., delta: _Optional[int] = ..., no_delta: _Optional[str] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
     __slots__ = ("app", "version", "environment", "selector", "max_unavailable", "max_failures", "progress_deadline_ms", "whole_environment", "waves", "max_failure_share", "on_breach", "allow_empty", "windows", "at", "expires", "override_freeze", "offline_wait_ms", "newcomers", "approvers", "metrics", "budgets", "priority", "order", "prefetch")

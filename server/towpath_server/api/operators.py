@@ -150,7 +150,9 @@ class ReleasesServicer(operator_pb2_grpc.ReleasesServicer):
         known = await self._thread.run(weighing.know, self._context, request.app, request.version)
         found = await self._objects.run(weighing.weigh, self._context, known)
         ways = [
-            pb.WayToRelease(version=way.version, hosts=way.hosts, objects=way.objects, delta=way.delta)
+            pb.WayToRelease(
+                version=way.version, hosts=way.hosts, objects=way.objects, delta=way.delta, no_delta=way.no_delta
+            )
             for way in found.ways
         ]
         return pb.WeighReleaseResponse(unpacked=found.unpacked, carried=found.carried, objects=found.count, ways=ways)

@@ -4,7 +4,7 @@ Not handled here: which hosts will move, and what travels to each of them (`serv
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from towpath.errors import InputError
 from towpath.names import check_app, check_version
@@ -12,6 +12,10 @@ from towpath_server.domain.deltas import Pair, ready
 from towpath_server.domain.manifests import KnownRelease
 from towpath_server.services.context import Context
 from towpath_server.services.planning import carried
+
+OFF = "switched off on the server: delta_space is 0"
+SAME = "both have the same files"
+NOT_YET = "not made yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """From another release to this one: `objects` bytes are carried without a delta, `delta` where one is ready."""
+    """From another release to this one: `objects` bytes are carried without a delta, `delta` where one is ready.
+
+    `no_delta` says why there is none, as far as that is known here.
+    """
 
     version: str
     hosts: int
     objects: int
     delta: int | None
+    no_delta: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +73,20 @@ def weigh(context: Context, known: Known) -> Weight:
     ways = []
     for other, hosts in known.others:
         there = carried(context, other)
-        delta = _delta(context, other.release.artifact.index_sha256, artifact.index_sha256)
+        pair = Pair(other.release.artifact.index_sha256, artifact.index_sha256)
         objects = sum(size for digest, size in mine.items() if digest not in there)
-        ways.append(Way(other.release.version, hosts, objects, delta))
+        ways.append(Way(other.release.version, hosts, objects, *_delta(context, pair)))
     return Weight(artifact.tree_size + artifact.index_size, sum(mine.values()), len(mine), tuple(ways))
 
 
-def _delta(context: Context, old: bytes, new: bytes) -> int | None:
-    """Return the bytes of the delta that a host would be given."""
-    given = ready(Pair(old, new, opened=True), context.deltas.size) if context.deltas is not None else None
-    return given[1] if given is not None else None
+def _delta(context: Context, pair: Pair) -> tuple[int | None, str]:
+    """Return the bytes of the delta that a host would be given, or why it is given none."""
+    if context.deltas is None:
+        return None, OFF
+    given = ready(replace(pair, opened=True), context.deltas.size)
+    if given is not None:
+        return given[1], ""
+    if pair.old == pair.new:
+        return None, SAME
+    # One that sees into archives comes on top: what is known of the plain one says whether there is any.
+    return None, context.deltas.refusal(pair) or NOT_YET
