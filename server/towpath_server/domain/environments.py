@@ -10,6 +10,7 @@ Rules, each a named test:
 Pure. Not handled here: where the facts come from (`services.ordering`).
 """
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -59,8 +60,12 @@ def named(rules: Sequence[EnvironmentRule], name: str) -> EnvironmentRule | None
 
 
 def unknown(rules: Sequence[EnvironmentRule], name: str) -> str:
-    """Return the words for an environment that nobody declared."""
-    return f"it is none of {', '.join(one.name for one in rules)}; towpath environment set {name} adds it"
+    """Return the words for an environment that nobody declared; a known one that may be meant comes first."""
+    known = [one.name for one in rules]
+    near = difflib.get_close_matches(name, known, 1)
+    adds = f"towpath environment set {name} adds it"
+    hint = f"did you mean {near[0]!r}? if it is a new one, {adds}" if near else adds
+    return f"it is none of {', '.join(known)}; {hint}"
 
 
 def changed(

@@ -37,6 +37,13 @@ def test_three_environments_are_there_and_others_join_where_they_are_put() -> No
     assert "it is none of dev, staging, production; towpath environment set prod adds it" in unknown(DEFAULTS, "prod")
 
 
+def test_a_slip_of_the_keyboard_is_no_new_environment() -> None:
+    """The known one that was meant comes before the command that would add another."""
+    said = unknown(DEFAULTS, "prodction")
+    known = "it is none of dev, staging, production; did you mean 'production'? if it is a new one, "
+    assert said == f"{known}towpath environment set prodction adds it"
+
+
 def test_a_change_leaves_the_rest_as_it_was() -> None:
     """The order alone, the time alone, both, and back to none."""
     rules = declared([])
