@@ -164,4 +164,6 @@ def report(folder: Path, path: Path) -> None:
     files.write_atomic(
         path, encode_report_file(reports, who.host.key_sha256, lambda message: pki.sign(key, message)), 0o644
     )
-    click.echo(f"{path}: {len(events)} events and the state of {len(apps)} apps of {who.host.name}")
+    said = f"{len(events)} {'event' if len(events) == 1 else 'events'}"
+    state = f"the state of {len(apps)} {'app' if len(apps) == 1 else 'apps'}"
+    click.echo(f"{path}: {said} and {state} of {who.host.name}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towpath.errors import InputError
+from towpath.quantity import format_size
 from towpath_server.options import bucket_options, folder_option, listen_options, locked
 
 if TYPE_CHECKING:
@@ -101,8 +102,9 @@ def backup(folder: Path, out: Path, output: str) -> None:
         made = back_up(folder, out, now, _progress("backing up"))
     if made.left_out:
         click.echo(f"left out, no part of a server: {', '.join(made.left_out)}", err=True)
-    size = f"{made.bytes / 2**20:.1f} MiB"
-    _echo(output, made, f"made {made.file}: {size}, {made.files} files, schema {made.schema}, read again and whole")
+    files = f"{made.files} {'file' if made.files == 1 else 'files'}"
+    size = format_size(made.bytes)
+    _echo(output, made, f"made {made.file}: {size}, {files}, schema {made.schema}, read again and whole")
 
 
 @click.command()
@@ -124,10 +126,11 @@ def restore(folder: Path, archive: Path, output: str) -> None:
             actor=f"local/{_user()}",
             progress=_progress("restoring"),
         )
+    hosts = f"{done.hosts} {'host' if done.hosts == 1 else 'hosts'}"
     _echo(
         output,
         done,
-        f"restored {done.folder} from a backup of {_when(done.made_unix_ms)}: {done.hosts} hosts, schema {done.schema}",
+        f"restored {done.folder} from a backup of {_when(done.made_unix_ms)}: {hosts}, schema {done.schema}",
         "what was done after the backup is not known here; look through it:",
         "  hosts that were revoked since: revoke them again; hosts that enrolled since have to enrol again",
         "  releases that were published since: publish them again, in the same order; hosts keep what they run",

@@ -100,7 +100,8 @@ def test_a_stick_there_and_a_file_back(fleet: Fleet, tmp_path: Path) -> None:
     assert answer is not None
     assert answer.status == 200
     refuses(on_host(fleet, "site-7", "apply", str(fleet.root / "hello.tpb"), code=None), "is older than")
-    on_host(fleet, "site-7", "report", "-o", str(fleet.root / "back.reports"))
+    written = on_host(fleet, "site-7", "report", "-o", str(fleet.root / "back.reports"))
+    assert "and the state of 1 app of site-7\n" in written.out
     fleet.agents["site-7"].stop()
 
     fleet.start_server()

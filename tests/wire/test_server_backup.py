@@ -17,6 +17,7 @@ from fakes.server_command import ServerCommand
 from towpath import pki
 from towpath.errors import InputError
 from towpath.names import HOST_URI
+from towpath.quantity import format_size
 from towpath.repository import open_repository
 from towpath.v1 import agent_pb2, operator_pb2
 from towpath_server.cli import group
@@ -242,6 +243,7 @@ def test_a_backup_never_replaces_a_file_and_its_folder_must_be_there(server: Liv
     (tmp_path / "old").write_text("precious")
     folder = server.fleet / "server"
     (folder / "note.txt").write_text("of an operator")
+    server.new_host("h1")
     assert "it is there already" in str(type_in("backup", "--dir", folder, "--out", tmp_path / "old").exception)
     assert (tmp_path / "old").read_text() == "precious"
     assert "there is no folder" in str(type_in("backup", "--dir", folder, "--out", tmp_path / "no/b").exception)
@@ -256,6 +258,8 @@ def test_a_backup_never_replaces_a_file_and_its_folder_must_be_there(server: Liv
     (made,) = (tmp_path / "backups").iterdir()
     assert made.name.startswith("towpath-20")
     assert made.stat().st_mode & 0o777 == 0o600
+    assert done.stdout.startswith(f"made {made}: {format_size(made.stat().st_size)}, ")
+    assert ": 1 host, schema " in type_in("restore", "--dir", tmp_path / "new", made).stdout
 
 
 def test_a_damaged_database_is_not_backed_up_as_if_it_were_whole(server: LiveServer, tmp_path: Path) -> None:

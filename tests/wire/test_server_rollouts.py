@@ -81,7 +81,7 @@ def test_a_failure_halts_and_the_others_stay_on_what_they_had(server: LiveServer
     )
     eventually(lambda: state_of(server, bad.assignment) == "halted", "it halts")
     progress = server.progress(bad.assignment)
-    assert progress.reason == f"1 of 1 finished hosts failed, 0 allowed: {failing.name}: probe"
+    assert progress.reason == f"1 of 1 finished host failed, 0 allowed: {failing.name}: probe"
     phases = {one.host: one.phase for one in progress.hosts}
     assert phases == {**{host.name: "waiting" for host in hosts}, failing.name: "failed"}
     eventually(lambda: wanted(hosts, "2.0.0") == [failing], "the one in flight was taken back")

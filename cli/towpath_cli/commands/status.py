@@ -23,4 +23,4 @@ def status(operator: Operator, *, app: str | None) -> None:
         echo_table(operator.world, COLUMNS, [tuple(getattr(row, column) for column in COLUMNS) for row in rows])
     else:
         what = f"no host has {app}" if app else "no host has an app"
-        click.echo(f"{what} yet; give it one with: towpath deploy APP VERSION --environment E --select k=v")
+        click.echo(f"{what}; give it one with: towpath deploy APP VERSION --environment E --select k=v")

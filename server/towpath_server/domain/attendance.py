@@ -71,7 +71,8 @@ def expire(tally: Tally) -> Decision:
     """Return the end of a rollout whose time is over."""
     view = tally.whole()
     let_in = sum(1 for host in view.hosts if host.admitted_unix_ms is not None)
-    reason = f"expired at {moment(view.timing.expires_unix_ms)}: {let_in} of {len(view.hosts)} hosts were let in"
+    who = f"{let_in} of {len(view.hosts)} {'host was' if len(view.hosts) == 1 else 'hosts were'} let in"
+    reason = f"expired at {moment(view.timing.expires_unix_ms)}: {who}"
     state = next_state(view.state, Act.EXPIRE)
     return Decision(state, reason, withdraw=stay(view), wave=view.wave, wave_done_unix_ms=view.wave_done_unix_ms)
 

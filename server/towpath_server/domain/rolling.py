@@ -135,17 +135,17 @@ def _breach(tally: Tally) -> Breach | None:
     counted = view.max_failures > 0 or not view.max_failure_share
     if counted and failed > view.max_failures:
         who = _named(tally, Group.BLAMED)
-        return Breach(f"{_of(failed, finished)} finished hosts failed, {view.max_failures} allowed: {who}")
+        return Breach(f"{_of(failed, finished, 'finished host')} failed, {view.max_failures} allowed: {who}")
     if view.max_failure_share and failed * ALL > view.max_failure_share * finished:
         share = format_share(view.max_failure_share)
         who = _named(tally, Group.BLAMED)
-        return Breach(f"{_of(failed, finished)} finished hosts failed, {share} allowed: {who}")
+        return Breach(f"{_of(failed, finished, 'finished host')} failed, {share} allowed: {who}")
     if failed and every == tally.total:
-        return Breach(f"every host failed, {_of(every, every)}: {_named(tally, Group.FAILED)}")
+        return Breach(f"every host failed, {every} of {every}: {_named(tally, Group.FAILED)}")
     doubts = tally.size(Group.DOUBTED)
     if doubts:
         who = _named(tally, Group.DOUBTED)
-        return Breach(f"inconclusive on {_of(doubts, finished)} finished hosts: {who}", blames=False)
+        return Breach(f"inconclusive on {_of(doubts, finished, 'finished host')}: {who}", blames=False)
     return None
 
 
@@ -158,8 +158,8 @@ def _metric(view: RolloutView, now_unix_ms: int) -> Breach | None:
     return Breach(f"wave {view.wave + 1}: {found.text}{late}", blames=found.finding is Finding.BAD)
 
 
-def _of(some: int, total: int) -> str:
-    return f"{some} of {total}"
+def _of(some: int, total: int, what: str) -> str:
+    return f"{some} of {total} {what}{'' if total == 1 else 's'}"
 
 
 def _named(tally: Tally, group: Group) -> str:
@@ -172,7 +172,7 @@ def _named(tally: Tally, group: Group) -> str:
 def _progress(view: RolloutView, tally: Tally, wave: int, waits: str) -> str:
     if not tally.total:
         return "no host matches yet"
-    parts = [f"{tally.count(Phase.HEALTHY)} of {tally.total} hosts healthy"]
+    parts = [f"{_of(tally.count(Phase.HEALTHY), tally.total, 'host')} healthy"]
     parts += [f"{tally.count(phase)} {phase.replace('_', ' ')}" for phase in _SHOWN if tally.count(phase)]
     if tally.size(Group.BLOCKED):
         parts.append(f"blocked: {_named(tally, Group.BLOCKED)}")

@@ -54,7 +54,7 @@ def test_failures_are_counted_against_finished_hosts_and_halt_in_the_same_tick()
     hosts = [seen("h0", REVERTED), *[seen(f"h{n}", OLD, admitted=False) for n in range(1, 10)]]
     decision = decide(view(*hosts, max_unavailable=5), NOW)
     assert (decision.state, decision.admit) == (HALTED, ())
-    assert "1 of 1 finished hosts failed, 0 allowed: h0: probe http failed" in decision.reason
+    assert "1 of 1 finished host failed, 0 allowed: h0: probe http failed" in decision.reason
 
 
 def test_failures_within_the_allowance_go_on() -> None:
@@ -180,7 +180,7 @@ def test_inconclusive_holds_the_rollout_and_does_not_blame_the_release() -> None
     unclear = replace(REVERTED, verdict=Verdict.INCONCLUSIVE, reason="")
     decision = decide(view(seen("h0", unclear), seen("h1", OLD, admitted=False), max_failures=9), NOW)
     assert decision.state is HALTED
-    assert decision.reason.startswith("inconclusive on 1 of 1 finished hosts")
+    assert decision.reason.startswith("inconclusive on 1 of 1 finished host:")
 
 
 def test_a_refusal_counts_as_failure_for_its_generation_only() -> None:
@@ -293,7 +293,7 @@ def test_a_rollout_of_held_hosts_only_waits() -> None:
     """Nobody has proven anything, so it is not done, and nothing failed, so it is not halted."""
     decision = decide(view(seen("h1", OLD, admitted=False, held=HOLD)), NOW + 10**9)
     assert (decision.state, decision.admit) == (ROLLING, ())
-    assert decision.reason == "0 of 1 hosts healthy, 1 held"
+    assert decision.reason == "0 of 1 host healthy, 1 held"
 
 
 OUTCOMES = {"good": reported(), "bad": REVERTED, "silent": None, "slow": reported(State.WATCHING)}

@@ -186,6 +186,8 @@ def test_when_its_time_is_over_and_somebody_waits_it_ends_cancelled() -> None:
         decision = decide(picture, NOW)
         assert decision.state is RolloutState.CANCELLED
         assert decision.reason == f"expired at {moment(NOW)}: 2 of 3 hosts were let in"
+        alone = decide(replace(picture, hosts=hosts[2:]), NOW)
+        assert alone.reason == f"expired at {moment(NOW)}: 0 of 1 host was let in"
         assert (decision.admit, decision.withdraw) == ((), ("b",))
 
 

@@ -31,7 +31,7 @@ def test_a_host_that_nothing_was_deployed_to_says_how_to_deploy() -> None:
 
 def test_the_whole_chain_of_a_healthy_host() -> None:
     """Rule, rollout, admission, manifest with parameters, and the host's own word."""
-    one = assignment(state=RolloutState.DONE, reason="1 of 1 hosts healthy")
+    one = assignment(state=RolloutState.DONE, reason="1 of 1 host healthy")
     said = text(
         replace(
             PLAIN,
@@ -45,7 +45,7 @@ def test_the_whole_chain_of_a_healthy_host() -> None:
         )
     )
     assert "operator/ann deployed hello 1.0.0 to role=web in dev (generation 1): it covers h1" in said
-    assert "its rollout is done: 1 of 1 hosts healthy" in said
+    assert "its rollout is done: 1 of 1 host healthy" in said
     assert "h1 is admitted, healthy" in said
     assert "with colour=red (from label rack=7), port=9001" in said
     assert "it reports that it runs 1.0.0, healthy" in said
