@@ -5,7 +5,7 @@ Every implementation of `Storage` and `Blobs`, the in-memory ones of the tests i
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import IO, Protocol
 
 from towpath.reports import Event
 from towpath_server.domain.deltas import Kept, Pair
@@ -426,6 +426,10 @@ class Deltas(Protocol):
 
     def chunks(self, pair: Pair, offset: int, chunk_bytes: int) -> Iterator[bytes]:
         """Yield it from `offset`, and take note that it was used; InputError `not-found` where it is not here."""
+        ...
+
+    def scratch(self) -> IO[bytes]:
+        """Return an empty file without a name, for who applies a delta; OSError."""
         ...
 
     def begin(self, pair: Pair) -> DeltaWriter | None:

@@ -1,5 +1,6 @@
 """Bundles over real gRPC: whom a server makes one for, what is in it, and what it refuses to make; reports by file."""
 
+import hashlib
 import io
 import random
 import tarfile
@@ -220,6 +221,33 @@ def test_labels_choose_hosts_and_objects_come_where_no_delta_is(server: LiveServ
     assert set(made.checked.manifests) == {host.id for host in hosts}
     assert len(made.names("objects")) == 1
     assert len({it.sequence for it in made.checked.manifests.values()}) == 3
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "longer", "another"])
+def test_a_delta_that_is_damaged_on_the_server_is_not_carried(server: LiveServer, how: str) -> None:
+    """A host without a line could fetch no objects instead: they are in the file; the delta is gone, and made anew."""
+    running(server)
+    whole = create(server, "h1", since=["1.0.0"], delta_wait_ms=60_000)
+    (name,) = whole.names("deltas")
+    path = server.fleet / "server" / "objects" / "deltas" / name.removeprefix("deltas/").replace("/", "-")
+    good = path.read_bytes()
+    middle = len(good) // 2
+    path.write_bytes(
+        {
+            "flipped": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
+            "cut": good[:-1],
+            "empty": b"",
+            "longer": good + b"x",
+            "another": good[:8] + b"?" * 16 + good[24:],
+        }[how]
+    )
+    made = create(server, "h1", since=["1.0.0"])
+    assert made.names("deltas") == []
+    assert made.names("objects") == [f"objects/{hashlib.sha256(TWO).hexdigest()}"]
+    assert made.notes == ["the delta of hello 1.0.0 to 1.1.0 was damaged on the server and is removed"]
+    assert not path.exists()
+    assert create(server, "h1", since=["1.0.0"], delta_wait_ms=60_000).names("deltas") == [name]
+    assert path.read_bytes() == good
 
 
 def test_what_no_bundle_is_made_for(server: LiveServer) -> None:

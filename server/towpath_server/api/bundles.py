@@ -40,6 +40,8 @@ class BundlesServicer(operator_pb2_grpc.BundlesServicer):
         async for note in self._await_deltas(intent, min(request.delta_wait_ms, MAX_DELTA_WAIT_MS)):
             yield pb.CreateBundleResponse(note=note)
         goods = await self._objects.run(bundles.gather, self._context, intent)
+        for note in goods.notes:
+            yield pb.CreateBundleResponse(note=note)
         sequences = [await self._sequence() for _ in intent.hosts]
         sealed = await self._thread.run(bundles.seal, self._context, actor, intent, goods, sequences)
         pieces = bundles.stream(self._context, sealed)

@@ -5,6 +5,7 @@ be, `gather` looks at objects (on a worker), `seal` lets hosts in, signs, and au
 with flat memory, whatever it carries. What fails before `seal` changes nothing.
 """
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,11 +13,14 @@ from dataclasses import dataclass, field
 
 from towpath.bundle import layout, statement
 from towpath.bundle.statement import For, Statement, check_valid_ms, listed
-from towpath.errors import Broken, InputError
+from towpath.errors import Broken, InputError, Refusal
 from towpath.index import objects
 from towpath.manifest import NONCE_BYTES, OFFLINE_FEATURE, DesiredApp, Manifest
 from towpath.names import target_path
 from towpath.wire import decode_index, encode_envelope, encode_manifest
+from towpath_server.deltas import pairing
+from towpath_server.deltas.pairing import Named, Pairing
+from towpath_server.deltas.proving import prove
 from towpath_server.domain import bundling
 from towpath_server.domain.deltas import Pair
 from towpath_server.domain.metadata import travelling
@@ -33,11 +37,15 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Goods:
-    """What is carried: indexes by digest, deltas with length and SHA-256, objects with their carried lengths."""
+    """What is carried: indexes by digest, deltas with length and SHA-256, objects with their carried lengths.
+
+    `notes` are for people: what is taken instead of what was damaged here.
+    """
 
     indexes: Mapping[bytes, bytes]
     deltas: Mapping[Pair, tuple[int, str]]
     objects: Mapping[bytes, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +59,22 @@ class Sealed:
 
 
 def gather(context: Context, intent: Intent) -> Goods:
-    """Return what has to be in the file. On a worker: it reads indexes and looks at every object."""
+    """Return what has to be in the file. On a worker: it reads indexes, proves deltas and looks at every object.
+
+    A delta that is wrong goes, for a host at a site without a line could not fetch objects instead.
+    """
     indexes: dict[bytes, bytes] = {}
     deltas: dict[Pair, tuple[int, str]] = {}
     needed: set[bytes] = set()
+    notes: list[str] = []
+    named: dict[tuple[str, str], Named] = {}
     trees: dict[tuple[str, str], set[bytes]] = {}
     for key, known in intent.known.items():
         artifact = known.release.artifact
         index = context.blobs.read(artifact.index_sha256, artifact.index_size)
         indexes[artifact.index_sha256] = b"".join(context.blobs.chunks(artifact.index_sha256, 0, PIECE_BYTES))
-        trees[key] = set(objects(decode_index(index)))
+        named[key] = Named(decode_index(index), artifact.index_sha256, artifact.index_size)
+        trees[key] = set(objects(named[key].entries))
     for one in intent.carried:
         tree = trees[one.app, one.version]
         if not one.since:
@@ -69,7 +83,11 @@ def gather(context: Context, intent: Intent) -> Goods:
             pair = intent.pair(one, old)
             if pair.old == pair.new:
                 continue
-            found = _delta(context, pair)
+            try:
+                found = _delta(context, pair, pairing.pair(named[one.app, old], named[one.app, one.version]))
+            except Refusal:
+                notes.append(f"the delta of {one.app} {old} to {one.version} was damaged on the server and is removed")
+                found = None
             if found is not None:
                 deltas[pair] = found
             else:
@@ -80,18 +98,34 @@ def gather(context: Context, intent: Intent) -> Goods:
         if size is None:
             raise Broken(f"cannot make a bundle: object {digest.hex()[:16]} is lost; run: towpath-server doctor")
         sizes[digest] = size
-    return Goods(indexes, deltas, sizes)
+    return Goods(indexes, deltas, sizes, tuple(notes))
 
 
-def _delta(context: Context, pair: Pair) -> tuple[int, str] | None:
-    if context.deltas is None or context.deltas.size(pair) is None:
+def _delta(context: Context, pair: Pair, made_of: Pairing) -> tuple[int, str] | None:
+    """Return the length and SHA-256 of a delta that does what it should; None where there is none that can be proven.
+
+    Refusal: it is wrong, and was removed; it is made anew when it is asked for again.
+    """
+    deltas = context.deltas
+    if deltas is None or deltas.size(pair) is None:
         return None
     size, sha256 = 0, hashlib.sha256()
-    try:
-        for piece in context.deltas.chunks(pair, 0, PIECE_BYTES):
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal size
+        for piece in deltas.chunks(pair, 0, PIECE_BYTES):
             size += len(piece)
             sha256.update(piece)
-    except InputError:  # it went since to make room
+            yield piece
+
+    try:
+        with deltas.scratch() as scratch:
+            prove(context.blobs, made_of, pieces(), scratch)
+    except Refusal:
+        with contextlib.suppress(OSError):  # it is found again where it stays
+            deltas.remove(pair)
+        raise
+    except (InputError, Broken, OSError):  # it went to make room, what it stands on is damaged, or there is no room
         return None
     return size, sha256.hexdigest()
 

@@ -12,10 +12,11 @@ import contextlib
 import fcntl
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from towpath.errors import Broken, InputError
 from towpath_server.domain.deltas import Kept, Pair
@@ -92,6 +93,10 @@ class FolderDeltas:
             file.seek(offset)
             while data := file.read(chunk_bytes):
                 yield data
+
+    def scratch(self) -> IO[bytes]:
+        """See `ports.Deltas`."""
+        return tempfile.TemporaryFile(dir=self._incoming)
 
     def begin(self, pair: Pair) -> "FolderDeltaWriter | None":
         """See `ports.Deltas`."""
