@@ -372,8 +372,11 @@ class BlobWriter(Protocol):
 class Blobs(Protocol):
     """Content-addressed objects in their carried form: one zstandard frame each. May be used from several threads."""
 
-    def missing(self, digests: Iterable[bytes]) -> list[bytes]:
-        """Return those digests that are not here, in order, each once."""
+    def missing(self, digests: Iterable[bytes], *, anew: bool = False) -> list[bytes]:
+        """Return those digests that are not here, in order, each once. Bytes that are too few for a frame are nothing.
+
+        `anew`: nothing that is remembered counts, for somebody else may have put an object aside.
+        """
         ...
 
     def carried_size(self, digest: bytes) -> int | None:
@@ -393,11 +396,25 @@ class Blobs(Protocol):
         ...
 
     def publish(self, writers: Sequence[BlobWriter]) -> int:
-        """Make finished objects visible, durably, all with few waits for the disk; return how many were new."""
+        """Make finished objects visible, durably, all with few waits for the disk; return how many were new.
+
+        What is here with another length than the new one is replaced: it is damaged, or carried in another form.
+        """
         ...
 
     def read(self, digest: bytes, limit: int) -> bytes:
-        """Return the verified content; InputError `not-found`, Refusal `endless-data` above `limit`, Broken."""
+        """Return the verified content; InputError `not-found`, Refusal `endless-data` above `limit`.
+
+        Broken: it is damaged, and was put aside.
+        """
+        ...
+
+    def set_aside(self, digest: bytes, size: int) -> bool:
+        """Read an object whose content has `size` bytes and, where it is damaged, let it be missing.
+
+        So publishing its release uploads it again. Return whether that was done: not where it is whole or missing.
+        Broken, Unavailable: it cannot be.
+        """
         ...
 
 

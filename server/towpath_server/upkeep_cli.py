@@ -176,7 +176,8 @@ def migrate(folder: Path, output: str) -> None:
 def doctor(context: click.Context, /, folder: Path, full: bool, output: str, **settings: str) -> None:
     """Look whether the server is in order: files, disk, clock, keys, metadata, database, objects, ports.
 
-    Only looks. Works with the server running or stopped; give it the options and AWS_* variables that the server has.
+    Only looks, but that it puts damaged objects aside, so that they can be uploaded again. Works with the server
+    running or stopped; give it the options and AWS_* variables that the server has.
     Exit 0 where nothing fails, 1 otherwise.
     """
     from towpath.findings import Level  # noqa: PLC0415

@@ -1,5 +1,6 @@
 """What every `towpath_server.ports.Blobs` promises: the folder, and the tests' objects in memory."""
 
+import errno
 import gc
 import hashlib
 import os
@@ -19,6 +20,7 @@ from fakes.s3 import Bucket
 from towpath.errors import Broken, InputError, Refusal
 from towpath_server.ports import Blobs
 from towpath_server.storage import FolderBlobs
+from towpath_server.storage.frames import FrameCheck
 from towpath_server.storage.s3 import S3Blobs
 
 
@@ -175,7 +177,7 @@ def test_damage_on_disk_is_found_when_read(tmp_path: Path) -> None:
     put(blobs, b"fresh content")
     name = digest(b"fresh content").hex()
     path = tmp_path / "objects" / name[:2] / name[2:]
-    for rotten in (frame(b"other content"), b"rot"):
+    for rotten in (frame(b"other content"), b"rotten bytes"):
         path.write_bytes(rotten)
         with pytest.raises(Broken, match="upload it again"):
             blobs.read(digest(b"fresh content"), 100)
@@ -187,7 +189,7 @@ def test_damage_in_a_bucket_is_found_when_read(bucket: Bucket, tmp_path: Path) -
     put(blobs, b"fresh content")
     name = digest(b"fresh content").hex()
     path = bucket.folder / "fleet" / name[:2] / name[2:]
-    for rotten in (frame(b"other content"), b"rot"):
+    for rotten in (frame(b"other content"), b"rotten bytes"):
         path.write_bytes(rotten)
         with pytest.raises(Broken, match="upload it again"):
             blobs.read(digest(b"fresh content"), 100)
@@ -195,6 +197,140 @@ def test_damage_in_a_bucket_is_found_when_read(bucket: Bucket, tmp_path: Path) -
     with pytest.raises(InputError, match="not here"):
         blobs.read(digest(b"fresh content"), 100)
     assert put(blobs, b"fresh content") == 1
+
+
+NOISE = os.urandom(12_000)
+
+
+def spoil(blobs: Blobs, request: pytest.FixtureRequest, how: Callable[[bytes], bytes]) -> None:
+    """Damage NOISE where it is kept."""
+    if isinstance(blobs, MemoryBlobs):
+        blobs.carried[digest(NOISE)] = how(blobs.carried[digest(NOISE)])
+        return
+    top = request.getfixturevalue("tmp_path") / "objects"
+    if isinstance(blobs, S3Blobs):
+        top = request.getfixturevalue("bucket").folder / "fleet"
+    path = top / digest(NOISE).hex()[:2] / digest(NOISE).hex()[2:]
+    path.write_bytes(how(path.read_bytes()))
+
+
+def flipped(carried: bytes) -> bytes:
+    return carried[:2000] + bytes([carried[2000] ^ 1]) + carried[2001:]
+
+
+@pytest.mark.parametrize(
+    ("how", "proven"),
+    [
+        (flipped, "read"),
+        (lambda it: it[:5000], "read"),
+        (flipped, "set aside"),
+        (lambda it: it[:5000], "set aside"),
+        (lambda it: it + b"x", "set aside"),  # which the server's own reading does not mind
+    ],
+    ids=["flipped, read", "cut, read", "flipped", "cut", "longer"],
+)
+def test_what_is_proven_damaged_is_missing_and_an_upload_heals_it(
+    blobs: Blobs, request: pytest.FixtureRequest, how: Callable[[bytes], bytes], proven: str
+) -> None:
+    """As every message about it advises: without anybody's hand in the store."""
+    put(blobs, NOISE)
+    assert not blobs.set_aside(digest(NOISE), len(NOISE))
+    spoil(blobs, request, how)
+    if proven == "read":
+        with pytest.raises(Broken, match="damaged"):
+            blobs.read(digest(NOISE), len(NOISE))
+    else:
+        assert blobs.set_aside(digest(NOISE), len(NOISE))
+    assert blobs.missing([digest(NOISE)]) == blobs.missing([digest(NOISE)], anew=True) == [digest(NOISE)]
+    with pytest.raises(InputError, match="not here"):
+        b"".join(blobs.chunks(digest(NOISE), 0, 1000))
+    with pytest.raises(InputError, match="not here"):
+        blobs.read(digest(NOISE), len(NOISE))
+    assert not blobs.set_aside(digest(NOISE), len(NOISE))
+    assert put(blobs, NOISE) == 1
+    assert blobs.read(digest(NOISE), len(NOISE)) == NOISE
+
+
+@pytest.mark.parametrize("left", [b"", frame(NOISE)[:8], frame(NOISE)[:9000]], ids=["empty", "short", "half"])
+def test_an_upload_replaces_what_has_another_length(blobs: Blobs, request: pytest.FixtureRequest, left: bytes) -> None:
+    """What an older version, a copy or a full disk left there; too little for a frame is not even looked for."""
+    put(blobs, NOISE)
+    spoil(blobs, request, lambda _: left)
+    if len(left) < 9:
+        assert blobs.missing([digest(NOISE)], anew=True) == [digest(NOISE)]
+        assert blobs.carried_size(digest(NOISE)) is None
+    assert put(blobs, NOISE) == 1
+    assert blobs.carried_size(digest(NOISE)) == len(frame(NOISE))
+    assert blobs.read(digest(NOISE), len(NOISE)) == NOISE
+    assert put(blobs, NOISE) == 0
+
+
+def test_what_another_server_put_in_its_place_meanwhile_stays(tmp_path: Path) -> None:
+    """Two servers on one folder: one finds damage while the other heals it."""
+    blobs, other = FolderBlobs(tmp_path / "objects"), FolderBlobs(tmp_path / "objects")
+    put(blobs, NOISE)
+    path = tmp_path / "objects" / digest(NOISE).hex()[:2] / digest(NOISE).hex()[2:]
+    path.write_bytes(flipped(path.read_bytes()))
+    with path.open("rb") as damaged:
+        path.write_bytes(b"")  # the same file, so that the other one replaces it
+        assert put(other, NOISE) == 1
+        blobs._rename(digest(NOISE), damaged)
+    assert blobs.read(digest(NOISE), len(NOISE)) == NOISE
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_what_cannot_be_put_aside_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes nothing: what to remove by hand. And bytes that the disk has lost are damage too."""
+    blobs = FolderBlobs(tmp_path / "objects")
+    put(blobs, NOISE)
+    path = tmp_path / "objects" / digest(NOISE).hex()[:2] / digest(NOISE).hex()[2:]
+    path.write_bytes(flipped(path.read_bytes()))
+
+    def full(_self: Path, _to: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        with pytest.raises(Broken, match=rf"cannot be put aside \(Read-only file system\); remove {path} and"):
+            blobs.read(digest(NOISE), len(NOISE))
+        with pytest.raises(Broken, match="aside: Read-only file system"):
+            blobs.set_aside(digest(NOISE), len(NOISE))
+
+    def lost(code: int) -> Callable[[FrameCheck, bytes], None]:
+        def feed(_self: FrameCheck, _data: bytes) -> None:
+            raise OSError(code, os.strerror(code))
+
+        return feed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameCheck, "feed", lost(errno.EACCES))
+        with pytest.raises(Broken):
+            blobs.set_aside(digest(NOISE), len(NOISE))
+        assert not blobs.missing([digest(NOISE)])
+        patch.setattr(FrameCheck, "feed", lost(errno.EIO))
+        assert blobs.set_aside(digest(NOISE), len(NOISE))
+    assert blobs.missing([digest(NOISE)])
+
+
+def test_servers_on_one_bucket_learn_what_another_put_aside(bucket: Bucket, tmp_path: Path) -> None:
+    """Without being started again: where somebody wants to upload, and where a host asks for it from any byte."""
+    one, two, three = (
+        S3Blobs(bucket.url, tmp_path / name, endpoint=bucket.endpoint) for name in ("one", "two", "three")
+    )
+    put(one, NOISE)
+    assert not two.missing([digest(NOISE)])
+    assert not three.missing([digest(NOISE)])
+    path = bucket.folder / "fleet" / digest(NOISE).hex()[:2] / digest(NOISE).hex()[2:]
+    path.write_bytes(flipped(path.read_bytes()))
+    damaged = path.read_bytes()
+    assert one.set_aside(digest(NOISE), len(NOISE))
+    assert path.with_name(path.name + ".damaged").read_bytes() == damaged
+    assert two.missing([digest(NOISE)], anew=True) == [digest(NOISE)]
+    with pytest.raises(InputError, match="not here"):
+        next(three.chunks(digest(NOISE), 100, 1000))
+    assert S3Blobs(bucket.url, tmp_path / "four", endpoint=bucket.endpoint).missing([digest(NOISE)])
+    assert put(two, NOISE) == 1
+    assert one.read(digest(NOISE), len(NOISE)) == three.read(digest(NOISE), len(NOISE)) == NOISE
 
 
 def test_a_server_that_starts_finds_what_another_put(bucket: Bucket, tmp_path: Path) -> None:

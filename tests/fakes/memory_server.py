@@ -29,6 +29,7 @@ from towpath_server.domain.model import (
     Setting,
     TokenUse,
 )
+from towpath_server.storage.frames import SHORTEST_BYTES, FrameCheck
 
 
 @dataclass
@@ -362,12 +363,12 @@ class MemoryBlobs:
             raise InputError("cannot look up an object: a digest has 32 bytes")
         return digest
 
-    def missing(self, digests: Iterable[bytes]) -> list[bytes]:
-        return [digest for digest in dict.fromkeys(digests) if self._check(digest) not in self.carried]
+    def missing(self, digests: Iterable[bytes], *, anew: bool = False) -> list[bytes]:
+        return [digest for digest in dict.fromkeys(digests) if self.carried_size(digest) is None]
 
     def carried_size(self, digest: bytes) -> int | None:
-        data = self.carried.get(self._check(digest))
-        return None if data is None else len(data)
+        size = len(self.carried.get(self._check(digest), b""))
+        return size if size >= SHORTEST_BYTES else None
 
     def link(self, digest: bytes) -> None:
         return None
@@ -377,7 +378,7 @@ class MemoryBlobs:
         yield from (data[at : at + chunk_bytes] for at in range(offset, len(data), chunk_bytes))
 
     def _get(self, digest: bytes) -> bytes:
-        if self._check(digest) not in self.carried:
+        if self.carried_size(digest) is None:
             raise InputError("cannot read an object: it is not here", code="not-found")
         return self.carried[digest]
 
@@ -385,7 +386,9 @@ class MemoryBlobs:
         return MemoryWriter(self._check(digest), size)
 
     def publish(self, writers: Sequence["MemoryWriter"]) -> int:
-        fresh = {writer.digest: writer.data for writer in writers if writer.digest not in self.carried}
+        fresh = {
+            writer.digest: writer.data for writer in writers if self.carried_size(writer.digest) != len(writer.data)
+        }
         self.carried.update(fresh)
         return len(fresh)
 
@@ -393,12 +396,26 @@ class MemoryBlobs:
         try:
             data = zstandard.ZstdDecompressor().decompress(self._get(digest), max_output_size=2**24)
         except zstandard.ZstdError as error:
+            del self.carried[digest]
             raise Broken("cannot read an object: it is damaged") from error
         if len(data) > limit:
             raise Refusal("cannot read an object: it is too long", code="endless-data")
         if hashlib.sha256(data).digest() != digest:
+            del self.carried[digest]
             raise Broken("cannot read an object: it is damaged")
         return data
+
+    def set_aside(self, digest: bytes, size: int) -> bool:
+        check = FrameCheck(self._check(digest), size)
+        try:
+            check.feed(self._get(digest))
+            check.finish()
+        except InputError:
+            return False
+        except Refusal:
+            del self.carried[digest]
+            return True
+        return False
 
 
 class MemoryWriter:

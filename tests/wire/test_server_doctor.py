@@ -1,7 +1,9 @@
 """`towpath-server doctor` on real servers, running and stopped: each thing that can be wrong is one line with what to do."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -155,6 +157,51 @@ def test_what_is_wrong_is_said(folder: Path, spoil: Callable[[Path], object], ch
     found = failing(look(folder, full=True))
     assert any(name == check and says in text for name, text in found), found
     assert all("\n" not in text for _, text in found)
+
+
+def test_what_doctor_finds_damaged_is_uploaded_with_its_release_again(folder: Path) -> None:
+    """An object and an index that rotted, and an empty file: said once, aside, and missing for whoever publishes."""
+    objects = FolderBlobs(folder / "objects")
+    paths = [path for path in (folder / "objects").glob("??/*") if path.is_file()]
+    paths.sort(key=lambda path: path.stat().st_size)
+    index, content = paths[0], paths[-1]
+    whole = {path: path.read_bytes() for path in (index, content)}
+    for path, data in whole.items():
+        path.write_bytes(data[:-20] + bytes(20))
+    (index_text,) = [text for check, text in failing(look(folder, full=True)) if check == "objects"]
+    assert "its index: " in index_text
+    assert index.with_name(f"{index.name}.damaged").exists()
+    digests = {path: bytes.fromhex(path.parent.name + path.name) for path in whole}
+    assert objects.missing([digests[index]]) == [digests[index]]
+    index.write_bytes(whole[index])
+    (text,) = [text for check, text in failing(look(folder, full=True)) if check == "objects"]
+    assert re.search(r"is damaged \(.*\), and was put aside; publish the release again", text)
+    assert objects.missing([digests[content]]) == [digests[content]]
+    content.write_bytes(b"")
+    (text,) = [text for check, text in failing(look(folder, full=True)) if check == "objects"]
+    assert "is missing; publish the release again" in text
+    content.write_bytes(whole[content])
+    assert failing(look(folder, full=True)) == []
+
+
+def test_an_object_that_cannot_be_read_nor_put_aside_is_one_finding(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its release has to be published again all the same, and other objects are looked at."""
+    spoil_object(folder)
+
+    def refuse(_self: Path, _to: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        (text,) = [text for check, text in failing(look(folder, full=True)) if check == "objects"]
+    assert re.search(r"is damaged \(.*\); cannot put object \w+ aside: Read-only file system.*; publish", text)
+    victim = max((folder / "objects").glob("??/*"), key=lambda path: path.stat().st_size)
+    victim.unlink()
+    victim.mkdir()
+    (text,) = [text for check, text in failing(look(folder, full=True)) if check == "objects"]
+    assert re.search(r"is unreadable \(cannot read object \w+: Is a directory", text)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")

@@ -1,5 +1,6 @@
 """A server whose objects are in a bucket of a real S3 service: publish, deploy, fetch, and what a lost service costs."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from fakes.live_server import LiveServer
 from fakes.s3 import Bucket
 from towpath.errors import InputError
-from towpath.v1 import agent_pb2
+from towpath.v1 import agent_pb2, operator_pb2, operator_pb2_grpc
 from towpath_server.cli import group
 
 
@@ -52,7 +53,9 @@ def doctor(folder: Path, bucket: Bucket, url: str = "") -> tuple[int, list[str]]
 
 
 def test_doctor_looks_where_the_objects_are(bucket: Bucket, tmp_path: Path) -> None:
-    """All is there; one is damaged; one is missing; a bucket that cannot be used. It changes nothing in the folder."""
+    """All is there; one is damaged; one is missing; a bucket that cannot be used. It changes nothing in the
+    folder, and in the bucket what is damaged.
+    """
     with LiveServer(tmp_path, object_store=(bucket.url, bucket.endpoint)) as server:
         server.publish("1.0.0", os.urandom(700_000))
     folder = server.fleet / "server"
@@ -66,6 +69,8 @@ def test_doctor_looks_where_the_objects_are(bucket: Bucket, tmp_path: Path) -> N
     code, (said,) = doctor(folder, bucket)
     assert code == 1
     assert f"{victim.parent.name}{victim.name}"[:16] + " is damaged" in said
+    assert "and was put aside; publish the release again" in said
+    assert victim.read_bytes() == b""
     victim.unlink()
     code, (said,) = doctor(folder, bucket)
     assert code == 1
@@ -74,6 +79,26 @@ def test_doctor_looks_where_the_objects_are(bucket: Bucket, tmp_path: Path) -> N
     assert code == 1
     assert said.startswith("fail: cannot use s3://no-such-bucket-here for objects: ")
     assert "publish" not in said
+
+
+def test_a_running_server_takes_again_what_doctor_put_aside(bucket: Bucket, tmp_path: Path) -> None:
+    """It knew the object; whoever publishes is told that it is missing, and hosts get it whole."""
+    content = os.urandom(700_000)
+    with LiveServer(tmp_path, object_store=(bucket.url, bucket.endpoint)) as server:
+        host = server.new_host()
+        server.publish("1.0.0", content)
+        digest = hashlib.sha256(content).digest()
+        whole = fetched(host.api, digest)
+        victim = bucket.folder / "fleet" / digest.hex()[:2] / digest.hex()[2:]
+        victim.write_bytes(whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:])
+        code, (said,) = doctor(server.fleet / "server", bucket)
+        assert code == 1
+        assert "and was put aside" in said
+        releases = operator_pb2_grpc.ReleasesStub(server.operator_channel)
+        request = operator_pb2.FindMissingRequest(sha256=[digest])
+        assert list(releases.FindMissing(request, timeout=30).sha256) == [digest]
+        assert server.upload(content) == 1
+        assert fetched(host.api, digest) == whole
 
 
 def test_a_service_that_is_away_means_wait(bucket: Bucket, tmp_path: Path) -> None:

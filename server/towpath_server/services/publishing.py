@@ -107,7 +107,7 @@ def find_missing(context: Context, digests: Sequence[bytes]) -> list[bytes]:
     """Return those objects that are not here."""
     if len(digests) > MAX_LOOKUPS:
         raise InputError(f"cannot look up {len(digests)} objects at once: at most {MAX_LOOKUPS}")
-    return context.blobs.missing(digests)
+    return context.blobs.missing(digests, anew=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,14 @@ Rules:
   opening.
 - Reading for a host sends the stored bytes as they are: the host checks the digest. `read`, for the server's own use,
   checks it too.
+- What is proven damaged is renamed to `cdef....damaged`: it is missing from then on, and comes again with the next
+  upload. A file that is too short for a frame is missing as it is, one of another length than what comes is replaced.
 Not handled here: which objects are still needed (nothing is deleted yet), object stores other than a folder.
 """
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,11 +28,12 @@ import zstandard
 
 from towpath.errors import Broken, InputError, Refusal
 from towpath_server.ports import BlobWriter
-from towpath_server.storage.frames import MAX_WINDOW_BYTES, FrameCheck
+from towpath_server.storage.frames import MAX_WINDOW_BYTES, SHORTEST_BYTES, FrameCheck
 
 _DIGEST_BYTES = 32
 _PIECE_BYTES = 256 * 1024
 _FEW = 4
+_DAMAGED = ".damaged"
 
 
 def _sync(paths: Sequence[Path]) -> None:
@@ -89,25 +93,26 @@ class FolderBlobs:
         name = digest.hex()
         return self._objects / name[:2] / name[2:]
 
-    def missing(self, digests: Iterable[bytes]) -> list[bytes]:
+    def missing(self, digests: Iterable[bytes], *, anew: bool = False) -> list[bytes]:  # noqa: ARG002 - it always is
         """See `ports.Blobs`."""
-        return [digest for digest in dict.fromkeys(digests) if not self._path(digest).exists()]
+        return [digest for digest in dict.fromkeys(digests) if self.carried_size(digest) is None]
 
     def carried_size(self, digest: bytes) -> int | None:
         """See `ports.Blobs`."""
-        try:
-            return self._path(digest).stat().st_size
-        except FileNotFoundError:
-            return None
+        return _size(self._path(digest))
 
     def link(self, digest: bytes) -> None:
         """See `ports.Blobs`: nobody reaches this folder but the server."""
 
     def _open(self, digest: bytes) -> BinaryIO:
         try:
-            return self._path(digest).open("rb")
+            file = self._path(digest).open("rb")
         except FileNotFoundError as error:
-            raise InputError(f"cannot read object {digest.hex()[:16]}: it is not here", code="not-found") from error
+            raise _gone(digest) from error
+        if os.fstat(file.fileno()).st_size < SHORTEST_BYTES:
+            file.close()
+            raise _gone(digest)
+        return file
 
     def chunks(self, digest: bytes, offset: int, chunk_bytes: int) -> Iterator[bytes]:
         """See `ports.Blobs`."""
@@ -126,7 +131,7 @@ class FolderBlobs:
     def publish(self, writers: Sequence[BlobWriter]) -> int:
         """See `ports.Blobs`."""
         mine = [writer for writer in writers if isinstance(writer, FolderWriter)]
-        fresh = {writer.path: writer for writer in mine if not writer.path.exists()}
+        fresh = {writer.path: writer for writer in mine if _size(writer.path) != writer.size}
         try:
             _sync([writer.temporary for writer in fresh.values()])
             for path, writer in fresh.items():
@@ -145,12 +150,76 @@ class FolderBlobs:
             try:
                 data = reader.read(limit + 1)
             except zstandard.ZstdError as error:
-                raise Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again") from error
-        if len(data) > limit:
-            raise Refusal(f"cannot read object {digest.hex()[:16]}: more than {limit} bytes", code="endless-data")
-        if hashlib.sha256(data).digest() != digest:
-            raise Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again")
+                raise self._damaged(digest, file) from error
+            if len(data) > limit:
+                raise Refusal(f"cannot read object {digest.hex()[:16]}: more than {limit} bytes", code="endless-data")
+            if hashlib.sha256(data).digest() != digest:
+                raise self._damaged(digest, file)
         return data
+
+    def set_aside(self, digest: bytes, size: int) -> bool:
+        """See `ports.Blobs`. What the disk cannot give is damaged too; all else that it says is Broken."""
+        try:
+            with self._open(digest) as file:
+                if _whole(file, FrameCheck(digest, size)):
+                    return False
+                self._rename(digest, file)
+        except InputError:
+            return False
+        except OSError as error:
+            raise _broken(f"put object {digest.hex()[:16]} aside", error) from error
+        return True
+
+    def _damaged(self, digest: bytes, file: BinaryIO) -> Broken:
+        """Put `file` aside; return what is said of it."""
+        try:
+            self._rename(digest, file)
+        except OSError as error:
+            why = error.strerror or error
+            return Broken(
+                f"cannot read object {digest.hex()[:16]}: it is damaged, and cannot be put aside ({why}); remove "
+                f"{self._path(digest)} and upload it again"
+            )
+        return Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again")
+
+    def _rename(self, digest: bytes, file: BinaryIO) -> None:
+        """Let the object be missing that `file` is, but not one that another server put in its place meanwhile."""
+        path = self._path(digest)
+        aside = path.with_name(path.name + _DAMAGED)
+        try:
+            path.rename(aside)
+            if not os.path.samestat(aside.stat(), os.fstat(file.fileno())):
+                aside.rename(path)  # it is whole, and so is what a third one may have put there
+        except FileNotFoundError:  # another server puts it aside, too
+            return
+
+
+def _size(path: Path) -> int | None:
+    """Return the length of an object's file; None where it is not there, or can be no object."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    return size if size >= SHORTEST_BYTES else None
+
+
+def _whole(file: BinaryIO, check: FrameCheck) -> bool:
+    """Return whether `file` is what `check` looks for; OSError but for bytes that the disk has lost."""
+    try:
+        while data := file.read(_PIECE_BYTES):
+            check.feed(data)
+        check.finish()
+    except Refusal:
+        return False
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return False
+    return True
+
+
+def _gone(digest: bytes) -> InputError:
+    return InputError(f"cannot read object {digest.hex()[:16]}: it is not here", code="not-found")
 
 
 class FolderWriter:
@@ -159,6 +228,7 @@ class FolderWriter:
     def __init__(self, path: Path, temporary: Path, check: FrameCheck) -> None:
         self.path = path
         self.temporary = temporary
+        self.size = 0  # of the carried form so far
         self._check = check
         try:
             self._file = temporary.open("xb")
@@ -173,6 +243,7 @@ class FolderWriter:
             self._file.write(data)
         except OSError as error:
             raise _broken("store an object", error) from error
+        self.size += len(data)
 
     def finish(self) -> None:
         """See `ports.BlobWriter`."""

@@ -14,6 +14,8 @@ from towpath.errors import Refusal
 
 # Levels up to 19 need no more; a larger window would be memory that the sender chooses.
 MAX_WINDOW_BYTES = 8 * 2**20
+# A magic, a descriptor, a length or a window, the header of a block: what is shorter is no object.
+SHORTEST_BYTES = 9
 _BLOCK_HEADER_BYTES = 3
 _RLE = 1
 _CHECKSUM_BYTES = 4

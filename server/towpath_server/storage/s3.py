@@ -5,12 +5,15 @@ Rules:
   and durable when it is answered; the same object put twice is the same object.
 - What the bucket has is listed once, at the start; what is asked for and was not listed is looked up. So several
   servers may use one bucket, and a server that starts costs one request for each thousand objects.
+- What is proven damaged is put over with nothing, and a key with nothing is no object: so no right to delete is
+  needed, every server finds it missing, and the next upload replaces it. `cdef....damaged` has what was there.
 - Where `direct` is given, an address is signed at which a host gets one object by itself for so long. Nothing else of
   the bucket can be had with it, and the object is what every host may have anyway.
 - Keys come from the environment (AWS_ACCESS_KEY_ID, ...) or from the machine's role, never from a settings file.
 Not handled here: making the bucket, its encryption and life cycle (the bucket's owner).
 """
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -19,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 import zstandard
@@ -29,12 +32,16 @@ from obstore.store import S3Store
 from towpath.errors import Broken, InputError, Refusal, Unavailable
 from towpath_server.ports import BlobWriter
 from towpath_server.storage.folder import FolderWriter, hold
-from towpath_server.storage.frames import MAX_WINDOW_BYTES, FrameCheck
+from towpath_server.storage.frames import MAX_WINDOW_BYTES, SHORTEST_BYTES, FrameCheck
 
 SCHEME = "s3://"
 _DIGEST_BYTES = 32
+_DAMAGED = ".damaged"
 _AT_ONCE = 16
 _LISTED_AT_ONCE = 1000
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
 
 T = TypeVar("T")
 
@@ -80,32 +87,37 @@ class S3Blobs:
             for page in obstore.list(self._store, chunk_size=_LISTED_AT_ONCE):
                 for found in page:
                     digest = _digest_of(found["path"])
-                    if digest is not None:
+                    if digest is not None and found["size"] >= SHORTEST_BYTES:
                         self._sizes[digest] = found["size"]
         except (BaseError, OSError, ValueError) as error:
             raise InputError(f"cannot use {url} for objects: {_first_line(error)}") from error
 
-    def missing(self, digests: Iterable[bytes]) -> list[bytes]:
-        """See `ports.Blobs`."""
+    def missing(self, digests: Iterable[bytes], *, anew: bool = False) -> list[bytes]:
+        """See `ports.Blobs`. `anew` costs a request for each object."""
         asked = list(dict.fromkeys(digests))
-        unknown = [digest for digest in asked if digest not in self._sizes]
+        unknown = [digest for digest in asked if anew or digest not in self._sizes]
         absent = {
-            digest
-            for digest, size in zip(unknown, self._pool.map(self.carried_size, unknown), strict=True)
-            if size is None
+            digest for digest, size in zip(unknown, self._pool.map(self._look, unknown), strict=True) if size is None
         }
         return [digest for digest in asked if digest in absent]
 
     def carried_size(self, digest: bytes) -> int | None:
         """See `ports.Blobs`."""
-        key, known = _key(digest), self._sizes.get(digest)
-        if known is not None:
-            return known
+        known = self._sizes.get(digest)
+        return self._look(digest) if known is None else known
+
+    def _look(self, digest: bytes) -> int | None:
+        """Ask for the length of an object, and remember it."""
+        key = _key(digest)
         try:
-            self._sizes[digest] = _asked(lambda: obstore.head(self._store, key)["size"])
+            size: int = _asked(lambda: obstore.head(self._store, key)["size"])
         except FileNotFoundError:
+            size = 0
+        if size < SHORTEST_BYTES:
+            self._sizes.pop(digest, None)
             return None
-        return self._sizes[digest]
+        self._sizes[digest] = size
+        return size
 
     def chunks(self, digest: bytes, offset: int, chunk_bytes: int) -> Iterator[bytes]:
         """See `ports.Blobs`."""
@@ -114,17 +126,24 @@ class S3Blobs:
             raise self._gone(digest)
         if offset >= size:
             return
+        yield from _pieces(self._get(digest, offset), chunk_bytes)
+
+    def _get(self, digest: bytes, offset: int = 0) -> "GetResult":
+        """Return what the bucket has of an object from `offset`, before its bytes come; InputError `not-found`."""
         key = _key(digest)
+        range_: GetOptions = {"range": {"offset": offset}} if offset else {}
         try:
-            found = _asked(lambda: obstore.get(self._store, key, options={"range": {"offset": offset}}))
+            found = _asked(lambda: obstore.get(self._store, key, options=range_))
         except FileNotFoundError:
+            found = None
+        except Unavailable:  # also where there is nothing at `offset`, because it was put aside
+            if self._look(digest) is not None:
+                raise
+            found = None
+        if found is None or found.meta["size"] < SHORTEST_BYTES:
             self._sizes.pop(digest, None)
-            raise self._gone(digest) from None
-        pieces = iter(found.stream(min_chunk_size=chunk_bytes))
-        while (piece := _asked(lambda: next(pieces, None))) is not None:
-            data = bytes(piece)
-            for at in range(0, len(data), chunk_bytes):
-                yield data[at : at + chunk_bytes]
+            raise self._gone(digest)
+        return found
 
     def link(self, digest: bytes) -> str | None:
         """See `ports.Blobs`."""
@@ -140,7 +159,8 @@ class S3Blobs:
         """See `ports.Blobs`. What was put before an error stays: it is whole, and a later try finds it."""
         mine = [writer for writer in writers if isinstance(writer, FolderWriter)]
         by_digest = {bytes.fromhex(writer.path.as_posix().replace("/", "")): writer for writer in mine}
-        fresh = self.missing(by_digest)
+        here = zip(by_digest.items(), self._pool.map(self._look, by_digest), strict=True)
+        fresh = [digest for (digest, writer), size in here if size != writer.size]
         for digest, size in zip(fresh, self._pool.map(lambda one: self._put(by_digest[one]), fresh), strict=True):
             self._sizes[digest] = size
         for writer in mine:
@@ -149,20 +169,58 @@ class S3Blobs:
 
     def read(self, digest: bytes, limit: int) -> bytes:
         """See `ports.Blobs`."""
+        found = self._get(digest)
         expand = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
         data = bytearray()
         try:
-            for piece in self.chunks(digest, 0, 16 * 1024):
+            for piece in _pieces(found, 16 * 1024):
                 data += expand.decompress(piece)
                 if len(data) > limit:
                     raise Refusal(
                         f"cannot read object {digest.hex()[:16]}: more than {limit} bytes", code="endless-data"
                     )
         except zstandard.ZstdError as error:
-            raise _damaged(digest) from error
+            raise self._damaged(digest, found) from error
         if hashlib.sha256(data).digest() != digest:
-            raise _damaged(digest)
+            raise self._damaged(digest, found)
         return bytes(data)
+
+    def set_aside(self, digest: bytes, size: int) -> bool:
+        """See `ports.Blobs`."""
+        check = FrameCheck(digest, size)
+        try:
+            found = self._get(digest)
+        except InputError:
+            return False
+        try:
+            for piece in _pieces(found, 256 * 1024):
+                check.feed(piece)
+            check.finish()
+        except Refusal:
+            self._empty(digest, found)
+            return True
+        return False
+
+    def _damaged(self, digest: bytes, found: "GetResult") -> Broken:
+        """Put `found` aside; return what is said of it."""
+        try:
+            self._empty(digest, found)
+        except Unavailable as error:
+            return Broken(f"cannot read object {digest.hex()[:16]}: it is damaged, and cannot be put aside ({error})")
+        return Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again")
+
+    def _empty(self, digest: bytes, found: "GetResult") -> None:
+        """Put nothing over `found`, but not over what another server put there meanwhile."""
+        key = _key(digest)
+        try:
+            if _asked(lambda: obstore.head(self._store, key))["e_tag"] != found.meta["e_tag"]:
+                return
+        except FileNotFoundError:
+            return
+        with contextlib.suppress(BaseError, OSError):  # for whoever wants to know what happened
+            obstore.copy(self._store, key, key + _DAMAGED)
+        _asked(lambda: obstore.put(self._store, key, b""))
+        self._sizes.pop(digest, None)
 
     def _put(self, writer: FolderWriter) -> int:
         _asked(lambda: obstore.put(self._store, writer.path.as_posix(), writer.temporary))
@@ -170,6 +228,14 @@ class S3Blobs:
 
     def _gone(self, digest: bytes) -> InputError:
         return InputError(f"cannot read object {digest.hex()[:16]}: it is not here", code="not-found")
+
+
+def _pieces(found: "GetResult", chunk_bytes: int) -> Iterator[bytes]:
+    pieces = iter(found.stream(min_chunk_size=chunk_bytes))
+    while (piece := _asked(lambda: next(pieces, None))) is not None:
+        data = bytes(piece)
+        for at in range(0, len(data), chunk_bytes):
+            yield data[at : at + chunk_bytes]
 
 
 def _key(digest: bytes) -> str:
@@ -201,7 +267,3 @@ def _asked(ask: Callable[[], T]) -> T:
 
 def _first_line(error: Exception) -> str:
     return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:200]
-
-
-def _damaged(digest: bytes) -> Broken:
-    return Broken(f"cannot read object {digest.hex()[:16]}: it is damaged; upload it again")

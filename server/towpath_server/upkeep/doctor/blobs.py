@@ -1,9 +1,12 @@
-"""The objects: is each that a published release needs where the server keeps them, and what its name says."""
+"""The objects: is each that a published release needs where the server keeps them, and what its name says.
+
+What is proven damaged is put aside: as long as it is there nobody uploads it again.
+"""
 
 from collections.abc import Iterator, Mapping
 from random import Random
 
-from towpath.errors import InputError, Refusal, TowpathError, Unavailable
+from towpath.errors import Broken, InputError, Refusal, TowpathError, Unavailable
 from towpath.findings import Finding, fail, ok
 from towpath.index import objects
 from towpath.wire import decode_index, decode_release
@@ -29,7 +32,8 @@ def wanted(blobs: Blobs, tx: Transaction, found: dict[bytes, int]) -> Iterator[F
         except Unavailable:
             raise
         except (TowpathError, OSError) as error:
-            yield fail("objects", f"{row.app} {row.version} cannot be sent: its index: {error}; {_AGAIN}")
+            trouble = f"{error}{_aside(blobs, artifact.index_sha256, artifact.index_size)}"
+            yield fail("objects", f"{row.app} {row.version} cannot be sent: its index: {trouble}; {_AGAIN}")
         else:
             found[artifact.index_sha256] = artifact.index_size
 
@@ -57,7 +61,7 @@ def check(blobs: Blobs, found: Mapping[bytes, int], *, full: bool, progress: Pro
 
 
 def _trouble(blobs: Blobs, digest: bytes, size: int) -> str:
-    """Return what is wrong with an object whose content has `size` bytes, an empty text for nothing."""
+    """Return what is wrong with an object whose content has `size` bytes, an empty text for nothing; put it aside."""
     frame = FrameCheck(digest, size)
     try:
         for piece in blobs.chunks(digest, 0, _PIECE_BYTES):
@@ -66,7 +70,15 @@ def _trouble(blobs: Blobs, digest: bytes, size: int) -> str:
     except InputError:
         return "missing"
     except Refusal as error:
-        return f"damaged ({error})"
-    except OSError as error:
-        return f"unreadable ({error.strerror or error})"
+        return f"damaged ({error}){_aside(blobs, digest, size)}"
+    except Broken as error:
+        return f"unreadable ({error}){_aside(blobs, digest, size)}"
     return ""
+
+
+def _aside(blobs: Blobs, digest: bytes, size: int) -> str:
+    """Let an object be missing where it is damaged; return what is to be added to what is said of it."""
+    try:
+        return ", and was put aside" if blobs.set_aside(digest, size) else ""
+    except TowpathError as error:
+        return f"; {error}"
