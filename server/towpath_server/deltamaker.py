@@ -6,6 +6,7 @@ It has a thread of its own, so that no host and no operator ever waits for it, a
 import asyncio
 import logging
 
+from towpath.errors import TowpathError
 from towpath_server.deltas.process import Allowance, Maker
 from towpath_server.services import encoding
 from towpath_server.services.context import Context
@@ -22,6 +23,7 @@ class DeltaMaker:
         """On the event loop; the context's needs come here from now on."""
         self._context, self._thread = context, thread
         self._budget = budget
+        self._resting = encoding.Resting()
         self._maker = Maker(context.blobs, allowance)
         self._worker = Workers("deltas", 1)
         self._wake = asyncio.Event()
@@ -49,13 +51,20 @@ class DeltaMaker:
     async def _make(self, job: Job) -> None:
         deltas = self._context.deltas
         assert deltas is not None  # noqa: S101 - without them there are no jobs
+        now_ms = self._context.clock.monotonic_ms
+        if self._resting.rests(job.pair, now_ms()):
+            return
         what = f"{job.new.release.app} {job.old.release.version} to {job.new.release.version}"
         try:
             blobs = self._context.blobs
             came = await self._worker.run(encoding.make, blobs, deltas, self._maker, job, self._budget)
             logger.info("delta of %s: %s", what, came)
+        except TowpathError as error:
+            self._resting.failed(job.pair, now_ms())
+            logger.warning("cannot make the delta of %s; hosts take its objects, it is tried later: %s", what, error)
         except Exception:
-            logger.exception("cannot make the delta of %s; hosts take its objects", what)
+            self._resting.failed(job.pair, now_ms())
+            logger.exception("cannot make the delta of %s; hosts take its objects, it is tried later", what)
 
     def close(self) -> None:
         """End what is being made, and wait for that."""

@@ -445,6 +445,10 @@ class Deltas(Protocol):
         """Yield it from `offset`, and take note that it was used; InputError `not-found` where it is not here."""
         ...
 
+    def room(self) -> int:
+        """Return how many bytes the disk has left for deltas; OSError."""
+        ...
+
     def scratch(self) -> IO[bytes]:
         """Return an empty file without a name, for who applies a delta; OSError."""
         ...

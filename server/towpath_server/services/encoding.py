@@ -2,7 +2,8 @@
 
 Nobody waits for one. A need is noted in memory and taken up later, one at a time, by whoever runs `make`
 (`towpath_server.deltamaker`); while there is none hosts take objects. A host can cause work only by what it is to run
-anyway, and each pair costs work once: what came of it is kept, also why there is none.
+anyway, and each pair costs work once: what came of it is kept, also why there is none. What could not even be kept (the
+disk is full) is remembered in memory, and is tried again after some minutes.
 """
 
 import threading
@@ -20,6 +21,7 @@ from towpath_server.ports import Blobs, Deltas, Transaction
 from towpath_server.services.context import Context, HostEntry, Need
 
 MOST_NEEDS = 1000
+RESTING_MS = 10 * 60_000.0
 
 
 class Needs:
@@ -46,6 +48,22 @@ class Needs:
             if need is not None:
                 del self._waiting[need]
             return need
+
+
+class Resting:
+    """The pairs whose delta could not be made or kept a moment ago: by them nothing is begun. On the event loop."""
+
+    def __init__(self) -> None:
+        self._until_ms: dict[Pair, float] = {}
+
+    def failed(self, pair: Pair, now_ms: float) -> None:
+        """Let `pair` rest for RESTING_MS from now, in monotonic ms."""
+        self._until_ms = {one: until_ms for one, until_ms in self._until_ms.items() if until_ms > now_ms}
+        self._until_ms[pair] = now_ms + RESTING_MS
+
+    def rests(self, pair: Pair, now_ms: float) -> bool:
+        """Return whether nothing is to be begun for `pair`."""
+        return self._until_ms.get(pair, now_ms) > now_ms
 
 
 def wanted_by(context: Context, entry: HostEntry, asked: Pair) -> None:
@@ -142,7 +160,10 @@ def make(blobs: Blobs, deltas: Deltas, maker: Maker, job: Job, budget: Budget) -
         full = sum(blobs.carried_size(digest) or 0 for digest in pairing.new_digests)
         unpacked = sum(it for _, it in pairing.base) + sum(it.size for it in pairing.new)
         why = rules.worthless(full) or rules.too_large(unpacked, budget.largest)
-        why = why or maker.make(pairing, write, cap=min(full, budget.space), room=budget.largest - unpacked)
+        cap = min(full, budget.space)
+        if not why and deltas.room() < unpacked + cap:
+            raise Broken(f"it takes up to {unpacked + cap} bytes of disk, and {deltas.room()} are free; make room")
+        why = why or maker.make(pairing, write, cap=cap, room=budget.largest - unpacked)
         if why == STOPPED:
             return why
         if why:

@@ -94,6 +94,11 @@ class FolderDeltas:
             while data := file.read(chunk_bytes):
                 yield data
 
+    def room(self) -> int:
+        """See `ports.Deltas`."""
+        found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize
+
     def scratch(self) -> IO[bytes]:
         """See `ports.Deltas`."""
         return tempfile.TemporaryFile(dir=self._incoming)
