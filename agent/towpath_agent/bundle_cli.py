@@ -94,24 +94,47 @@ def _waiting(call: Callable[[], Answer]) -> Answer:
 
 def outcome(states: Mapping[str, AppState], wanted: Mapping[str, bytes]) -> int | None:
     """Return the exit code once every app has ended, None before. `wanted` is app to the digest of its release."""
+    if failed_before(states, wanted):
+        return FAILED
     open_ends = False
     for app, sha256 in wanted.items():
         state = states.get(app)
-        if state is not None and state.desired_sha256 == sha256 and state.verdict in _BAD:
-            return FAILED
         runs = state is not None and state.current_sha256 == sha256 and state.state is State.CONFIRMED
         open_ends = open_ends or not runs
     return None if open_ends else 0
 
 
+def progress(state: AppState | None) -> str:
+    """Return how far an app is, for people; empty where nothing is known of it."""
+    if state is None:
+        return ""
+    if state.state is State.CONFIRMED and state.current_sha256 != state.desired_sha256:
+        # The state is still that of what runs: the host is held, or has not begun.
+        return f"{state.app}: runs {state.current_version}; {state.desired_version} waits"
+    return f"{state.app}: {state.state} {state.desired_version} {state.reason}".rstrip()
+
+
+def failed_before(states: Mapping[str, AppState], wanted: Mapping[str, bytes]) -> list[str]:
+    """Return the apps whose wanted release failed on this host, as far as `states` says."""
+    found = []
+    for app, sha256 in wanted.items():
+        state = states.get(app)
+        if state is not None and state.desired_sha256 == sha256 and state.verdict in _BAD:
+            found.append(app)
+    return found
+
+
 def _follow(folder: Path, wanted: Mapping[str, bytes], timeout_s: float, *, quiet: bool) -> int:
     deadline = Deadline(SystemClock(), timeout_s)
     told: dict[str, str] = {}
+    states = _states(folder)
+    for app in failed_before(states, wanted):
+        click.echo(
+            f"{app}: this release failed here before and is not tried again until: towpath-agent retry {app}", err=True
+        )
     while True:
-        states = _states(folder)
         for app in wanted:
-            state = states.get(app)
-            text = f"{app}: {state.state} {state.desired_version} {state.reason}".rstrip() if state else ""
+            text = progress(states.get(app))
             if text and told.get(app) != text and not quiet:
                 click.echo(printable(text))
             told[app] = text
@@ -122,6 +145,7 @@ def _follow(folder: Path, wanted: Mapping[str, bytes], timeout_s: float, *, quie
             click.echo(f"not over after {timeout_s:g}s; see: towpath-agent status", err=True)
             return LATE
         pause(LOOK_S)
+        states = _states(folder)
 
 
 def _states(folder: Path) -> dict[str, AppState]:

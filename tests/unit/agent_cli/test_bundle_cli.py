@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from towpath.reports import AppState
 from towpath.status import State, Verdict
-from towpath_agent.bundle_cli import FAILED, outcome
+from towpath_agent.bundle_cli import FAILED, failed_before, outcome, progress
 from towpath_agent.cli import group
 
 SHA = b"n" * 32
@@ -27,6 +27,18 @@ def test_a_wait_is_over_when_every_app_has_ended() -> None:
     of_another = replace(RUNS, current_sha256=b"o" * 32, desired_sha256=b"x" * 32, verdict=Verdict.FAILED)
     assert outcome({"hello": of_another}, {"hello": SHA}) is None
     assert outcome({}, {}) == 0
+
+
+def test_what_is_told_is_what_runs() -> None:
+    """A host that is held, or has not begun, is still Confirmed: with what it has, and not with what is to come."""
+    assert progress(None) == ""
+    assert progress(RUNS) == "hello: Confirmed 2"
+    held = replace(RUNS, current_version="1", current_sha256=b"o" * 32)
+    assert progress(held) == "hello: runs 1; 2 waits"
+    bad = replace(held, state=State.REVERTED, verdict=Verdict.FAILED, reason="its probe failed")
+    assert progress(bad) == "hello: Reverted 2 its probe failed"
+    assert failed_before({"hello": bad}, {"hello": SHA, "redis": SHA}) == ["hello"]
+    assert failed_before({"hello": held}, {"hello": SHA}) == []
 
 
 def test_a_folder_without_a_host_is_one_line(tmp_path: Path) -> None:
