@@ -4,9 +4,9 @@
     partial/<digest, hex>                                      carried bytes of a fetch that was cut off
     brought/<digest, hex>.<SHA-256 of the carried form, hex>   whole and proven, by `towpath relay import`
 
-The second digest finds what the disk made of the bytes since, while they are sent. Nothing is synced: after a power cut
-a damaged file is found by it, and fetched again. Times of use are the files' own (mtime), so a restart forgets nothing.
-Methods may be called from different threads at once.
+The second digest finds what the disk made of the bytes since, before they are sent. Whole ones are not synced: after a
+power cut a damaged file is found by it, and fetched again. Times of use are the files' own (mtime), so a restart forgets
+nothing. Methods may be called from different threads at once.
 """
 
 import hashlib
@@ -155,6 +155,12 @@ class Cache:
         """Forget every byte of an object."""
         with self._lock:
             self._forget(digest)
+
+    def drop_damaged(self, digest: bytes, kept: Kept) -> None:
+        """Forget an object as `find` returned it; one that came anew since, or comes, stays."""
+        with self._lock:
+            if self._kept.get(digest) is kept:
+                self._forget(digest)
 
     def _forget(self, digest: bytes) -> None:
         kept = self._kept.pop(digest, None)

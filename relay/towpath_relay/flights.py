@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -98,7 +99,7 @@ class Flights:
                     continue
                 flight = self._flying.get(key)
                 if flight is None and (kept := self._cache.find(key)) is not None:
-                    found.append(Whole(self._cache, key, kept))
+                    found.append(Whole(self._cache, key, kept, partial(self._again, want)))
                     continue
                 if flight is None:
                     have = self._cache.begin(key)
@@ -116,6 +117,10 @@ class Flights:
             if key in self._flying or self._cache.find(key) is not None:
                 return False
         return self._releases.whole(want.digest)
+
+    def _again(self, want: Want) -> Source:
+        (source,) = self.sources([want])
+        return source
 
     def _key(self, want: Want) -> bytes:
         """Return under which name it is; a plain delta that is here is better than one that is not."""

@@ -7,14 +7,21 @@ Not handled here: what is fetched when, and how it is proven (`flights`).
 
 import enum
 import hashlib
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Protocol
 
 from towpath.errors import Unavailable
 from towpath_agent.ports import CHUNK_BYTES
 from towpath_relay.cache import Cache, Kept
+
+# Proven before its first byte; a host does not bear with a silence that a larger one would take on a slow disk.
+FIRST_PROVEN_BYTES = 256 * 2**20
+
+logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -54,26 +61,41 @@ class Unneeded(Lacking):
 
 
 class Whole:
-    """An object in the cache; its carried digest is checked while it is sent from its beginning."""
+    """An object in the cache; the file is proven by its carried digest before a byte of it is sent.
 
-    def __init__(self, cache: Cache, digest: bytes, kept: Kept) -> None:
-        """Hold what `Cache.find` returned."""
-        self._cache, self._digest, self._kept = cache, digest, kept
-        self._file: IO[bytes] | None = None
+    A damaged byte that went out would be found by the host alone, behind bytes of the server: it would blame the relay.
+    """
+
+    def __init__(self, cache: Cache, key: bytes, kept: Kept, again: Callable[[], Source]) -> None:
+        """Hold what `Cache.find` returned; `again` fetches it anew where the disk has changed it."""
+        self._cache, self._key, self._kept, self._again = cache, key, kept, again
+        self._file: BufferedReader | None = None
+        self._anew: Source | None = None
 
     def carried_size(self) -> int | None:
-        """Return its size."""
+        """Return its size; a damaged file is dropped and fetched anew, for all that ask at once."""
         try:
             self._file = self._kept.path.open("rb")
+            well = self._kept.size > FIRST_PROVEN_BYTES or self._proven(self._file)
         except FileNotFoundError:
-            self._cache.drop(self._digest)
+            self._cache.drop(self._key)
             return None
         except OSError:  # too many files are open, or the like: the object may be well
             return None
-        return self._kept.size
+        if well:
+            return self._kept.size
+        self._file.close()
+        self._file = None
+        self._cache.drop_damaged(self._key, self._kept)
+        logger.warning("the relay's disk has damaged object %s; it is fetched anew", self._key.hex()[:16])
+        self._anew = self._again()
+        return self._anew.carried_size()
 
     def pieces(self, offset: int) -> Iterator[bytes]:
-        """Yield it; Unavailable at the end of a file that the disk has changed, which is dropped."""
+        """Yield it; Unavailable at the end of a large file that the disk has changed, which is dropped."""
+        if self._anew is not None:
+            yield from self._anew.pieces(offset)
+            return
         if self._file is None:
             return
         sha256, last = hashlib.sha256(), b""
@@ -85,10 +107,13 @@ class Whole:
                     yield last
                 last = piece
         if offset == 0 and sha256.digest() != self._kept.carried_sha256:
-            self._cache.drop(self._digest)
+            self._cache.drop_damaged(self._key, self._kept)
             raise Unavailable("cannot send an object: the relay's disk has damaged it; it is dropped", code="cut-off")
         if last:
             yield last
+
+    def _proven(self, file: BufferedReader) -> bool:
+        return hashlib.file_digest(file, "sha256").digest() == self._kept.carried_sha256
 
 
 class Flight:

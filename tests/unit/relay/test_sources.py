@@ -13,7 +13,7 @@ import pytest
 
 from towpath.errors import Unavailable
 from towpath_relay.cache import Cache, Kept
-from towpath_relay.sources import Flight, State, Whole
+from towpath_relay.sources import Flight, Source, State, Whole
 
 DIGEST = b"d" * 32
 
@@ -67,15 +67,45 @@ def test_what_came_wrong_is_cut_off_before_its_end(tmp_path: Path) -> None:
     assert bytes(got) == b"012345678"
 
 
-def test_what_the_disk_damaged_is_cut_off_before_its_end(tmp_path: Path) -> None:
-    """And dropped; a short one is not sent at all."""
+def never() -> Source:
+    """Stand for a fetch anew that is not to happen."""
+    raise AssertionError("nothing is wrong with it")
+
+
+@pytest.mark.parametrize("offset", [0, 4, 9])
+def test_of_what_the_disk_damaged_no_byte_is_sent(tmp_path: Path, offset: int) -> None:
+    """It is dropped, and whoever asked gets it as it comes anew, from wherever he was."""
+    cache, one = kept(tmp_path, b"0123456789")
+    one.path.write_bytes(b"01_3456789")
+    anew = flight(tmp_path, b"0123456789", 10)
+    anew.end(State.DONE)
+    source = Whole(cache, DIGEST, one, lambda: anew)
+    assert source.carried_size() == 10
+    assert cache.find(DIGEST) is None
+    assert b"".join(source.pieces(offset)) == b"0123456789"[offset:]
+
+
+def test_a_large_one_that_the_disk_damaged_is_cut_off_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is proven while it is sent, and dropped."""
+    monkeypatch.setattr("towpath_relay.sources.FIRST_PROVEN_BYTES", 9)
     cache, one = kept(tmp_path, b"0123456789")
     one.path.write_bytes(b"0123456_89")
-    source = Whole(cache, DIGEST, one)
+    source = Whole(cache, DIGEST, one, never)
     assert source.carried_size() == 10
     with pytest.raises(Unavailable, match="the relay's disk has damaged it"):
         next(iter(source.pieces(0)))
     assert cache.find(DIGEST) is None
+
+
+def test_what_came_anew_is_not_dropped_for_the_damage_before_it(tmp_path: Path) -> None:
+    """Two hosts find the damage; the second one's word does not reach the good object."""
+    cache, one = kept(tmp_path, b"0123456789")
+    cache.drop_damaged(DIGEST, one)
+    cache, good = kept(tmp_path, b"0123456789")
+    cache.drop_damaged(DIGEST, one)
+    assert cache.find(DIGEST) is good
 
 
 def test_an_object_that_cannot_be_opened_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +117,10 @@ def test_an_object_that_cannot_be_opened_now_is_kept(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", full)
-        assert Whole(cache, DIGEST, one).carried_size() is None
-    assert b"".join(_pieces(Whole(cache, DIGEST, one))) == b"0123456789"
+        assert Whole(cache, DIGEST, one, never).carried_size() is None
+    assert b"".join(_pieces(Whole(cache, DIGEST, one, never))) == b"0123456789"
     one.path.unlink()
-    assert Whole(cache, DIGEST, one).carried_size() is None
+    assert Whole(cache, DIGEST, one, never).carried_size() is None
     assert cache.find(DIGEST) is None
 
 
