@@ -67,10 +67,14 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def all_descriptors() -> None:
-    """Take as many as the machine allows: each host takes two, and the usual limit is for programs without hosts."""
+def all_descriptors() -> int:
+    """Take as many as the machine allows, and return how many.
+
+    Each connection takes two or more, and the usual limit is for programs without hosts.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most if most != resource.RLIM_INFINITY else sys.maxsize
 
 
 async def carry(options: Options, stop: asyncio.Event) -> None:
@@ -79,13 +83,13 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     from towpath_agent.system.clock import SystemClock  # noqa: PLC0415
     from towpath_relay.cache import Cache  # noqa: PLC0415
     from towpath_relay.flights import Flights  # noqa: PLC0415
-    from towpath_relay.front import Front, check_address  # noqa: PLC0415
+    from towpath_relay.front import Front, check_address, most_connections  # noqa: PLC0415
     from towpath_relay.service import RelayServicer, own_identity, serve  # noqa: PLC0415
     from towpath_relay.uplink import Uplink  # noqa: PLC0415
 
     for address, option in ((options.listen, "--listen"), (options.enroll_listen, "--enroll-listen")):
         check_address(address, option)
-    all_descriptors()
+    most = most_connections(all_descriptors())
     clock = SystemClock()
     uplink = Uplink(options.agent_dir, clock, options.server, options.max_rate)
     cache = Cache(options.folder, options.max_bytes)
@@ -94,7 +98,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     socket_path = options.folder / "service.sock"
     identity = own_identity(options.folder / "relay.pem", clock.now_unix_ms())
     service = serve(servicer, socket_path, identity, uplink.ca_pem)
-    front = Front(server=uplink.server, enrolment=uplink.enrolment, service=socket_path)
+    front = Front(server=uplink.server, enrolment=uplink.enrolment, service=socket_path, most=most)
     try:
         agents, enrolment = await front.start(options.listen, options.enroll_listen)
         held = f"fetching at most {options.max_rate.text}\n" if any(options.max_rate.rates) else ""

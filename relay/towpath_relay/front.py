@@ -21,19 +21,33 @@ from towpath_relay.hello import Hello, NotTls, read_hello
 CHUNK_BYTES = 64 * 1024
 HELLO_S = 10.0
 CONNECT_S = 10.0
-# Each costs two sockets; a site of a thousand hosts holds one each, and a few while objects come.
+# A site of a thousand hosts holds one each, and a few while objects come.
 MAX_CONNECTIONS = 4096
+# A tunnel has two sockets. One to the relay's own service has three, and the service opens a file for each answer.
+DESCRIPTORS_EACH = 4
+# For what is no connection of a host: listeners, the uplink, grpc's own, the cache's partial files.
+DESCRIPTORS_KEPT = 128
 
 logger = logging.getLogger(__name__)
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Front:
-    """Listens for agents. `server` and `enrolment` are HOST:PORT, `service` the socket of the relay's own gRPC."""
+    """Listens for agents. `server` and `enrolment` are HOST:PORT, `service` the socket of the relay's own gRPC.
 
-    def __init__(self, *, server: Callable[[], str], enrolment: Callable[[], str], service: Path) -> None:
+    More than `most` connections at once are closed as they come: their agents go another way.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Callable[[], str],
+        enrolment: Callable[[], str],
+        service: Path,
+        most: int = MAX_CONNECTIONS,
+    ) -> None:
         """Ask `server` and `enrolment` at each connection: the host's record may change while the relay runs."""
-        self._server, self._enrolment, self._service = server, enrolment, service
+        self._server, self._enrolment, self._service, self._most = server, enrolment, service, most
         self._listening: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,7 +91,7 @@ class Front:
         writer: asyncio.StreamWriter,
         route: Callable[[asyncio.StreamReader], Awaitable["_Onward"]],
     ) -> None:
-        if len(self._tasks) >= MAX_CONNECTIONS:
+        if len(self._tasks) >= self._most:
             writer.transport.abort()
             return
         task = asyncio.create_task(self._carry((reader, writer), route))
@@ -111,6 +125,11 @@ class Front:
 
     async def _enrol(self, _reader: asyncio.StreamReader) -> "_Onward":
         return _Onward(b"", lambda: _dial(self._enrolment()))
+
+
+def most_connections(descriptors: int) -> int:
+    """Return how many connections a process may carry that may have so many file descriptors."""
+    return max(1, min(MAX_CONNECTIONS, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH))
 
 
 def check_address(text: str, option: str) -> None:
