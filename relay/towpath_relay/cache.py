@@ -5,7 +5,8 @@
     brought/<digest, hex>.<SHA-256 of the carried form, hex>   whole and proven, by `towpath relay import`
 
 The second digest finds what the disk made of the bytes since, before they are sent. Whole ones are not synced: after a
-power cut a damaged file is found by it, and fetched again. Times of use are the files' own (mtime), so a restart forgets
+power cut a damaged file is found by it, and fetched again. Nothing proves a partial one before its bytes go out: of it
+the first start after a boot keeps what was surely synced. Times of use are the files' own (mtime), so a restart forgets
 nothing. Methods may be called from different threads at once.
 """
 
@@ -23,6 +24,9 @@ from towpath.errors import Unavailable
 _NAME = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})")
 _PARTIAL = re.compile(r"[0-9a-f]{64}")
 BROUGHT = "brought"
+BOOT = "boot"
+# Whoever writes a partial file syncs it where its size passes a multiple of this.
+SYNC_BYTES = 4 * 2**20
 
 
 class NoRoom(Unavailable):
@@ -43,8 +47,11 @@ class Kept:
 class Cache:
     """What is kept below `root`; `max_bytes` holds for whole objects, partial ones and those that come, together."""
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
-        """Take over what is there, the longest unused first; files of other names are none of ours and stay."""
+    def __init__(self, root: Path, max_bytes: int, boot: str = "") -> None:
+        """Take over what is there, the longest unused first; files of other names are none of ours and stay.
+
+        `boot` is what changes with every boot, empty where partial files are good in any case.
+        """
         self._objects, self._partial, self._brought = root / "objects", root / "partial", root / BROUGHT
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -56,6 +63,8 @@ class Cache:
             if match is not None:
                 kept = Kept(Path(entry.path), entry.stat().st_size, bytes.fromhex(match[2]))
                 self._kept[bytes.fromhex(match[1])] = kept
+        if boot:
+            self._cut_partial(root / BOOT, boot)
         # Carried bytes of objects that are not whole: those that wait for a next try, and those that come now.
         self._waiting = {
             bytes.fromhex(entry.name): entry.stat().st_size
@@ -66,6 +75,16 @@ class Cache:
         self.bytes_kept = sum(kept.size for kept in self._kept.values()) + sum(self._waiting.values())
         self._make_room()
         self.adopt()
+
+    def _cut_partial(self, record: Path, boot: str) -> None:
+        """Cut what may not have reached the disk, where the machine went down since the last start."""
+        if record.exists() and record.read_text(errors="replace") == boot:
+            return
+        for entry in os.scandir(self._partial):
+            if _PARTIAL.fullmatch(entry.name):
+                # One multiple less: the last may have been passed in the moment of the power cut.
+                os.truncate(entry.path, max(0, entry.stat().st_size // SYNC_BYTES - 1) * SYNC_BYTES)
+        record.write_text(boot)
 
     def adopt(self) -> int:
         """Take what an import has brought; return how many. What comes at this moment is left for the next time."""

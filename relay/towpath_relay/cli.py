@@ -81,6 +81,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     """Carry until `stop` is set."""
     # Imported here: `towpath-relay --version` and a bad flag should not wait for grpc.
     from towpath_agent.system.clock import SystemClock  # noqa: PLC0415
+    from towpath_agent.system.process import boot_id  # noqa: PLC0415
     from towpath_relay.cache import Cache  # noqa: PLC0415
     from towpath_relay.flights import Flights  # noqa: PLC0415
     from towpath_relay.front import Front, check_address, most_connections  # noqa: PLC0415
@@ -92,7 +93,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     most = most_connections(all_descriptors())
     clock = SystemClock()
     uplink = Uplink(options.agent_dir, clock, options.server, options.max_rate)
-    cache = Cache(options.folder, options.max_bytes)
+    cache = Cache(options.folder, options.max_bytes, boot_id())
     flights = Flights(cache, uplink.fetch)
     servicer = RelayServicer(flights.sources, clock.now_unix_ms)
     socket_path = options.folder / "service.sock"

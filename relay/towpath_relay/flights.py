@@ -10,6 +10,7 @@ digest before it is kept, so that a disk's or a server's damage is not passed on
 
 import hashlib
 import logging
+import os
 import random
 import threading
 import time
@@ -24,7 +25,7 @@ import zstandard
 
 from towpath.errors import TowpathError, Unavailable
 from towpath_agent.ports import CHUNK_BYTES, Chunk, Want
-from towpath_relay.cache import Cache, NoRoom, carried_digest
+from towpath_relay.cache import SYNC_BYTES, Cache, NoRoom, carried_digest
 from towpath_relay.releases import Releases
 from towpath_relay.sources import Flight, Lacking, Source, State, Unneeded, Whole
 
@@ -199,6 +200,8 @@ class Flights:
                     flight.learn_size(chunk.carried_size)
                 file.write(chunk.data)
                 file.flush()
+                if (flight.have + len(chunk.data)) // SYNC_BYTES > flight.have // SYNC_BYTES:
+                    os.fdatasync(file.fileno())
                 self.fetched_bytes += len(chunk.data)
                 self._came_s = time.monotonic()
                 flight.grow(len(chunk.data))

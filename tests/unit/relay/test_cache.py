@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from towpath_relay.cache import Cache, NoRoom
+from towpath_relay.cache import SYNC_BYTES, Cache, NoRoom
 
 
 def digest(text: str) -> bytes:
@@ -112,3 +112,21 @@ def test_a_file_that_somebody_removed_is_not_there(tmp_path: Path) -> None:
     assert cache.bytes_kept == 0
     put(cache, "a", 100)
     assert held(cache, "a") == ["a"]
+
+
+def test_a_start_after_a_boot_keeps_of_a_partial_what_was_synced(tmp_path: Path) -> None:
+    """A power cut may have left zeros in the rest, and hosts would be sent them; another start in the same boot cuts nothing."""
+    half, little, size = digest("half"), digest("little"), 3 * SYNC_BYTES + 5
+    cache = Cache(tmp_path, 10 * SYNC_BYTES, "a boot")
+    for one, count in ((half, size), (little, SYNC_BYTES + 5)):
+        cache.begin(one)
+        cache.expect(one, count + 1)
+        cache.partial(one).write_bytes(b"x" * count)
+        cache.pause(one)
+    again = Cache(tmp_path, 10 * SYNC_BYTES, "a boot")
+    assert again.begin(half) == size
+    again.pause(half)
+    after = Cache(tmp_path, 10 * SYNC_BYTES, "the next boot")
+    assert after.bytes_kept == 2 * SYNC_BYTES
+    assert (after.begin(half), after.begin(little)) == (2 * SYNC_BYTES, 0)
+    assert after.partial(half).stat().st_size == 2 * SYNC_BYTES
