@@ -180,7 +180,7 @@ def test_a_fetch_without_uplink_does_not_blame_the_relay(site: Site) -> None:
 
     eventually(fetched, "it comes again")
     site.end_relay()
-    assert [chunk.data for chunk in host.fetch([want])] == [b"root"]
+    eventually(fetched, "it comes directly")  # the direct connection may still rest from when the server was away
     assert len(site.said) == 1, "the relay alone is away, and the other way is known to be better"
 
 
