@@ -95,7 +95,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
     uplink = Uplink(options.agent_dir, clock, options.server, options.max_rate)
     cache = Cache(options.folder, options.max_bytes, boot_id())
     flights = Flights(cache, uplink.fetch)
-    servicer = RelayServicer(flights.sources, clock.now_unix_ms)
+    servicer = RelayServicer(flights.sources, clock.now_unix_ms, flights.lively)
     socket_path = options.folder / "service.sock"
     identity = own_identity(options.folder / "relay.pem", clock.now_unix_ms())
     service = serve(servicer, socket_path, identity, uplink.ca_pem)

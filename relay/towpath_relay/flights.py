@@ -72,7 +72,7 @@ class Flights:
         self._flying: dict[bytes, Flight] = {}  # by `key_of`, as everything here
         self._too_large: set[bytes] = set()  # asking for one anew would cost its first piece each time
         self._closed = threading.Event()
-        self._came_s = -LIVELY_S
+        self._came_s = self._heard_s = -LIVELY_S
         self.fetched_bytes = 0
 
     def stop(self) -> None:
@@ -83,6 +83,10 @@ class Flights:
         """Take nothing new; what comes ends with the channel."""
         self.stop()
         self._calls.shutdown(wait=True, cancel_futures=True)
+
+    def lively(self) -> bool:
+        """Return whether the line brings things, or is held back after it did: what waits for it has its turn."""
+        return time.monotonic() - self._heard_s < LIVELY_S
 
     def sources(self, wants: Sequence[Want]) -> list[Source]:
         """Return where each comes from; what nobody fetches yet is asked for in one call, in this order."""
@@ -187,6 +191,7 @@ class Flights:
         stream = self._fetch([replace(one.want, offset=one.flight.have) for one in awaited])
         try:
             for chunk in stream:
+                self._heard_s = time.monotonic()
                 if chunk.is_pause:
                     continue
                 one = awaited[chunk.want]

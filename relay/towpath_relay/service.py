@@ -29,8 +29,14 @@ _MIN_PING_INTERVAL_MS = 5_000
 class RelayServicer(agent_pb2_grpc.AgentApiServicer):
     """Answers Fetch."""
 
-    def __init__(self, sources: Callable[[list[Want]], list[Source]], now_unix_ms: Callable[[], int]) -> None:
-        self._sources, self._now_unix_ms = sources, now_unix_ms
+    def __init__(
+        self,
+        sources: Callable[[list[Want]], list[Source]],
+        now_unix_ms: Callable[[], int],
+        lively: Callable[[], bool],
+    ) -> None:
+        """`lively`: whether the line brings anything, so that whoever waits for something may be told to wait on."""
+        self._sources, self._now_unix_ms, self._lively = sources, now_unix_ms, lively
         self.sent_bytes = 0
 
     def Fetch(self, request: agent_pb2.FetchRequest, call: grpc.ServicerContext) -> Iterator[agent_pb2.FetchResponse]:
@@ -48,13 +54,20 @@ class RelayServicer(agent_pb2_grpc.AgentApiServicer):
                 if not isinstance(source, Whole):  # it may take its time, and what is here does not wait for it
                     yield from packer.rest()
                 for answer in self._answer(number, want.offset, source):
-                    yield from packer.add(answer, CHUNK_BYTES)
+                    if answer is not None:
+                        yield from packer.add(answer, CHUNK_BYTES)
+                    elif request.waits and self._lively():
+                        yield from packer.add(agent_pb2.FetchResponse(want=number), CHUNK_BYTES)
             yield from packer.rest()
         except TowpathError as error:
             yield from packer.rest()
             call.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
-    def _answer(self, number: int, offset: int, source: Source | None) -> Iterator[agent_pb2.FetchResponse]:
+    def _answer(self, number: int, offset: int, source: Source | None) -> Iterator[agent_pb2.FetchResponse | None]:
+        """Yield the answers, and None now and then while there is none yet."""
+        if source is not None:
+            for _ in source.pauses():
+                yield None
         size = source.carried_size() if source is not None else None
         if source is None or size is None:
             unneeded = isinstance(source, Unneeded)
@@ -62,6 +75,9 @@ class RelayServicer(agent_pb2_grpc.AgentApiServicer):
             return
         sent, first = offset, True
         for piece in source.pieces(offset):
+            if not piece:
+                yield None
+                continue
             sent += len(piece)
             self.sent_bytes += len(piece)
             yield agent_pb2.FetchResponse(want=number, data=piece, last=sent >= size, carried_size=size if first else 0)

@@ -18,6 +18,9 @@ from towpath.errors import Unavailable
 from towpath_agent.ports import CHUNK_BYTES
 from towpath_relay.cache import Cache, Kept
 
+# How often whoever waits for an object is told that it is still on its way: well within the time that hosts give a
+# relay to bring something.
+PAUSE_S = 2.0
 # Proven before its first byte; a host does not bear with a silence that a larger one would take on a slow disk.
 FIRST_PROVEN_BYTES = 256 * 2**20
 
@@ -27,12 +30,19 @@ logger = logging.getLogger(__name__)
 class Source(Protocol):
     """One object that can be sent."""
 
+    def pauses(self) -> Iterator[None]:
+        """Yield now and then until `carried_size` has an answer at once."""
+        ...
+
     def carried_size(self) -> int | None:
         """Return the bytes of the carried form, None where the object cannot be had here. May block."""
         ...
 
     def pieces(self, offset: int) -> Iterator[bytes]:
-        """Yield the carried bytes from `offset` on. May block; raises Unavailable where they stop coming."""
+        """Yield the carried bytes from `offset` on, and now and then none while none come.
+
+        Raises Unavailable where they stop coming.
+        """
         ...
 
 
@@ -46,6 +56,10 @@ class State(enum.Enum):
 
 class Lacking:
     """An object that cannot be had here."""
+
+    def pauses(self) -> Iterator[None]:
+        """Yield nothing."""
+        return iter(())
 
     def carried_size(self) -> int | None:
         """Return None."""
@@ -71,6 +85,10 @@ class Whole:
         self._cache, self._key, self._kept, self._again = cache, key, kept, again
         self._file: BufferedReader | None = None
         self._anew: Source | None = None
+
+    def pauses(self) -> Iterator[None]:
+        """Yield nothing: it is here; for what has to be fetched anew, `carried_size` waits."""
+        return iter(())
 
     def carried_size(self) -> int | None:
         """Return its size; a damaged file is dropped and fetched anew, for all that ask at once."""
@@ -127,18 +145,25 @@ class Flight:
         self._state = State.COMING
         self._changed = threading.Condition()
 
+    def pauses(self) -> Iterator[None]:
+        """Yield every PAUSE_S until the server has said the size, or it has ended."""
+        while not self._wait(self._is_known, PAUSE_S):
+            yield
+
     def carried_size(self) -> int | None:
         """Return the size as soon as the server has said it."""
+        self._wait(self._is_known)
         with self._changed:
-            self._changed.wait_for(lambda: self._size is not None or self._state is not State.COMING)
             return self._size if self._state is not State.ENDED else None
 
     def pieces(self, offset: int) -> Iterator[bytes]:
-        """Yield what is there and then what comes."""
+        """Yield what is there and then what comes; no bytes every PAUSE_S in which none came."""
         with self._open() as file:
             at = offset
             while True:
                 have, state = self._beyond(at)
+                if at >= have and state is State.COMING:
+                    yield b""
                 while at < have:
                     file.seek(at)
                     piece = file.read(min(CHUNK_BYTES, have - at))
@@ -157,13 +182,20 @@ class Flight:
         return self._state is not State.COMING
 
     def _beyond(self, at: int) -> tuple[int, State]:
-        """Return how much may be sent and how the flight stands, as soon as that is more than `at` or it has ended.
+        """Return how much may be sent and how it stands: when that is more than `at`, it has ended, or after PAUSE_S.
 
         The last byte goes out when the object is proven.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._proven() > at or self._state is not State.COMING)
+            self._changed.wait_for(lambda: self._proven() > at or self._state is not State.COMING, PAUSE_S)
             return self._proven(), self._state
+
+    def _is_known(self) -> bool:
+        return self._size is not None or self._state is not State.COMING
+
+    def _wait(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(condition, seconds)
 
     def _proven(self) -> int:
         if self._state is State.DONE or self._size is None or self.have < self._size:

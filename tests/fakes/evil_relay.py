@@ -13,6 +13,7 @@ from towpath_relay.service import RelayServicer, own_identity, serve
 from towpath_relay.sources import Source
 
 FOR_EVER_S = 60.0
+PAUSE_S = 0.1
 
 
 class EvilSource:
@@ -20,6 +21,10 @@ class EvilSource:
 
     def __init__(self, evil: str, carried: bytes, stop: threading.Event) -> None:
         self._evil, self._carried, self._stop = evil, carried, stop
+
+    def pauses(self) -> Iterator[None]:
+        while self._evil == "puts off" and not self._stop.wait(PAUSE_S):
+            yield
 
     def carried_size(self) -> int | None:
         return None if self._evil == "says no" else len(self._carried)
@@ -53,7 +58,7 @@ class EvilRelay:
         return [EvilSource(self._evil, self._behind.bytes_of(want) or b"", self._stop) for want in wants]
 
     async def _run(self) -> None:
-        servicer = RelayServicer(self._sources, now_ms)
+        servicer = RelayServicer(self._sources, now_ms, lambda: True)
         path = self._folder / "service.sock"
         service = serve(servicer, path, own_identity(self._folder / "relay.pem", now_ms()), self._authority.ca_pem)
         nowhere = "127.0.0.1:1"

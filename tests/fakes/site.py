@@ -106,9 +106,19 @@ class Site:
         return sorted((self.cache / "objects").iterdir())
 
     def host(
-        self, name: str, *, relay: str = "", log: Callable[[str], None] | None = None, patience_s: float = 0.0
+        self,
+        name: str,
+        *,
+        relay: str = "",
+        log: Callable[[str], None] | None = None,
+        patience_s: float = 0.0,
+        queue_s: float = LIMITS.queue_s,
     ) -> RelayedServer:
-        """Return what a host of the site has for its server. `patience_s`: how long it bears with a slow one."""
+        """Return what a host of the site has for its server. `patience_s`: how long it bears with a slow one.
+
+        `queue_s`: how long it bears with a relay that puts it off.
+        """
+        limits = replace(LIMITS, queue_s=queue_s)
         client = RelayedServer(
             self.server,
             relay or self.relay,
@@ -118,7 +128,7 @@ class Site:
             agent_version="0.1.0",
             clock=SystemClock(),
             log=log or self.said.append,
-            limits=replace(LIMITS, rate_window_s=patience_s, call_s=patience_s) if patience_s else LIMITS,
+            limits=replace(limits, rate_window_s=patience_s, call_s=patience_s) if patience_s else limits,
         )
         self._clients.append(client)
         return client

@@ -508,6 +508,33 @@ def test_rate_starts_anew_after_a_good_window() -> None:
     assert guard.too_slow(20.0)
 
 
+def put_off(guard: RateGuard, now: float) -> float:
+    """Put its reader off every two seconds until that is too slow; return when."""
+    while not guard.too_slow(now):
+        guard.wait_begins(now)
+        now += 2.0
+        guard.was_put_off(now)
+    return now
+
+
+def test_a_wait_in_a_queue_is_not_counted_as_far_as_the_credit_goes() -> None:
+    """Whoever says that others come first is borne with for so long; behind that it is as slow as if it said nothing."""
+    assert put_off(RateGuard(min_rate=100, window_s=10.0, credit_s=60.0), 0.0) == 60.0 + 10.0
+    assert put_off(RateGuard(min_rate=100, window_s=10.0), 0.0) == 10.0
+
+
+@pytest.mark.parametrize(("received", "credit_s"), [(1_000_000, 60.0), (3_000, 30.0)])
+def test_what_comes_fills_the_credit_up_again(received: int, credit_s: float) -> None:
+    """At the least rate, and to no more than it was: many waits in one fetch are borne with, drops are not."""
+    guard = RateGuard(min_rate=100, window_s=10.0, credit_s=60.0)
+    guard.wait_begins(0.0)
+    guard.was_put_off(60.0)
+    guard.wait_begins(60.0)
+    guard.wait_ends(60.0, received)
+    # The window in which it came is good enough, the next one is not.
+    assert put_off(guard, 60.0) == 60.0 + credit_s + 10.0 + 10.0
+
+
 HEAVY = (
     "click",
     "tuf",

@@ -46,6 +46,7 @@ def _any_window() -> int:
 class Limits:
     """Every wait of the transport, in seconds, and the least rate of a fetch, in bytes a second.
 
+    `queue_s` is how long a relay is borne with that says that it has others to serve first.
     `fetch_window` is asked at each fetch how many bytes may be on their way that nobody has read yet; 0: what the line
     holds.
     """
@@ -54,6 +55,7 @@ class Limits:
     fetch_s: float = 3600.0
     min_rate: int = 1024
     rate_window_s: float = 30.0
+    queue_s: float = 300.0
     keepalive_s: float = 20.0
     keepalive_timeout_s: float = 10.0
     reconnect_first_s: float = 0.5

@@ -18,7 +18,7 @@ import grpc
 
 from towpath.errors import InputError, Refusal, TowpathError, Unavailable
 from towpath.holds import Hold
-from towpath.names import SERVER_NAME
+from towpath.names import RELAY_NAME, SERVER_NAME
 from towpath.reports import MAX_EVENTS_PER_REPORT, MAX_REASON_CHARS, AppState, Event
 from towpath.v1 import agent_pb2 as pb
 from towpath.v1.agent_pb2_grpc import AgentApiStub
@@ -69,6 +69,10 @@ def _want(want: Want) -> pb.Want:
             return pb.Want(object_sha256=want.digest, offset=want.offset)
 
 
+def _puts_off(answer: pb.FetchResponse) -> bool:
+    return not (answer.data or answer.last or answer.missing or answer.whole or answer.url or answer.carried_size)
+
+
 def _unpacked(answer: pb.FetchResponse, wants: Sequence[pb.Want]) -> Iterator[Chunk]:
     """Yield each of the whole answers of one message."""
     first, data, at = answer.want, answer.data, 0
@@ -105,6 +109,7 @@ class GrpcServer:
         self._clock = clock
         self._limits = limits or Limits()
         self._direct = direct
+        self._queues = name == RELAY_NAME
 
         def dial(window: int) -> grpc.Channel:
             return open_channel(
@@ -271,12 +276,14 @@ class GrpcServer:
             return
         if len(wants) > MAX_WANTS:
             raise AssertionError(f"{len(wants)} wants in one fetch, at most {MAX_WANTS}")
-        request = pb.FetchRequest(wants=[_want(want) for want in wants], direct_from=direct_from, packed=True)
+        asked = [_want(want) for want in wants]
+        request = pb.FetchRequest(wants=asked, direct_from=direct_from, packed=True, waits=self._queues)
         with self._fetching() as stub:
             yield from self._answers(stub, request)
 
     def _answers(self, stub: AgentApiStub, request: pb.FetchRequest) -> Generator[Chunk | Elsewhere, None, None]:
-        guard = RateGuard(self._limits.min_rate, self._limits.rate_window_s)
+        credit_s = self._limits.queue_s if self._queues else 0.0
+        guard = RateGuard(self._limits.min_rate, self._limits.rate_window_s, credit_s)
         look_s = min(LOOK_S, self._limits.rate_window_s / 4)
         try:
             call = stub.Fetch(request, timeout=self._limits.fetch_s)
@@ -291,7 +298,10 @@ class GrpcServer:
                     if guard.too_slow(self._clock.monotonic()):
                         raise self._too_slow()
                 answer = puller.take()
-                guard.wait_ends(self._clock.monotonic(), len(answer.data) if answer is not None else 0)
+                if answer is not None and _puts_off(answer):
+                    guard.was_put_off(self._clock.monotonic())
+                else:
+                    guard.wait_ends(self._clock.monotonic(), len(answer.data) if answer is not None else 0)
                 if guard.too_slow(self._clock.monotonic()):
                     raise self._too_slow()
                 if answer is None:

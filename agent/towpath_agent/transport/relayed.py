@@ -212,6 +212,9 @@ class RelayedServer:
             try:
                 with closing(service.fetch(wants)) as chunks:
                     for chunk in chunks:
+                        if chunk.is_pause:
+                            yield chunk
+                            continue
                         if chunk.unneeded and wants[at].kind == "delta":
                             yield chunk
                             at += 1

@@ -108,14 +108,16 @@ class WatchResponse(_message.Message):
     def __init__(self, change: _Optional[int] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
-    __slots__ = ("wants", "direct_from", "packed")
+    __slots__ = ("wants", "direct_from", "packed", "waits")
     WANTS_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FROM_FIELD_NUMBER: _ClassVar[int]
     PACKED_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
     wants: _containers.RepeatedCompositeFieldContainer[Want]
     direct_from: _containers.RepeatedScalarFieldContainer[str]
     packed: bool
-    def __init__(self, wants: _Optional[_Iterable[_Union[Want, _Mapping]]] = ..., direct_from: _Optional[_Iterable[str]] = ..., packed: _Optional[bool] = ...) -> None: ...
+    waits: bool
+    def __init__(self, wants: _Optional[_Iterable[_Union[Want, _Mapping]]] = ..., direct_from: _Optional[_Iterable[str]] = ..., packed: _Optional[bool] = ..., waits: _Optional[bool] = ...) -> None: ...
 
 class Want(_message.Message):
     __slots__ = ("metadata", "target", "object_sha256", "delta", "offset")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from towpath.errors import Unavailable
+from towpath_relay import sources
 from towpath_relay.cache import Cache, Kept
 from towpath_relay.sources import Flight, Source, State, Whole
 
@@ -54,6 +55,23 @@ def test_the_last_byte_waits_for_the_proof(tmp_path: Path, size: int) -> None:
         coming.end(State.DONE)
         done.result(60)
     assert bytes(got) == content
+
+
+def test_who_waits_is_told_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the size is known, and between bytes; never once there is something to say."""
+    monkeypatch.setattr(sources, "PAUSE_S", 0.001)
+    (tmp_path / "partial").write_bytes(b"ab")
+    coming = Flight(tmp_path / "partial", 2)
+    pauses = coming.pauses()
+    assert [next(pauses), next(pauses)] == [None, None]
+    coming.learn_size(4)
+    assert list(pauses) == []
+    pieces = coming.pieces(0)
+    assert [next(pieces) for _ in range(3)] == [b"ab", b"", b""]
+    (tmp_path / "partial").write_bytes(b"abcd")
+    coming.grow(2)
+    coming.end(State.DONE)
+    assert list(pieces) == [b"cd"]
 
 
 def test_what_came_wrong_is_cut_off_before_its_end(tmp_path: Path) -> None:
