@@ -129,9 +129,11 @@ def _follow(folder: Path, wanted: Mapping[str, bytes], timeout_s: float, *, quie
     told: dict[str, str] = {}
     states = _states(folder)
     for app in failed_before(states, wanted):
-        click.echo(
-            f"{app}: this release failed here before and is not tried again until: towpath-agent retry {app}", err=True
-        )
+        if states[app].verdict is Verdict.REFUSED:
+            said = f"was refused here; see: towpath-agent explain {app}"
+        else:
+            said = f"failed here before and is not tried again until: towpath-agent retry {app}"
+        click.echo(f"{app}: this release {said}", err=True)
     while True:
         for app in wanted:
             text = progress(states.get(app))
