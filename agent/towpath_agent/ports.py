@@ -89,9 +89,10 @@ class Source(Protocol):
     """Where things are fetched from."""
 
     def fetch(self, wants: Sequence[Want]) -> Generator[Chunk, None, None]:
-        """Yield chunks of at most MAX_CHUNK_BYTES, wants in order, each ended by `last`; a missing one is one chunk.
+        """Yield chunks of at most MAX_CHUNK_BYTES, each want ended by `last`; a missing one is one chunk.
 
-        Pauses (`Chunk.is_pause`) may come at any place and count for none.
+        Wants in order, but what a relay lacks may come behind the rest. Pauses (`Chunk.is_pause`) may come at any place
+        and count for none.
         Lazy: nothing is asked before the first chunk is taken. Closing the iterator ends the call.
         At most MAX_WANTS wants. A stream that ends early or breaks the order raises Unavailable (code "cut-off").
         An `offset` at or behind the end of the carried form is answered by one empty chunk. A server that is too old
