@@ -50,6 +50,7 @@ class Front:
         self._server, self._enrolment, self._service, self._most = server, enrolment, service, most
         self._listening: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._away: set[str] = set()
 
     async def start(self, agents: str, enrolment: str) -> tuple[str, str]:
         """Listen; return the addresses with the ports that were given. InputError where one is taken."""
@@ -120,11 +121,27 @@ class Front:
         if hello.server_name == RELAY_NAME:
             return _Onward(first, lambda: asyncio.open_unix_connection(self._service))
         if hello.server_name == SERVER_NAME:
-            return _Onward(first, lambda: _dial(self._server()))
+            return _Onward(first, lambda: self._reach(self._server))
         raise NotTls
 
     async def _enrol(self, _reader: asyncio.StreamReader) -> "_Onward":
-        return _Onward(b"", lambda: _dial(self._enrolment()))
+        return _Onward(b"", lambda: self._reach(self._enrolment))
+
+    async def _reach(self, address: Callable[[], str]) -> Ends:
+        """Dial the server; say that it is away, and that it is back: an operator at the site looks here first."""
+        where = address()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                ends = await _dial(where)
+        except (OSError, TimeoutError, TowpathError) as error:
+            if where not in self._away:
+                self._away.add(where)
+                logger.warning("cannot lead hosts to the server at %s: %s", where, str(error) or "no answer")
+            raise
+        if where in self._away:
+            self._away.discard(where)
+            logger.warning("the server at %s is there again", where)
+        return ends
 
 
 def most_connections(descriptors: int) -> int:

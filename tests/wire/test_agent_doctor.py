@@ -169,6 +169,15 @@ def test_a_relay_is_looked_at_and_is_never_a_failure(authority: Authority, ident
         assert told(site.relay, site, identity) == f"{site.relay} answers, and so does the server behind it"
         no_relay = f"{site.server} leads to the server, but has no objects: is it a relay?"
         assert no_relay in told(site.server, site, identity)
+        site.stop_server()
+        assert f"{site.relay} answers, and reaches no server behind it: look at the log of the relay" in told(
+            site.relay, site, identity
+        )
+        assert f"cannot lead hosts to the server at {site.server}: " in (site.folder / "relay.log").read_text()
+        site.start_server()
+        assert told(site.relay, site, identity) == f"{site.relay} answers, and so does the server behind it"
+        said = (site.folder / "relay.log").read_text()
+        assert said.count("cannot lead hosts") == said.count(f"the server at {site.server} is there again") == 1
         site.end_relay()
         away = told(site.relay, site, identity)
         assert f"relay's port {site.relay}: the machine answers, but nothing listens there" in away

@@ -32,10 +32,13 @@ def relay(settings: Mapping[str, str], ca_pem: bytes, identity: Path) -> Iterato
         yield ok("relay", f"this site has none: nothing here has the name {parse_address(address)[0]}")
         return
     tunnel = network.server(address, ca_pem, "relay's", identity)
-    if tunnel.level is not Level.OK:
-        yield replace(tunnel, check="relay", level=Level.WARN, text=f"{tunnel.text}; {_INSTEAD}")
-        return
     limits = replace(Limits(), call_s=network.TIMEOUT_S)
+    if tunnel.level is not Level.OK:
+        text = tunnel.text
+        if _answers(address, RELAY_NAME, limits) and not _answers(address, SERVER_NAME, limits):
+            text = f"{address} answers, and reaches no server behind it: look at the log of the relay"
+        yield replace(tunnel, check="relay", level=Level.WARN, text=f"{text}; {_INSTEAD}")
+        return
     try:
         # Who does not tell names apart shows the server's own certificate for both.
         objects = shown_leaf(address, RELAY_NAME, limits) != shown_leaf(address, SERVER_NAME, limits)
@@ -45,6 +48,13 @@ def relay(settings: Mapping[str, str], ca_pem: bytes, identity: Path) -> Iterato
         yield ok("relay", f"{address} answers, and so does the server behind it")
     else:
         yield warn("relay", f"{address} leads to the server, but has no objects: is it a relay? {_INSTEAD}")
+
+
+def _answers(address: str, name: str, limits: Limits) -> bool:
+    try:
+        return bool(shown_leaf(address, name, limits))
+    except Unavailable:
+        return False
 
 
 def origins(settings: Mapping[str, str]) -> Iterator[Finding]:
