@@ -132,7 +132,7 @@ def test_a_bad_file_is_one_line_and_changes_nothing(fleet: Fleet, tmp_path: Path
     words = ("--release", "hello@1.1.0", "--for", "site-7", "-o", "hello.tpb")
     create(fleet, *words)
     refuses(fleet.towpath("bundle", "create", *words[:3], "site-9", *words[4:], code=None), "cannot find host")
-    refuses(fleet.towpath("bundle", "create", *words, "--valid", "91d", code=None), "from 60m to 90d")
+    refuses(fleet.towpath("bundle", "create", *words, "--valid", "91d", code=None), "from 1h to 90d")
     refuses(fleet.towpath("bundle", "create", *words[:1], "hello@1.0.0", *words[2:], code=None), "not 1.0.0")
     whole = (fleet.root / "hello.tpb").read_bytes()
     swapped = bytearray(whole)
