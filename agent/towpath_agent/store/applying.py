@@ -40,7 +40,7 @@ class Applying:
         self._scratch = scratch
         self._base, self._limit, self._interrupted = base, limit, interrupted
         self._shelf = Shelf([])
-        self._places: list[Path] = []
+        self._forms: dict[int, Path] = {}  # by number; all others are in the store
         self._number = 0  # of the object that is being made
         self._opening: Opening | None = None
         self._head = b""
@@ -58,7 +58,7 @@ class Applying:
             if taken is None:
                 return
             head, length = taken
-            base, places, limit = list(self._base), dict[int, Path](), self._limit
+            base, limit = self._base, self._limit
             if head is not None:
                 self._opening = Opening(
                     self._files,
@@ -69,10 +69,9 @@ class Applying:
                     scratch=self._scratch,
                     interrupted=self._interrupted,
                 )
-                base, places = self._opening.base(base)
+                base, self._forms = self._opening.base(base)
                 limit = self._opening.limit
             self._shelf = Shelf(size for _, size in base)
-            self._places = [places.get(number, self._path(digest)) for number, (digest, _) in enumerate(base)]
             self._decoder = Decoder(base, limit=limit, read=self._read, sink=self)
             data, self._head = self._head[length:], b""
         self._decoder.feed(data)
@@ -111,10 +110,10 @@ class Applying:
             if self._opening is not None:
                 self._opening.count(size)
             self._files.replace(self._scratch, self._path(digest))
-            taken = digest, self._path(digest)
+        else:
+            digest, self._forms[len(self._base) + self._number] = taken
         self._shelf.append(size)
-        self._places.append(taken[1])
-        self.made.append(taken[0])
+        self.made.append(digest)
         self._written = 0
         self._number += 1
 
@@ -144,5 +143,9 @@ class Applying:
             if self._opened is not None:
                 self._opened[1].close()
                 self._opened = None
-            self._opened = number, self._files.open_read(self._places[number])
+            self._opened = number, self._files.open_read(self._forms.get(number) or self._object(number))
         return self._opened[1]
+
+    def _object(self, number: int) -> Path:
+        count = len(self._base)
+        return self._path(self._base[number][0] if number < count else self.made[number - count])

@@ -3,6 +3,7 @@
 Both sides derive the order from the signed index that they have, so a delta need not carry it.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Shelf:
     """Objects one behind the other, more of which may be appended."""
 
     def __init__(self, sizes: Iterable[int]) -> None:
-        self._starts = list(accumulate(sizes, initial=0))
+        self._starts = array("q", accumulate(sizes, initial=0))
 
     @property
     def end(self) -> int:

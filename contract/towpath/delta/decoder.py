@@ -9,7 +9,8 @@ Not handled here: where content is kept (`Read`, `Sink`), how carried bytes surv
 """
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from array import array
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
 from towpath.delta.frame import Extent, parse
@@ -57,7 +58,7 @@ class Decoder:
         self._limit = limit
         self._read = read
         self._sink = sink
-        self._sizes: list[int] = []
+        self._sizes = array("q")
         self._number = 0  # of the current object
         self._new_bytes = 0
         self._made = 0
@@ -66,18 +67,13 @@ class Decoder:
         self._digests = bytearray()
         self._buffer = bytearray()
         self._steps = self._delta()
-        self._wanted: int | None = next(self._steps)
+        self._wanted = next(self._steps, None)
 
     def feed(self, data: bytes) -> None:
         """Take carried bytes; Refusal as soon as they cannot be those of a delta against this base."""
         self._buffer += data
         while self._wanted is not None and len(self._buffer) >= self._wanted:
-            piece = bytes(self._buffer[: self._wanted])
-            del self._buffer[: self._wanted]
-            try:
-                self._wanted = self._steps.send(piece)
-            except StopIteration:
-                self._wanted = None
+            self._wanted = next(self._steps, None)
         if self._wanted is None and self._buffer:
             raise corrupt("something follows its last frame")
 
@@ -88,26 +84,40 @@ class Decoder:
 
     # --- the sequence of parts: each yield asks for that many bytes ---------------------------------------------------
 
-    def _delta(self) -> Generator[int, bytes, None]:
-        if (yield len(MAGIC)) != MAGIC:
+    def _delta(self) -> Iterator[int]:
+        if (yield from self._piece(len(MAGIC))) != MAGIC:
             raise corrupt("it is no delta of a kind that this version knows")
-        if (yield BASIS_BYTES) != self._basis:
+        if (yield from self._piece(BASIS_BYTES)) != self._basis:
             raise wrong_base("it was made against other objects than this host has")
-        self._header((yield (yield from _number(MAX_HEADER_BYTES))))
+        self._header((yield from self._piece((yield from self._varint(MAX_HEADER_BYTES)))))
         self._next_objects()
         frames = self._new_bytes // FRAME_BYTES + SPARE_FRAMES
         while self._made < self._new_bytes:
             frames -= 1
             if frames < 0:
                 raise endless("it comes in more frames than its content needs")
-            length = yield from _number(min(FRAME_BYTES, self._new_bytes - self._made))
-            head = yield from _number(length + FRAME_MARGIN_BYTES << 2 | 3)
+            length = yield from self._varint(min(FRAME_BYTES, self._new_bytes - self._made))
+            head = yield from self._varint(length + FRAME_MARGIN_BYTES << 2 | 3)
             if not length or head >> 2 == 0:
                 raise corrupt("a frame is empty")
-            body = yield head >> 2
-            frame = parse(head & 3, length, body)
-            del body
-            self._emit(frame.make(b"".join(map(self._extent, frame.extents))))
+            # Nobody keeps the carried form: it is as long as what is made of it.
+            frame = parse(head & 3, length, (yield from self._piece(head >> 2)))
+            self._emit(frame.make(self._extent))
+
+    def _piece(self, length: int) -> Generator[int, None, bytes]:
+        yield length
+        piece = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return piece
+
+    def _varint(self, limit: int) -> Generator[int, None, int]:
+        """Read one number byte by byte; `Reader.varint` says what it is."""
+        data = b""
+        while len(data) < _LENGTH_BYTES:
+            data += yield from self._piece(1)
+            if data[-1] < 0x80:
+                break
+        return Reader(data).varint(limit)
 
     def _header(self, data: bytes) -> None:
         outer = Reader(data)
@@ -138,10 +148,11 @@ class Decoder:
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
-    def _emit(self, content: bytes) -> None:
+    def _emit(self, content: bytes | bytearray) -> None:
         at = 0
+        view = memoryview(content)
         while at < len(content):
-            piece = content[at : at + self._object_left]
+            piece = bytes(view[at : at + self._object_left])
             self._hash.update(piece)
             self._sink.write(piece)
             at += len(piece)
@@ -165,13 +176,3 @@ class Decoder:
         self._digests += digest
         self._sink.end(digest, self._sizes[self._number])
         self._number += 1
-
-
-def _number(limit: int) -> Generator[int, bytes, int]:
-    """Read one number byte by byte; `Reader.varint` says what it is."""
-    data = b""
-    while len(data) < _LENGTH_BYTES:
-        data += yield 1
-        if data[-1] < 0x80:
-            break
-    return Reader(data).varint(limit)

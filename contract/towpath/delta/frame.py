@@ -7,6 +7,7 @@ Everything is bounded by FRAME_BYTES and WINDOW_BYTES.
 """
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from towpath.delta.layout import (
@@ -24,7 +25,11 @@ from towpath.delta.layout import (
 
 # A gap of 255 stands for 255 unchanged bytes and no value: the next gap goes on.
 LONG_GAP = 255
+# Of a frame. Published programs have up to 7,336; with more than one for 64 bytes a difference is of no use.
+MAX_STEPS = 65_536
 _MAX_EXTENT_BYTES = 16 * MAX_EXTENTS
+_MAX_CONTROL_BYTES = 4 + 3 * 4 * MAX_STEPS
+_MAX_LENGTHS_BYTES = 5 * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,10 @@ def _extents(stream: bytes) -> list[Extent]:
     return found
 
 
+# Returns the content of one extent.
+Fetch = Callable[[Extent], bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A parsed frame: what it needs, and how to make its `length` bytes of that."""
@@ -79,11 +88,22 @@ class Frame:
     extents: list[Extent]
     recipe: Streams | bytes
 
-    def make(self, window: bytes) -> bytes:
-        """Return the content; `window` is the content of the extents, one behind the other."""
+    def make(self, fetch: Fetch) -> bytes | bytearray:
+        """Return the content; `fetch` is asked for the extents, in their order."""
         if isinstance(self.recipe, bytes):
-            return unzstd(self.recipe, self.length, window)
-        return _make(self.recipe, window, self.length)
+            return unzstd(self.recipe, self.length, self._window(fetch))
+        copies, owns, seeks = _control(self.recipe.control)
+        copied = _copied(copies, seeks, self._window(fetch), self.length)
+        _correct(copied, self.recipe.gaps, self.recipe.values)
+        return _mixed(copied, copies, owns, self.recipe.extra, self.length)
+
+    def _window(self, fetch: Fetch) -> bytearray:
+        window = bytearray(sum(extent.length for extent in self.extents))
+        at = 0
+        for extent in self.extents:
+            window[at : at + extent.length] = fetch(extent)
+            at += extent.length
+        return window
 
 
 def parse(kind: int, length: int, body: bytes) -> Frame:
@@ -92,50 +112,56 @@ def parse(kind: int, length: int, body: bytes) -> Frame:
     if kind == Kind.PREFIX:
         extents = reader.stream(_MAX_EXTENT_BYTES)
         return Frame(length, _extents(extents), reader.rest())
+    # No byte that is made needs more than one of them: it is corrected or the frame's own.
+    limits = (_MAX_EXTENT_BYTES, _MAX_CONTROL_BYTES, length, length, length)
     if kind == Kind.JOINED:
-        joined = reader.stream(_MAX_EXTENT_BYTES + 4 * FRAME_BYTES)
+        joined = reader.stream(sum(limits) + _MAX_LENGTHS_BYTES)
         reader.end()
         reader = Reader(joined)
-        lengths = [reader.varint(_MAX_EXTENT_BYTES), *(reader.varint(FRAME_BYTES) for _ in range(4))]
+        lengths = [reader.varint(limit) for limit in limits]
         extents, *streams = (reader.take(size) for size in lengths)
     elif kind == Kind.DIFF:
-        extents = reader.stream(_MAX_EXTENT_BYTES)
-        streams = [reader.stream(FRAME_BYTES) for _ in range(4)]
+        extents, *streams = (reader.stream(limit) for limit in limits)
     else:
         raise corrupt("a frame is of an unknown kind")
     reader.end()
     return Frame(length, _extents(extents), Streams(*streams))
 
 
-def _make(streams: Streams, window: bytes, length: int) -> bytes:
-    copies, owns, seeks = _control(streams.control)
+def _copied(copies: "array[int]", seeks: "array[int]", window: bytearray, length: int) -> bytearray:
+    view = memoryview(window)
     copied = bytearray()
     source = 0
     for size, seek in zip(copies, seeks, strict=True):
-        if source < 0 or source + size > len(window) or len(copied) + size > length:
+        if source < 0 or source + size > len(view) or len(copied) + size > length:
             raise corrupt("a copy is out of bounds")
-        copied += window[source : source + size]
+        copied += view[source : source + size]
         source += size + seek
-    _correct(copied, streams.gaps, streams.values)
-    if len(copied) + len(streams.extra) != length or sum(owns) != len(streams.extra):
+    return copied
+
+
+def _mixed(copied: bytearray, copies: "array[int]", owns: "array[int]", extra: bytes, length: int) -> bytearray:
+    if len(copied) + len(extra) != length or sum(owns) != len(extra):
         raise corrupt("a frame has another length than it promises")
+    if not extra:
+        return copied
     out = bytearray()
     at = used = 0
     for size, own in zip(copies, owns, strict=True):
-        out += copied[at : at + size]
-        out += streams.extra[used : used + own]
+        out += memoryview(copied)[at : at + size]
+        out += extra[used : used + own]
         at += size
         used += own
-    return bytes(out)
+    return out
 
 
 def _control(stream: bytes) -> "tuple[array[int], array[int], array[int]]":
     """Return the columns: bytes to copy, own bytes behind them, where the source goes on; one of each a step.
 
-    Arrays: a hostile stream of 200 bytes expands to a million steps, which as lists are three times what an agent has.
+    A step takes more memory than its carried bytes, of which a hostile frame has few for many steps.
     """
     reader = Reader(stream)
-    count = reader.varint(len(stream)) if stream else 0
+    count = reader.varint(MAX_STEPS) if stream else 0
     copies = array("i", (reader.varint(FRAME_BYTES) for _ in range(count)))
     own = array("i", (reader.varint(FRAME_BYTES) for _ in range(count)))
     seeks = array("i", (reader.signed(WINDOW_BYTES) for _ in range(count)))

@@ -151,7 +151,7 @@ class Reader:
             raise corrupt("something follows its last stream")
 
 
-def unzstd(carried: bytes, length: int, prefix: bytes = b"") -> bytes:
+def unzstd(carried: bytes, length: int, prefix: bytes | bytearray = b"") -> bytes:
     """Return the `length` bytes of one zstandard frame."""
     import zstandard  # noqa: PLC0415  (a megabyte that an idle agent does not need)
 

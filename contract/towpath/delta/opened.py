@@ -15,8 +15,8 @@ from towpath.delta.closing import SETTINGS, Runs
 from towpath.delta.layout import MAX_ADDRESS, MAX_OBJECTS, Reader, corrupt, put_varint
 
 MAGIC = b"TPDELTA2"
-# A hundred thousand runs, of which most archives have one: a hostile head must not fill an agent's memory with them.
-MAX_HEAD_BYTES = 2**18
+# Some three thousand pairs of archives: a hostile head must not fill an agent's memory with objects or with their runs.
+MAX_HEAD_BYTES = 2**15
 _LENGTH_BYTES = 4
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import zstandard
 from bsdiff4 import core
 
-from towpath.delta.frame import LONG_GAP, Streams
+from towpath.delta.frame import LONG_GAP, MAX_STEPS, Streams
 from towpath.delta.layout import (
-    FRAME_BYTES,
     ZSTD_WINDOW_LOG,
     Codec,
     Kind,
@@ -66,9 +65,11 @@ def _plain(content: bytes) -> Encoded:
 
 
 def _difference(content: bytes, window: bytes, extents: bytes) -> Encoded | None:
-    """Return bsdiff's difference; None where it is longer than the format allows."""
+    """Return bsdiff's difference; None where it has more steps than the format allows."""
     raw_control, raw_diff, extra = core.diff(window, content)
     words = np.frombuffer(raw_control, "<u8").reshape(-1, _CONTROL_WORDS)
+    if len(words) > MAX_STEPS:
+        return None
     # bsdiff's numbers are sign and magnitude.
     columns = np.where(words & _SIGN, -(words & ~_SIGN).astype(np.int64), words.astype(np.int64)).T.tolist()
     control = bytearray()
@@ -80,8 +81,6 @@ def _difference(content: bytes, window: bytes, extents: bytes) -> Encoded | None
         put_signed(control, value)
     gaps, values = _sparse(raw_diff)
     streams = Streams(bytes(control), gaps, values, extra)
-    if max(len(control), len(gaps)) > FRAME_BYTES:
-        return None
     return _packed(extents, streams)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fakes.deltas import apply, delta, difference, frame, make, named, steps
 from towpath.delta.decoder import Decoder
-from towpath.delta.frame import Extent
+from towpath.delta.frame import MAX_STEPS, Extent
 from towpath.delta.layout import FRAME_BYTES, WINDOW_BYTES, Kind
 from towpath.index import Entry, EntryType
 from towpath.wire import encode_index
@@ -65,6 +65,14 @@ def test_new_content_is_a_base_of_later_frames() -> None:
     made_of = make([b"something else"], new)
     assert bytes(apply(made_of, [b"something else"]).all) == b"".join(new)
     assert len(made_of) < len(twice) + 10_000
+
+
+def test_what_is_shuffled_finely_is_no_difference() -> None:
+    """Every 20 bytes from elsewhere would be more steps than a frame may have; another kind of frame carries it."""
+    old, chance = noise(2 * 2**20, 4), random.Random(4)
+    places = [chance.randrange(len(old) - 20) for _ in range(MAX_STEPS + 5000)]
+    new = b"".join(old[at : at + 20] for at in places)
+    assert bytes(apply(make([old], [new]), [old]).all) == new
 
 
 def test_an_index_does_not_carry_the_digests_that_its_release_makes() -> None:
