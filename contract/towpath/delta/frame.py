@@ -17,6 +17,7 @@ from towpath.delta.layout import (
     WINDOW_BYTES,
     Kind,
     Reader,
+    as_prefix,
     corrupt,
     put_signed,
     put_varint,
@@ -76,6 +77,8 @@ def _extents(stream: bytes) -> list[Extent]:
     return found
 
 
+# Three columns: bytes to copy, own bytes behind them, how far the source then moves on.
+Steps = tuple["array[int]", "array[int]", "array[int]"]
 # Returns the content of one extent.
 Fetch = Callable[[Extent], bytes]
 
@@ -91,11 +94,14 @@ class Frame:
     def make(self, fetch: Fetch) -> bytes | bytearray:
         """Return the content; `fetch` is asked for the extents, in their order."""
         if isinstance(self.recipe, bytes):
-            return unzstd(self.recipe, self.length, self._window(fetch))
-        copies, owns, seeks = _control(self.recipe.control)
-        copied = _copied(copies, seeks, self._window(fetch), self.length)
+            return unzstd(self.recipe, self.length, as_prefix(self._window(fetch)))
+        steps = _control(self.recipe.control)
+        copies, owns, _ = steps
+        if sum(owns) != len(self.recipe.extra) or sum(copies) + sum(owns) != self.length:
+            raise corrupt("a frame has another length than it promises")
+        copied = _copied(steps, self._window(fetch))
         _correct(copied, self.recipe.gaps, self.recipe.values)
-        return _mixed(copied, copies, owns, self.recipe.extra, self.length)
+        return _mixed(steps, copied, self.recipe.extra)
 
     def _window(self, fetch: Fetch) -> bytearray:
         window = bytearray(sum(extent.length for extent in self.extents))
@@ -128,35 +134,38 @@ def parse(kind: int, length: int, body: bytes) -> Frame:
     return Frame(length, _extents(extents), Streams(*streams))
 
 
-def _copied(copies: "array[int]", seeks: "array[int]", window: bytearray, length: int) -> bytearray:
+def _copied(steps: Steps, window: bytearray) -> bytearray:
     view = memoryview(window)
-    copied = bytearray()
-    source = 0
+    copies, _, seeks = steps
+    copied = bytearray(sum(copies))
+    at = source = 0
     for size, seek in zip(copies, seeks, strict=True):
-        if source < 0 or source + size > len(view) or len(copied) + size > length:
+        if source < 0 or source + size > len(view):
             raise corrupt("a copy is out of bounds")
-        copied += view[source : source + size]
+        copied[at : at + size] = view[source : source + size]
+        at += size
         source += size + seek
     return copied
 
 
-def _mixed(copied: bytearray, copies: "array[int]", owns: "array[int]", extra: bytes, length: int) -> bytearray:
-    if len(copied) + len(extra) != length or sum(owns) != len(extra):
-        raise corrupt("a frame has another length than it promises")
+def _mixed(steps: Steps, copied: bytearray, extra: bytes) -> bytearray:
+    """Return the copied bytes with the frame's own between them."""
     if not extra:
         return copied
-    out = bytearray()
+    view = memoryview(copied)
+    out = bytearray(len(copied) + len(extra))
     at = used = 0
-    for size, own in zip(copies, owns, strict=True):
-        out += memoryview(copied)[at : at + size]
-        out += extra[used : used + own]
+    for size, own in zip(*steps[:2], strict=True):
+        to = at + used
+        out[to : to + size] = view[at : at + size]
+        out[to + size : to + size + own] = extra[used : used + own]
         at += size
         used += own
     return out
 
 
-def _control(stream: bytes) -> "tuple[array[int], array[int], array[int]]":
-    """Return the columns: bytes to copy, own bytes behind them, where the source goes on; one of each a step.
+def _control(stream: bytes) -> Steps:
+    """Return the steps of a control stream.
 
     A step takes more memory than its carried bytes, of which a hostile frame has few for many steps.
     """

@@ -10,9 +10,12 @@ import hashlib
 import lzma
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from towpath.errors import Refusal
+
+if TYPE_CHECKING:
+    from zstandard import ZstdCompressionDict
 
 MAGIC = b"TPDELTA1"
 BASIS_BYTES = 16
@@ -151,7 +154,14 @@ class Reader:
             raise corrupt("something follows its last stream")
 
 
-def unzstd(carried: bytes, length: int, prefix: bytes | bytearray = b"") -> bytes:
+def as_prefix(window: bytes | bytearray) -> "ZstdCompressionDict | None":
+    """Return a window as what `unzstd` takes: a copy, so that nobody need hold the window itself."""
+    import zstandard  # noqa: PLC0415
+
+    return zstandard.ZstdCompressionDict(window, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if window else None
+
+
+def unzstd(carried: bytes, length: int, prefix: "ZstdCompressionDict | None" = None) -> bytes:
     """Return the `length` bytes of one zstandard frame."""
     import zstandard  # noqa: PLC0415  (a megabyte that an idle agent does not need)
 
@@ -160,8 +170,7 @@ def unzstd(carried: bytes, length: int, prefix: bytes | bytearray = b"") -> byte
         # With a length of its own the frame, not we, would choose how much memory the library takes.
         if parameters.content_size not in (0, zstandard.CONTENTSIZE_UNKNOWN, length):
             raise endless(f"a stream expands to {parameters.content_size} bytes instead of {length}")
-        dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
-        decompressor = zstandard.ZstdDecompressor(dictionary, max_window_size=1 << ZSTD_WINDOW_LOG)
+        decompressor = zstandard.ZstdDecompressor(prefix, max_window_size=1 << ZSTD_WINDOW_LOG)
         data = decompressor.decompress(carried, max_output_size=max(length, 1), allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise corrupt(f"a stream does not decompress ({error})") from error

@@ -24,7 +24,7 @@ from towpath.delta.layout import (
     lzma_filters,
 )
 
-MAY_ADD_MIB = 32
+MAY_ADD_MIB = 30
 BASE = [bytes(range(256)) * (WINDOW_BYTES // MAX_EXTENTS // 256)]
 # Everything that a window may be, out of an object of 2 KiB.
 WINDOW = put_extents([Extent(0, len(BASE[0]))] * MAX_EXTENTS)
