@@ -1,9 +1,9 @@
 """An agent's memory while it fetches and applies a large artifact. `python -m bench.memory`.
 
-One host of real processes fetches a release of one file, half random bytes, half text that compresses well, with a cut
-in the middle, and installs it. The agent's PSS is read all the while; `alone` counts its shared pages as a whole, and
-`with_children` adds the processes that it starts (verification). Ends with ONE line of JSON on stdout: {mib, fetch:
-{peak_pss_mib, peak_alone_mib, peak_with_children_mib, s}}. Goal: 64 MiB PSS.
+One host of real processes fetches a release (of one file, or of more: `--files`), half random bytes, half text that
+compresses well, with a cut in the middle, and installs it. The agent's PSS is read all the while; `alone` counts its
+shared pages as a whole, and `with_children` adds the processes that it starts (verification). Ends with ONE line of
+JSON on stdout: {mib, files, fetch: {peak_pss_mib, peak_alone_mib, peak_with_children_mib, s}}. Goal: 64 MiB PSS.
 """
 
 import argparse
@@ -81,16 +81,20 @@ class Watching:
         }
 
 
-def _publish(fleet: Fleet, folder: Path, version: str, mib: int) -> None:
-    """Publish one file: the first half random, the second of lines that differ by a number and the version."""
-    (folder / "blob").mkdir(exist_ok=True)
-    with (folder / "blob" / "data").open("wb") as file:
-        for number in range(mib):
-            if number < mib // 2:
-                file.write(os.urandom(MIB))
-            else:
-                line = f"{version} line {number} of a text that compresses well, as logs and sources do\n".encode()
-                file.write((line * (MIB // len(line) + 1))[:MIB])
+def _publish(fleet: Fleet, folder: Path, version: str, mib: int, files: int) -> None:
+    """Publish `files` of them: the first half random, the second of lines that differ by a number and the version."""
+    size = mib * MIB // files
+    for number in range(files):
+        path = folder / "blob" / f"{number // 256}" / f"data-{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for at in range(0, size, MIB):
+                if (number * size + at) // MIB < mib // 2:
+                    file.write(os.urandom(min(MIB, size - at)))
+                else:
+                    place = f"{number}.{at // MIB}"
+                    line = f"{version} line {place} of a text that compresses well, as logs and sources do\n".encode()
+                    file.write((line * (MIB // len(line) + 1))[: min(MIB, size - at)])
     (folder / "towpath.yaml").write_text(RELEASE)
     words = ("release", "publish", str(folder / "towpath.yaml"), "--version", version)
     fleet.towpath(*words, timeout_s=DEPLOY_TIMEOUT_S)
@@ -100,10 +104,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="bench.memory", description="An agent's memory with a large artifact.")
     parser.add_argument("--mib", type=int, default=2048, help="size of the artifact")
+    parser.add_argument("--files", type=int, default=1, help="how many files it has")
     parser.add_argument("--folder", type=Path, help="where to work: four times the artifact's size must be free")
     options = parser.parse_args()
     listen = Fleet.fixed_addresses()
-    result: dict[str, object] = {"mib": options.mib}
+    result: dict[str, object] = {"mib": options.mib, "files": options.files}
     with (
         tempfile.TemporaryDirectory(dir=options.folder) as folder,
         Line(listen["agent"]) as line,
@@ -113,7 +118,7 @@ def main() -> None:
         (fleet.server_folder / "server.toml").write_text(f'public_address = "{line.address}"\n')
         fleet.start_server(listen)
         fleet.add_hosts(["h1"])
-        _publish(fleet, Path(folder), "1", options.mib)
+        _publish(fleet, Path(folder), "1", options.mib, options.files)
         line.cuts = [line.brought + options.mib * MIB // 4]
         with Watching(fleet.agents["h1"].pid) as watching:
             fleet.deploy("blob", "1", timeout_s=DEPLOY_TIMEOUT_S)

@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Protocol
 
 from towpath.errors import InputError, Refusal
-from towpath.index import MAX_ENTRIES, MAX_INDEX_BYTES, MAX_TREE_BYTES, Entry, EntryType, check_entries, objects
+from towpath.index import (
+    MAX_ENTRIES,
+    MAX_INDEX_BYTES,
+    MAX_TREE_BYTES,
+    Entries,
+    Entry,
+    EntryType,
+    check_entries,
+    objects,
+)
 from towpath.release import Artifact
 from towpath.wire import encode_index
 
@@ -66,7 +75,7 @@ class Source(Protocol):
 class Tree:
     """A checked tree and its serialized index."""
 
-    entries: tuple[Entry, ...]
+    entries: Entries
     index: bytes
     source: Source
 
@@ -83,7 +92,7 @@ class Tree:
 
     def objects(self) -> dict[bytes, int]:
         """Return digest to size of the index and of every distinct content."""
-        return {self.artifact.index_sha256: len(self.index)} | objects(self.entries)
+        return {self.artifact.index_sha256: len(self.index), **objects(self.entries)}
 
     def contents(self, wanted: Collection[bytes]) -> Iterator[Content]:
         """Yield each wanted object once; InputError where a file is no longer what was hashed."""

@@ -33,7 +33,7 @@ class InstallPlan:
     app: str
     release_id: str
     release: Release
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     parameters: Mapping[str, Value]
     staging: Path
 

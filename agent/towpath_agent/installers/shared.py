@@ -8,12 +8,12 @@ Not handled here: data that an older release cannot read after a revert; the app
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from towpath.errors import InputError, Refusal
-from towpath.index import Entry, EntryType
+from towpath.index import Entries, Entry, EntryType
 from towpath_agent.installers.base import FOLDER_MODE, SHARED, InstallPlan
 from towpath_agent.system.files import Files, temporary
 
@@ -46,7 +46,7 @@ def shared_paths(plan: InstallPlan) -> tuple[SharedPath, ...]:
         if any(other.covers(path) for other in result):
             raise Refusal(f"cannot share {name[:200]!r}: it is there twice or below another", code="path-traversal")
         result.append(SharedPath(path, folder=name.endswith("/")))
-    kinds = {entry.path: entry.type for entry in plan.entries}
+    kinds = {entry.path: entry.type for entry in plan.entries} if result else {}
     for shared in result:
         _check_kind(shared, kinds)
     return tuple(result)
@@ -125,6 +125,8 @@ def _copy(files: Files, source: Path, destination: Path, modes: Mapping[str, int
         files.copy(source, destination, modes[path])
 
 
-def own_entries(plan: InstallPlan, paths: tuple[SharedPath, ...]) -> list[Entry]:
+def own_entries(plan: InstallPlan, paths: tuple[SharedPath, ...]) -> Sequence[Entry]:
     """Return the entries of the tree that are not shared."""
-    return [entry for entry in plan.entries if not any(shared.covers(entry.path) for shared in paths)]
+    if not paths:
+        return plan.entries
+    return Entries(entry for entry in plan.entries if not any(shared.covers(entry.path) for shared in paths))

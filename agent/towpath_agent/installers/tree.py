@@ -10,7 +10,7 @@ Not handled here: what the app itself writes beside its files; `verify` ignores 
 
 import hashlib
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from towpath.errors import Broken
@@ -114,7 +114,7 @@ class TreeInstaller:
         return all(_matches(files, plan.folder / entry.path, entry) for entry in shared.own_entries(plan, paths))
 
 
-def _build(files: Files, tree: Path, entries: tuple[Entry, ...], materialise: Materialise) -> None:
+def _build(files: Files, tree: Path, entries: Sequence[Entry], materialise: Materialise) -> None:
     """Write the entries below `tree`. Folders stay open to their owner until `_set_folder_modes`."""
     for entry in entries:
         path = tree / entry.path
@@ -126,11 +126,10 @@ def _build(files: Files, tree: Path, entries: tuple[Entry, ...], materialise: Ma
             materialise(entry.sha256, path, entry.mode)
 
 
-def _set_folder_modes(files: Files, tree: Path, entries: list[Entry]) -> None:
+def _set_folder_modes(files: Files, tree: Path, entries: Iterable[Entry]) -> None:
     """Close the folders, deepest first: one that its owner may not write would keep us out of those below."""
-    for entry in reversed(entries):
-        if entry.type is EntryType.DIRECTORY:
-            files.set_mode(tree / entry.path, entry.mode)
+    for entry in reversed([entry for entry in entries if entry.type is EntryType.DIRECTORY]):
+        files.set_mode(tree / entry.path, entry.mode)
     files.set_mode(tree, FOLDER_MODE)
 
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from towpath.errors import TowpathError
-from towpath.index import objects
+from towpath.index import Entries, EntryType
+from towpath.objects import Digests
 from towpath.wire import decode_release
 from towpath_agent.installers.base import Installer, current_release
 from towpath_agent.journal import Deployed
@@ -78,11 +79,11 @@ def prune_store(site: Site, also: Iterable[Deployed] = ()) -> bool:
 
     Nothing, and False, where the record or the tree of an installed release cannot be read.
     """
-    needed: set[bytes] = set()
+    needed = Digests()  # an object that stays for nothing does no harm
     for it in also:
         needed.add(decode_release(it.release).artifact.index_sha256)
         with suppress(TowpathError, OSError):  # without its index nothing else of it can have come
-            needed.update(objects(site.entries(it)))
+            _add_contents(needed, site.entries(it))
     for app in site.files.listdir(site.apps):
         releases = site.app_dir(app) / "releases"
         if not site.files.is_dir(releases):
@@ -94,8 +95,14 @@ def prune_store(site: Site, also: Iterable[Deployed] = ()) -> bool:
             release = decode_release(found.release)
             needed.add(release.artifact.index_sha256)
             try:
-                needed.update(objects(site.entries(found)))
+                _add_contents(needed, site.entries(found))
             except (TowpathError, OSError):
                 return False
     site.store.prune(needed)
     return True
+
+
+def _add_contents(needed: Digests, entries: Entries) -> None:
+    for entry in entries:
+        if entry.type is EntryType.FILE:
+            needed.add(entry.sha256)

@@ -8,7 +8,7 @@ Not handled here: the process itself (`runner.steady`); the previous release, un
 """
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from towpath_agent.system.clock import Clock
 from towpath_agent.system.files import Files, mark
 
 MAX_NAMED = 20
+LOOK_AT_ONCE = 1024
 # Brings objects (digest to size) into the store, or raises Unavailable.
 Fetch = Callable[[Mapping[bytes, int]], object]
 
@@ -58,7 +59,7 @@ class _Checked:
     deployed: Deployed
     instance: Instance
     plan: InstallPlan
-    entries: list[Entry]
+    entries: Sequence[Entry]
     marks: "array[int]"  # quoted: at run time the type takes no parameter before 3.12
     installed: Installed
     fresh: bool  # staged by this agent: what is on disk now was proven then
@@ -168,6 +169,13 @@ class Drift:
         return found
 
     def _look(self, it: _Checked, count: int) -> dict[str, str]:
+        found: dict[str, str] = {}
+        while count > 0:
+            found |= self._look_at(it, min(count, LOOK_AT_ONCE))
+            count -= LOOK_AT_ONCE
+        return found
+
+    def _look_at(self, it: _Checked, count: int) -> dict[str, str]:
         found: dict[str, str] = {}
         numbers = [(it.position + step) % len(it.entries) for step in range(count)]
         it.position = (it.position + count) % len(it.entries)

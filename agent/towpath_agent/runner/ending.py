@@ -58,9 +58,9 @@ class Ending:
                 self._teller.note(tx, reason=f"cannot clean up: {error}", code="cleanup", kind="cleanup")
             self._teller.notes(self._actions.notes)
             self._settled.add(tx.id)
-            self._rest()
             if all(other.state is State.CONFIRMED for other in self._underway.transactions.values()):
                 self._actions.prune_store()
+            self._rest()
         # A set stays one until the last of it has passed its probation.
         if all(self._clock.now_unix_ms() >= it.confirmed_unix_ms + _probation_ms(it) for it in self.with_mates(tx)):
             self.end(tx)

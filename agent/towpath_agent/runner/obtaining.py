@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from towpath.delta.base import base_objects
 from towpath.errors import Refusal, TowpathError
-from towpath.index import MAX_INDEX_BYTES, Entry, objects
+from towpath.index import MAX_INDEX_BYTES, Entries, objects
+from towpath.objects import Objects
 from towpath.release import Artifact
 from towpath.wire import decode_release
 from towpath_agent.journal import Deployed
@@ -33,7 +34,7 @@ def obtain(
     old: Deployed | None = None,
     tell: Callable[[Refusal], None] = _silent,
     watched: Watched | None = None,
-) -> tuple[Entry, ...] | None:
+) -> Entries | None:
     """Return the tree of `new`, all of its objects here; None: interrupted, go on later.
 
     `old`: what may help to make them; `tell` hears of wrong deltas, `watched` of bytes that come.
@@ -77,7 +78,7 @@ def _pair(site: Site, artifact: Artifact, old: Deployed) -> Pair | None:
         base = base_objects(site.entries(old), before.index_sha256, before.index_size)
     except (TowpathError, OSError):
         return None
-    return None if site.store.missing(dict(base)) else Pair(before.index_sha256, artifact.index_sha256, base)
+    return None if site.store.missing(Objects(base)) else Pair(before.index_sha256, artifact.index_sha256, base)
 
 
 def _lacking(site: Site, new: Deployed) -> int:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from towpath.errors import Broken
-from towpath.index import MAX_INDEX_BYTES, Entry, check_entries
+from towpath.index import MAX_INDEX_BYTES, Entries, Entry, check_entries
 from towpath.names import release_id
 from towpath.parameters import Value, render
 from towpath.wire import MAX_RELEASE_BYTES, decode_index, decode_release
@@ -94,11 +94,11 @@ class Site:
                 return data
         return self.store.read(digest, MAX_INDEX_BYTES)
 
-    def entries(self, deployed: Deployed) -> tuple[Entry, ...]:
+    def entries(self, deployed: Deployed) -> Entries:
         """Return the checked tree of a release."""
         return check_entries(decode_index(self.index(deployed)))
 
-    def plan(self, deployed: Deployed, entries: tuple[Entry, ...], tx_id: str = "") -> InstallPlan:
+    def plan(self, deployed: Deployed, entries: Sequence[Entry], tx_id: str = "") -> InstallPlan:
         """Return what an installer needs to put `deployed` in place."""
         app = deployed.wish.app
         return InstallPlan(

@@ -7,9 +7,11 @@ whose part counts as lacking.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 
 from towpath.errors import TowpathError
-from towpath.index import objects
+from towpath.index import Entries, objects
+from towpath.objects import Objects
 from towpath.wire import decode_release
 from towpath_agent.engine.planning import disk_needed
 from towpath_agent.journal import Deployed
@@ -26,12 +28,12 @@ def lacking(site: Site, deployed: Deployed) -> int:
     except (TowpathError, OSError):
         return max(1, artifact.index_size + artifact.tree_size)
     missing = site.store.missing(objects(entries))
-    return max(len(missing) and 1, sum(missing.values()))
+    return max(len(missing) and 1, missing.total)
 
 
 def needed(site: Site, releases: Iterable[Deployed]) -> int:
     """Return the bytes that must be free to fetch and stage all of `releases`, with a margin."""
-    lacking: dict[bytes, int] = {}
+    lacking = Objects()
     unknown = unpack = extra = 0
     for deployed in releases:
         release = decode_release(deployed.release)
@@ -40,8 +42,8 @@ def needed(site: Site, releases: Iterable[Deployed]) -> int:
             entries = site.entries(deployed)
         except (TowpathError, OSError):
             unknown += release.artifact.index_size + release.artifact.tree_size
-            entries = ()
-        lacking |= site.store.missing(objects(entries))
+            entries = Entries()
+        lacking = Objects(chain(lacking.items(), site.store.missing(objects(entries)).items()))
         if not site.files.is_dir(site.plan(deployed, entries).folder):
             unpack += release.artifact.tree_size
-    return disk_needed(fetch=unknown + sum(lacking.values()), unpack=unpack, extra=extra, margin=MARGIN_BYTES)
+    return disk_needed(fetch=unknown + lacking.total, unpack=unpack, extra=extra, margin=MARGIN_BYTES)

@@ -99,7 +99,7 @@ class Watched:
 
     def expect(self, sizes: Mapping[bytes, int], content: int | None = None) -> None:
         """Take what is lacking from now on, by digest; `content`: how many bytes of content, where that is not all."""
-        self._tracker.expect(sizes, sum(sizes.values()) if content is None else content)
+        self._tracker.expect(sizes, sum(size for _, size in sizes.items()) if content is None else content)
 
     def over(self, source: Source) -> Source:
         """Return `source`, counted."""

@@ -12,7 +12,7 @@ Not handled here: which releases, and what is wanted of the new one (`runner.fet
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -128,19 +128,19 @@ class Deltas:
         self._files.write_atomic(self._root / f"{pair.name}{_REFUSED}", wrong.code.encode())
         return wrong
 
-    def prune(self, keep: Collection[str]) -> int:
-        """Forget bytes that were left, and refusals of pairs whose old index (hex) is not in `keep`; return how many.
+    def prune(self, keep: Container[bytes]) -> int:
+        """Forget bytes that were left, and refusals of pairs whose old index is not in `keep`; return how many.
 
         Called only while nothing is being fetched.
         """
-        gone = [name for name in self._files.listdir(self._root) if not self._is_kept(name, keep)]
+        gone = [
+            name
+            for name in self._files.listdir(self._root)
+            if not (name.endswith(_REFUSED) and is_named(name.partition("-")[0], keep))
+        ]
         for name in gone:
             self._files.remove(self._root / name)
         return len(gone)
-
-    @staticmethod
-    def _is_kept(name: str, keep: Collection[str]) -> bool:
-        return name.endswith(_REFUSED) and name.partition("-")[0] in keep
 
     def _has_whole_base(self, pair: Pair) -> bool:
         return all(self._is_whole(digest) for digest, _ in pair.base)
@@ -176,6 +176,14 @@ class Deltas:
         finally:
             applying.close()
         return Taken.APPLIED
+
+
+def is_named(name: str, digests: Container[bytes]) -> bool:
+    """Return whether a file's name is one of `digests`, in hex; a stranger's is none."""
+    try:
+        return bytes.fromhex(name) in digests
+    except ValueError:
+        return False
 
 
 class _Coming:

@@ -17,15 +17,17 @@ space.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from towpath.errors import Refusal, Unavailable
+from towpath.objects import Objects
 from towpath_agent.ports import MAX_WANTS, Chunk, Source, Want
-from towpath_agent.store.deltas import Deltas
+from towpath_agent.store.deltas import Deltas, is_named
 from towpath_agent.store.incoming import BadObject, Incoming
 from towpath_agent.system.files import Files
 
@@ -81,13 +83,21 @@ class Store:
         """Return where the object is, where it is there."""
         return self._objects / digest.hex()
 
-    def missing(self, objects: Mapping[bytes, int]) -> dict[bytes, int]:
+    def missing(self, objects: Mapping[bytes, int]) -> Objects:
         """Return those of `objects` (digest to size) that must be fetched, in the same order.
 
         Of the others there are files of that size; content is proven when it is used.
         """
-        here = self._files.sizes(self._objects, map(bytes.hex, objects))
-        return {digest: size for (digest, size), its in zip(objects.items(), here, strict=True) if its != size}
+        return Objects(self._missing(objects))
+
+    def _missing(self, objects: Mapping[bytes, int]) -> Iterator[tuple[bytes, int]]:
+        """Yield them; each is looked for shortly before it is handed out."""
+        named = iter(objects.items())
+        while part := list(islice(named, MAX_WANTS)):
+            here = self._files.sizes(self._objects, (digest.hex() for digest, _ in part))
+            for (digest, size), its in zip(part, here, strict=True):
+                if its != size:
+                    yield digest, size
 
     # --- fetching -----------------------------------------------------------------------------------------------------
 
@@ -100,36 +110,26 @@ class Store:
         twice (`corrupt-object`; `endless-data` where they would not end). ObjectMissing: the server lacks some; the
         others are here. `interrupted` is asked at each chunk; True ends the fetch with what it has.
         """
-        wanted = self.missing(objects)
-        coming = self._coming & wanted.keys()
-        if coming:
-            raise Unavailable(
-                f"cannot fetch object {min(coming).hex()[:16]}: it is on its way already", code="on-its-way"
-            )
-        mine = frozenset(wanted)
-        self._coming |= mine
-        try:
-            return self._fetch(wanted, server, interrupted)
-        finally:
-            self._coming -= mine
-
-    def _fetch(self, wanted: dict[bytes, int], server: Source, interrupted: Callable[[], bool]) -> FetchResult:
+        missing = self._missing(objects)
         lacking: list[bytes] = []
         attempts: Counter[bytes] = Counter()
         received = done = 0
-        while wanted:
-            batch = dict(list(wanted.items())[:MAX_WANTS])
+        batch: dict[bytes, int] = {}
+        while self._fill(batch, missing):
             begun = frozenset(self._files.listdir(self._partial))
             call = _Call(partial(self._incoming, begun), batch, self._over(server), interrupted)
+            coming = frozenset(batch)
+            self._coming |= coming
             try:
                 bad = call.run()
             finally:
+                self._coming -= coming
                 received += call.bytes_received
                 self._received += call.bytes_received
                 self._own = (self._own | call.begun) - set(call.complete)
             done += len(call.complete)
             for digest in (*call.complete, *call.lacking):
-                del wanted[digest]
+                del batch[digest]
             lacking += call.lacking
             if call.interrupted:
                 return FetchResult(received, done, interrupted=True)
@@ -145,6 +145,16 @@ class Store:
                 f"cannot fetch {len(lacking)} objects: the server does not have them (first {lacking[0].hex()[:16]})"
             )
         return FetchResult(received, done)
+
+    def _fill(self, batch: dict[bytes, int], missing: Iterator[tuple[bytes, int]]) -> bool:
+        """Add to `batch` of what is missing, up to what one call may ask for; return whether there is anything."""
+        batch.update(islice(missing, MAX_WANTS - len(batch)))
+        coming = self._coming & batch.keys()
+        if coming:
+            raise Unavailable(
+                f"cannot fetch object {min(coming).hex()[:16]}: it is on its way already", code="on-its-way"
+            )
+        return bool(batch)
 
     def _incoming(self, begun: Collection[str], digest: bytes, size: int) -> Incoming:
         name = digest.hex()
@@ -181,15 +191,13 @@ class Store:
             self._files.remove(dst)
             raise self._damaged(digest)
 
-    def prune(self, keep: Collection[bytes]) -> int:
+    def prune(self, keep: Container[bytes]) -> int:
         """Remove every object and partial whose digest is not in `keep`, and left deltas; return how many went."""
-        kept = {digest.hex() for digest in keep}
-        gone = self.deltas.prune(kept)
+        gone = self.deltas.prune(keep)
         for folder in (self._objects, self._partial):
-            for name in self._files.listdir(folder):
-                if name not in kept:
-                    self._files.remove_tree(folder / name)
-                    gone += 1
+            for name in sorted(name for name in self._files.names(folder) if not is_named(name, keep)):
+                self._files.remove_tree(folder / name)
+                gone += 1
         return gone
 
     def _digest_of(self, path: Path) -> bytes:

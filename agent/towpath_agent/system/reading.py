@@ -5,7 +5,7 @@ Only `read`, `open_read`, `size` and `stat` let FileNotFoundError through. Facts
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from towpath.errors import Broken, InputError
@@ -123,10 +123,16 @@ class Reading:
 
     def listdir(self, path: Path) -> list[str]:
         """Return the sorted names in a folder, none where it is missing."""
+        return sorted(self.names(path))
+
+    def names(self, path: Path) -> Iterator[str]:
+        """Yield the names in a folder in no order, none where it is missing: for folders that hold many."""
         try:
-            return sorted(entry.name for entry in path.iterdir())
+            with os.scandir(path) as found:
+                for it in found:
+                    yield it.name
         except FileNotFoundError:
-            return []
+            return
         except OSError as error:
             raise disk_error("list", path, error) from error
 

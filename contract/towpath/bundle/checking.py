@@ -31,6 +31,7 @@ from towpath.errors import Refusal
 from towpath.index import MAX_INDEX_BYTES, check_entries, objects
 from towpath.manifest import MAX_APPS, OFFLINE_FEATURE, DesiredApp, Manifest
 from towpath.names import target_path
+from towpath.objects import Objects
 from towpath.release import Release, check_release
 from towpath.repository import Repository, director_keys, open_repository, to_ms
 from towpath.wire import MAX_RELEASE_BYTES, decode_envelope, decode_index, decode_manifest, decode_release
@@ -241,7 +242,7 @@ def _needed(small: Mapping[str, bytes], said: Statement, releases: Mapping[str, 
     for one in said.releases:
         index, new = _index(small, releases, one.app, one.version)
         if not one.since:
-            needed |= new
+            needed.update(new)
         for version in one.since:
             old, had = _index(small, releases, one.app, version)
             if f"deltas/{old.hex()}/{index.hex()}" not in listed:
@@ -251,7 +252,7 @@ def _needed(small: Mapping[str, bytes], said: Statement, releases: Mapping[str, 
 
 def _index(
     small: Mapping[str, bytes], releases: Mapping[str, Release], app: str, version: str
-) -> tuple[bytes, dict[bytes, int]]:
+) -> tuple[bytes, Objects]:
     """Return the digest of a release's index, and digest to size of its objects."""
     release = releases.get(f"releases/{target_path(app, version)}")
     digest = release.artifact.index_sha256 if release is not None else b""

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from towpath.index import Entry, objects
+from towpath.objects import Pairs
 
 
-def base_objects(entries: Iterable[Entry], index_sha256: bytes, index_size: int) -> list[tuple[bytes, int]]:
+def base_objects(entries: Iterable[Entry], index_sha256: bytes, index_size: int) -> Pairs:
     """Return (digest, size) of each distinct content in path order, then of the index."""
-    return [*objects(entries).items(), (index_sha256, index_size)]
+    base = objects(entries).pairs
+    base.append(index_sha256, index_size)
+    return base
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Dataclasses to bytes and back. Field by field, so that a new field is a visible line here."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from towpath.dsse import MAX_ENVELOPE_BYTES, Envelope, Signature
 from towpath.errors import InputError, Refusal
 from towpath.handover import Handover
-from towpath.index import MAX_INDEX_BYTES, Entry, EntryType
+from towpath.index import MAX_INDEX_BYTES, Entries, Entry, EntryType
 from towpath.manifest import DesiredApp, Manifest
 from towpath.parameters import Parameter, Value
 from towpath.release import Artifact, HealthPolicy, Hook, Install, Probe, Release, Run
@@ -22,6 +22,9 @@ _ENTRY_TYPES = {
     EntryType.DIRECTORY: pb.Entry.DIRECTORY,
     EntryType.LINK: pb.Entry.LINK,
 }
+# `Index.entries` on the wire: field 1, then a length, seven bits a byte.
+_ENTRY_TAG, _LENGTH_DIGITS = 0x0A, 4
+_PART_BYTES = 64 * 1024
 _ENTRY_NAMES = {number: kind for kind, number in _ENTRY_TYPES.items()}
 
 M = TypeVar("M", bound=Message)
@@ -279,16 +282,44 @@ def encode_index(entries: Iterable[Entry]) -> bytes:
     ).SerializeToString(deterministic=True)
 
 
-def decode_index(data: bytes) -> tuple[Entry, ...]:
+def decode_index(data: bytes) -> Entries:
     """Return the entries of an index whose digest was verified; Refusal where garbled. Not yet checked for safety."""
-    message = _parse(pb.Index(), data, MAX_INDEX_BYTES, "an index")
-    entries = []
-    for m in message.entries:
-        kind = _ENTRY_NAMES.get(m.type)
-        if kind is None:
-            raise Refusal(f"cannot read an index: {m.path[:200]!r} is of an unknown type", code="unknown-entry")
-        entries.append(Entry(m.path, kind, m.mode, m.size, m.sha256, m.target))
-    return tuple(entries)
+    if len(data) > MAX_INDEX_BYTES:
+        raise Refusal(f"cannot read an index: {len(data)} bytes, at most {MAX_INDEX_BYTES}", code="endless-data")
+    entries = Entries()
+    for part in _index_parts(data):
+        for m in _parse(pb.Index(), part, MAX_INDEX_BYTES, "an index").entries:
+            kind = _ENTRY_NAMES.get(m.type)
+            if kind is None:
+                raise Refusal(f"cannot read an index: {m.path[:200]!r} is of an unknown type", code="unknown-entry")
+            entries.append(Entry(m.path, kind, m.mode, m.size, m.sha256, m.target))
+    return entries
+
+
+def _index_parts(data: bytes) -> Iterator[bytes]:
+    """Yield an index in parts that are indexes too, of some hundred entries: a parsed one takes three times its bytes.
+
+    From where no entry follows, the rest is one part, and protobuf's to judge.
+    """
+    begin = at = 0
+    while at < len(data) and (end := _entry_end(data, at)):
+        at = end
+        if at - begin >= _PART_BYTES:
+            yield data[begin:at]
+            begin = at
+    yield data[begin:]
+
+
+def _entry_end(data: bytes, at: int) -> int:
+    """Return where the entry ends that begins at `at`; 0: none does."""
+    if data[at] != _ENTRY_TAG:
+        return 0
+    length = 0
+    for digit, byte in enumerate(data[at + 1 : at + 1 + _LENGTH_DIGITS]):
+        length |= (byte & 0x7F) << 7 * digit
+        if byte < 0x80:
+            return at + 2 + digit + length
+    return 0
 
 
 def encode_envelope(envelope: Envelope) -> bytes:

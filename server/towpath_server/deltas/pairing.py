@@ -40,7 +40,7 @@ class Named:
 class Pairing:
     """`base` and `new_digests` say which content goes where; `new` is for `encoder.encode`."""
 
-    base: list[tuple[bytes, int]]
+    base: Sequence[tuple[bytes, int]]
     new: list[NewObject]
     new_digests: list[bytes]
     new_archives: tuple[int, ...] = ()

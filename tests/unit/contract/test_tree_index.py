@@ -1,6 +1,7 @@
 """check_entries: no path and no link of a release's tree leaves it."""
 
 import os
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from towpath import index
 from towpath.errors import Refusal
-from towpath.index import Entry, EntryType, check_entries, objects
+from towpath.index import Entries, Entry, EntryType, check_entries, objects
+from towpath.wire import decode_index, encode_index
 
 DIGEST = bytes(range(32))
 
@@ -42,6 +44,59 @@ def test_a_good_tree_comes_back_in_order() -> None:
         file("ä b;c"),
     )
     assert check_entries(iter(tree)) == tree
+
+
+def test_entries_are_a_sequence() -> None:
+    """By number from both ends, in slices, with an end; equal to any other sequence of the same, and to nothing else."""
+    tree = [folder("a"), file("a/b", 7), link("a/l", "b"), file("ä")]
+    entries = check_entries(tree)
+    assert [entries[number] for number in range(4)] == tree
+    assert (entries[-1], entries[1:3], entries[::-1]) == (tree[-1], tree[1:3], tree[::-1])
+    assert entries.index(tree[2]) == 2
+    assert entries != tree[:3]
+    assert entries != [*tree[:3], file("c")]
+    assert entries != 4
+    with pytest.raises(IndexError):
+        entries[4]
+
+
+def test_a_hundred_bytes_an_entry(tmp_path: Path) -> None:
+    """An agent has 64 MiB, and a release may have 200,000 files: index, entries and objects of 20,000 are 7 MB at most."""
+    many = 20_000
+    data = encode_index(
+        Entry(f"{number:06}", EntryType.FILE, 0o644, number, number.to_bytes(32)) for number in range(many)
+    )
+    tracemalloc.start()
+    try:
+        entries = check_entries(decode_index(data))
+        wanted = objects(entries)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(entries), len(wanted)) == (many, many)
+    assert kept < 120 * many
+    assert peak < 350 * many
+
+
+def test_an_index_is_read_in_parts_as_it_would_be_as_a_whole() -> None:
+    """Of many entries and of few, with fields that a later version may add, with lengths in more bytes than needed."""
+    tree = tuple(file(f"{number:05}", number) for number in range(3_000))
+    data = encode_index(tree)
+    unknown = bytes([0x10, 5])
+    assert decode_index(data) == tree
+    assert decode_index(unknown + data + unknown) == tree
+    assert decode_index(data + unknown + data) == tree + tree
+    one = encode_index(tree[:1])
+    assert decode_index(one[:1] + bytes([one[1] | 0x80, 0x80, 0x80, 0x80, 0]) + one[2:] + data) == tree[:1] + tree
+
+
+@pytest.mark.parametrize("cut", [1, 2, 100, 70_000, -1])
+def test_an_index_that_is_cut_off_is_refused(cut: int) -> None:
+    """In a tag, in a length, in an entry, in a later part."""
+    data = encode_index(file(f"{number:05}", number) for number in range(3_000))
+    with pytest.raises(Refusal) as caught:
+        decode_index(data[:cut])
+    assert caught.value.code == "garbled"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +296,9 @@ def test_no_accepted_tree_leads_out_of_its_folder(tmp_path: Path, tree: list[Ent
     )
 )
 def test_garbage_is_refused_and_nothing_else(entries: list[Entry]) -> None:
-    """Whatever the entries hold, the answer is a tree or a Refusal."""
+    """Whatever the entries hold, they are kept as they are, and the answer is a tree or a Refusal."""
+    assert Entries(entries) == entries
+    assert repr(Entries(entries)) == f"Entries({entries!r})"
     try:
         assert check_entries(entries) == tuple(entries)
     except Refusal as error:
