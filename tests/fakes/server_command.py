@@ -61,7 +61,7 @@ class ServerCommand(LiveServer):
 
     def spawn(self) -> None:
         """Start the process and wait for nothing."""
-        with self._log.open("wb") as out:
+        with self.log.open("wb") as out:
             self._process = subprocess.Popen(
                 command(self.fleet / "server", *self.listen), stdout=out, stderr=subprocess.STDOUT, env=clean_env()
             )
@@ -69,7 +69,7 @@ class ServerCommand(LiveServer):
     def ready(self) -> Self:
         """Return when the process says that it is ready."""
         try:
-            self._wait_until_ready(self._log)
+            self._wait_until_ready(self.log)
         except BaseException:
             assert self._process is not None
             self._process.kill()
@@ -79,7 +79,7 @@ class ServerCommand(LiveServer):
         return self
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
         return self.folder / "server.log"
 
     def stay(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fakes.deltas import apply
 from fakes.line import Line
 from fakes.live_server import HostUnderTest, LiveServer, eventually
+from fakes.server_command import ServerCommand
 from towpath import pki
 from towpath.errors import Unavailable
 from towpath_agent.ports import Want
@@ -138,3 +139,21 @@ def test_a_delta_that_is_cut_at_random_bytes_gets_no_byte_twice(server: LiveServ
         assert not line.cuts
         assert line.brought < 1.2 * size
     assert bytes(apply(made.read_bytes(), [one, index]).all)[: len(two)] == two
+
+
+def test_a_cut_is_no_fault_of_the_servers(tmp_path: Path) -> None:
+    """It has more to send when the line goes, and on a bad line that is so all day: its log says nothing of it."""
+    objects = {}
+    with ServerCommand(tmp_path) as server:
+        for _ in range(4):
+            data = RANDOM.randbytes(7_000_000)
+            server.upload(data)
+            objects[hashlib.sha256(data).digest()] = len(data)
+        host = server.new_host()
+        with Line(server.agents) as line, client(server, host, line.address) as agent:
+            cut(line, CUTS * 500_000)
+            store = Store(tmp_path / "store", Files())
+            while line.cuts:
+                with pytest.raises(Unavailable):
+                    store.fetch(objects, agent)
+    assert "Traceback" not in server.log.read_text()

@@ -13,6 +13,7 @@ peer.
 Details carry the one-line message, trailing metadata `towpath-code` the stable code.
 """
 
+import asyncio
 import inspect
 import logging
 from abc import ABC, abstractmethod
@@ -159,7 +160,7 @@ class Gate(grpc.aio.ServerInterceptor, ABC):
                     return await result
                 if inspect.isasyncgen(result):
                     async for message in result:
-                        await call.write(message)
+                        await _write(call, message)
                 else:
                     await result
             except TowpathError as error:
@@ -178,6 +179,15 @@ class Gate(grpc.aio.ServerInterceptor, ABC):
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[bool(inner.request_streaming), streams]
         return make(guarded, inner.request_deserializer, inner.response_serializer)
+
+
+async def _write(call: ServicerContext, message: Any) -> None:
+    try:
+        await call.write(message)
+    except grpc.aio.InternalError as error:
+        # The line is gone while this waited for it, which a write may know before the call does. On a bad line that is
+        # so all day, and no fault of the server's.
+        raise asyncio.CancelledError from error
 
 
 async def abort(call: ServicerContext, status: grpc.StatusCode, message: str, code: str) -> None:
