@@ -22,7 +22,7 @@ import click
 from towpath import commandline
 from towpath.commandline import setting, version_option
 from towpath.errors import InputError, Unavailable
-from towpath.quantity import parse_size
+from towpath.quantity import format_size, parse_size
 from towpath.settings import check_settings
 from towpath_agent.engine.maxrate import MaxRate, parse_max_rate
 
@@ -117,7 +117,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
                     continue
                 now, tell_at_s = (servicer.sent_bytes, flights.fetched_bytes), clock.monotonic() + TELL_S
                 if now != told:
-                    click.echo(f"sent {now[0]} bytes of objects to hosts, fetched {now[1]} bytes from the server")
+                    click.echo(f"sent {format_size(now[0])} to hosts, fetched {format_size(now[1])} from the server")
                 told = now
     finally:
         await front.stop()
@@ -238,7 +238,7 @@ def import_bundle(folder: Path, agent_dir: Path, max_bytes: int, file: Path) -> 
     root = files.read(agent_dir / identity.ROOT, identity.MAX_FILE_BYTES)
     checked, count, size = bring(file, folder, root, max_bytes=max_bytes, now_unix_ms=clock.now_unix_ms())
     names = ", ".join(f"{one.app} {one.version}" for one in checked.statement.releases)
-    click.echo(f"{names}: {count} objects and deltas, {size} bytes")
+    click.echo(f"{names}: {count} objects and deltas, {format_size(size)}")
     deadline = Deadline(clock, TAKEN_S)
     while waiting(folder):
         if not _runs(folder):

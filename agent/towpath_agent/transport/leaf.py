@@ -10,6 +10,8 @@ from towpath.errors import Unavailable
 from towpath_agent.transport.channel import Limits, parse_address
 from towpath_agent.transport.proxy import dial, proxy_for
 
+_HINT = "check the address, and that the server (or the relay) runs there"
+
 
 def shown_leaf(address: str, name: str, limits: Limits) -> bytes:
     """Return the certificate (PEM) that whoever answers at `address` for `name` shows. It proves nothing by itself."""
@@ -32,10 +34,10 @@ def shown_leaf(address: str, name: str, limits: Limits) -> bytes:
         raise Unavailable(f"cannot reach {address}: {reason}") from error
     except TimeoutError as error:
         reason = f"no TLS answer in {limits.call_s:g} s"
-        raise Unavailable(f"cannot reach {address}: {reason}; check the address and that the server runs") from error
+        raise Unavailable(f"cannot reach {address}: {reason}; {_HINT}") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise Unavailable(f"cannot reach {address}: {reason}; check the address and that the server runs") from error
+        raise Unavailable(f"cannot reach {address}: {reason}; {_HINT}") from error
     if leaf is None:
         raise Unavailable(f"cannot reach {address}: it shows no certificate")
     return ssl.DER_cert_to_PEM_cert(leaf).encode()
