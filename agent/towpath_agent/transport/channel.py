@@ -60,6 +60,7 @@ class Limits:
     keepalive_timeout_s: float = 10.0
     reconnect_first_s: float = 0.5
     reconnect_most_s: float = 4.0  # only dials when it is called: how often that is, `engine.pacing` says
+    idle_s: float = 30.0  # how long a connection for fetches stays without one
     fetch_window: Callable[[], int] = _any_window
 
 
@@ -114,6 +115,7 @@ def open_channel(
     ]
     if window:
         options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window)]
+        options += [("grpc.client_idle_timeout_ms", round(limits.idle_s * 1000))]
     return grpc.secure_channel(address, credentials, options)
 
 
