@@ -1,6 +1,6 @@
 """Many objects by digest, in few bytes each: a release may name 200,000, and an agent has 64 MiB for everything.
 
-A dict of them takes some 180 bytes for each, `Objects` 44 at most, `Digests` eight.
+A dict of them takes some 180 bytes for each, `Objects` 52 at most, `Digests` eight.
 """
 
 from array import array
@@ -67,24 +67,24 @@ class Pairs(Sequence[Pair]):
 class Objects(Mapping[bytes, int]):
     """Digest to size of distinct objects, in order of first mention."""
 
-    __slots__ = ("_order", "pairs")
+    __slots__ = ("_heads", "_order", "pairs")
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         """Take `pairs`, each digest with the size that it is named with first."""
         self.pairs = Pairs(pairs)
-        self._order = _ordered(self.pairs)
+        self._heads, self._order = _ordered(self.pairs)
         again = set(self._repeated())
         if again:
             self.pairs = Pairs(pair for number, pair in enumerate(self.pairs) if number not in again)
-            self._order = _ordered(self.pairs)
+            self._heads, self._order = _ordered(self.pairs)
 
     def _repeated(self) -> Iterator[int]:
         """Yield the numbers of those whose digest is there before."""
-        head, seen = b"", set[bytes]()
-        for number in self._order:
+        last, seen = -1, set[bytes]()
+        for head, number in zip(self._heads, self._order, strict=True):
             digest = self.pairs.digest(number)
-            if digest[:HEAD_BYTES] != head:
-                head, seen = digest[:HEAD_BYTES], {digest}
+            if head != last:
+                last, seen = head, {digest}
             elif digest in seen:
                 yield number
             else:
@@ -97,13 +97,13 @@ class Objects(Mapping[bytes, int]):
         return map(self.pairs.digest, range(len(self.pairs)))
 
     def __getitem__(self, digest: bytes) -> int:
-        at = bisect_left(self._order, digest[:HEAD_BYTES], key=lambda number: self.pairs.digest(number)[:HEAD_BYTES])
-        for place in range(at, len(self._order)):
-            found, size = self.pairs[self._order[place]]
+        head = _head(digest)
+        at = bisect_left(self._heads, head)
+        while at < len(self._heads) and self._heads[at] == head:
+            found, size = self.pairs[self._order[at]]
             if found == digest:
                 return size
-            if found[:HEAD_BYTES] != digest[:HEAD_BYTES]:
-                break
+            at += 1
         raise KeyError(digest)
 
     @property
@@ -116,10 +116,12 @@ class Objects(Mapping[bytes, int]):
         return _Items(self)
 
 
-def _ordered(pairs: Pairs) -> "array[int]":
-    """Return the numbers of `pairs` by the heads of their digests: sorting the digests would take thrice the memory."""
+def _ordered(pairs: Pairs) -> "tuple[array[int], array[int]]":
+    """Return the heads of all digests in order, and whose they are: sorting digests would take thrice the memory."""
     keys = sorted(_head(digest) << _NUMBER_BITS | number for number, (digest, _) in enumerate(pairs))
-    return array("I", (key & (1 << _NUMBER_BITS) - 1 for key in keys))
+    return array("Q", (key >> _NUMBER_BITS for key in keys)), array(
+        "I", (key & (1 << _NUMBER_BITS) - 1 for key in keys)
+    )
 
 
 class _Items(ItemsView[bytes, int]):

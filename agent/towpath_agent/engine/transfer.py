@@ -89,8 +89,8 @@ class Tracker:
 
     def is_due(self, now_s: float) -> bool:
         """Return whether somebody should be told; after that, not for a while."""
-        wait_s = min(max(self.seen(now_s).remaining_ms / 1000 / TELLS, LEAST_TELL_S), MOST_TELL_S)
-        if now_s - self._told_s < wait_s:
+        passed_s = now_s - self._told_s
+        if passed_s < LEAST_TELL_S or passed_s < min(self.seen(now_s).remaining_ms / 1000 / TELLS, MOST_TELL_S):
             return False
         self._told_s = now_s
         return True
