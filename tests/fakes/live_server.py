@@ -29,6 +29,10 @@ from towpath.token import parse_token
 from towpath.v1 import agent_pb2, agent_pb2_grpc, operator_pb2, operator_pb2_grpc
 from towpath.wire import decode_envelope, decode_manifest, encode_index, encode_release
 from towpath.wire.reports import to_app_state, to_event
+from towpath_agent.system.clock import SystemClock
+from towpath_agent.transport.channel import Limits
+from towpath_agent.transport.client import GrpcServer
+from towpath_agent.transport.direct import Direct
 from towpath_cli.fleet import create_fleet
 from towpath_cli.publisher import Publisher
 from towpath_server.cli import Options, serve
@@ -271,6 +275,27 @@ class LiveServer:
         """Dial with the host's key and certificate."""
         host.channel = self.dial(self.agents, (pki.key_to_pem(host.key), host.certificate))
         host.api = agent_pb2_grpc.AgentApiStub(host.channel)
+
+    def agent(
+        self,
+        host: HostUnderTest | None = None,
+        address: str = "",
+        *,
+        limits: Limits | None = None,
+        direct: Direct | None = None,
+    ) -> GrpcServer:
+        """Return what an agent calls a server with: as `host`, or a new one; by `address`, or where agents listen."""
+        host = host or self.new_host()
+        return GrpcServer(
+            address or self.agents,
+            identity_pem=pki.key_to_pem(host.key) + host.certificate,
+            ca_pem=self.ca_pem,
+            platform="linux/amd64",
+            agent_version="0.1.0",
+            clock=SystemClock(),
+            limits=limits,
+            direct=direct,
+        )
 
     def forged(self, uri: str, key: Any, *, days: int = 1) -> bytes:
         """Return a certificate of the fleet's own CA in any name."""

@@ -14,10 +14,8 @@ from typing import Self
 import pytest
 
 from fakes.line import Line
-from fakes.live_server import HostUnderTest, LiveServer, eventually
-from towpath import pki
+from fakes.live_server import LiveServer, eventually
 from towpath.errors import Unavailable
-from towpath_agent.system.clock import SystemClock
 from towpath_agent.transport.channel import Limits
 from towpath_agent.transport.client import GrpcServer
 
@@ -34,18 +32,6 @@ pytestmark = pytest.mark.timeout(400)
 def server(tmp_path: Path) -> Iterator[LiveServer]:
     with LiveServer(tmp_path) as live:
         yield live
-
-
-def client(server: LiveServer, host: HostUnderTest, address: str, limits: Limits = LIMITS) -> GrpcServer:
-    return GrpcServer(
-        address,
-        identity_pem=pki.key_to_pem(host.key) + host.certificate,
-        ca_pem=server.ca_pem,
-        platform="linux/amd64",
-        agent_version="0.1.0",
-        clock=SystemClock(),
-        limits=limits,
-    )
 
 
 def sync(agent: GrpcServer) -> bool:
@@ -91,7 +77,10 @@ def test_keepalive_carries_a_watch_through_a_proxy_that_closes_what_is_idle(serv
     """Incident 11, proxy closes idle connections: our pings are heard as traffic, and a hint comes after a long silence."""
     host = server.new_host()
     server.publish("1.0.0")
-    with Line(server.agents, idle_s=10.0) as line, Watching(client(server, host, line.address)) as watching:
+    with (
+        Line(server.agents, idle_s=10.0) as line,
+        Watching(server.agent(host, line.address, limits=LIMITS)) as watching,
+    ):
         eventually(lambda: line.accepted, "the watch is open", 60)
         threading.Event().wait(22.0)  # more than two idle times
         assert (line.closed_idle, watching.ends) == (0, 0)
@@ -105,7 +94,7 @@ def test_without_pings_an_idle_connection_is_lost_and_made_anew_by_the_next_call
     host = server.new_host()
     rare = replace(LIMITS, keepalive_s=600.0)
     with Line(server.agents, idle_s=1.0) as line:
-        agent = client(server, host, line.address, rare)
+        agent = server.agent(host, line.address, limits=rare)
         eventually(lambda: sync(agent), "a sync", 60)
         eventually(lambda: line.closed_idle, "the proxy closes the idle connection", 60)
         eventually(lambda: sync(agent), "a sync over a new connection", 60)
@@ -117,7 +106,7 @@ def test_a_half_open_connection_is_given_up_and_a_new_one_works(server: LiveServ
     """Incident 11, half-open TCP: nothing is closed and nothing answers; the watch ends within the time of a ping."""
     host = server.new_host()
     server.publish("1.0.0")
-    with Line(server.agents) as line, Watching(client(server, host, line.address)) as watching:
+    with Line(server.agents) as line, Watching(server.agent(host, line.address, limits=LIMITS)) as watching:
         eventually(lambda: line.accepted, "the watch is open", 60)
         server.deploy("1.0.0")
         eventually(lambda: watching.hints, "a hint", 60)
@@ -143,7 +132,7 @@ def test_a_reconnect_storm_leaves_nobody_behind(server: LiveServer) -> None:
     hosts = [server.new_host(f"h{number}", token=token) for number in range(HOSTS)]
     limits = replace(LIMITS, call_s=30.0)
     with Line(server.agents) as line, ThreadPoolExecutor(64) as pool:
-        agents = [client(server, host, line.address, limits) for host in hosts for _ in range(CHANNELS_OF_EACH)]
+        agents = [server.agent(host, line.address, limits=limits) for host in hosts for _ in range(CHANNELS_OF_EACH)]
 
         def settle(agent: GrpcServer, deadline: float) -> bool:
             while not sync(agent):

@@ -12,17 +12,14 @@ import pytest
 
 from fakes.deltas import apply
 from fakes.line import Line
-from fakes.live_server import HostUnderTest, LiveServer, eventually
+from fakes.live_server import LiveServer, eventually
 from fakes.server_command import ServerCommand
-from towpath import pki
 from towpath.errors import Unavailable
 from towpath_agent.ports import Want
 from towpath_agent.store import Store
 from towpath_agent.store.deltas import Bounds, Pair, Taken
-from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 from towpath_agent.transport.channel import Limits
-from towpath_agent.transport.client import GrpcServer
 
 RANDOM = random.Random(8)
 LIMITS = Limits(reconnect_first_s=0.05, reconnect_most_s=0.1)
@@ -39,18 +36,6 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
         yield running
 
 
-def client(server: LiveServer, host: HostUnderTest, address: str) -> GrpcServer:
-    return GrpcServer(
-        address,
-        identity_pem=pki.key_to_pem(host.key) + host.certificate,
-        ca_pem=server.ca_pem,
-        platform="linux/amd64",
-        agent_version="0.1.0",
-        clock=SystemClock(),
-        limits=LIMITS,
-    )
-
-
 def cut(line: Line, size: int) -> None:
     """Plan cuts over a fetch of `size` bytes, at random."""
     line.rate = RATE
@@ -62,7 +47,7 @@ def test_a_fetch_that_is_cut_at_random_bytes_gets_no_byte_twice(server: LiveServ
     data = RANDOM.randbytes(2_000_000)
     server.upload(data)
     digest, host = hashlib.sha256(data).digest(), server.new_host()
-    with Line(server.agents) as line, client(server, host, line.address) as agent:
+    with Line(server.agents) as line, server.agent(host, line.address, limits=LIMITS) as agent:
         cut(line, len(data))
         tries = 0
 
@@ -89,7 +74,7 @@ def test_what_came_while_the_reader_was_busy_is_not_lost_by_a_cut(server: LiveSe
     data = RANDOM.randbytes(600_000)
     server.upload(data)
     host = server.new_host()
-    with Line(server.agents) as line, client(server, host, line.address) as agent:
+    with Line(server.agents) as line, server.agent(host, line.address, limits=LIMITS) as agent:
         before = line.brought
         line.rate = RATE
         chunks = agent.fetch([Want("object", digest=hashlib.sha256(data).digest())])
@@ -119,7 +104,7 @@ def test_a_delta_that_is_cut_at_random_bytes_gets_no_byte_twice(server: LiveServ
     _, index = server.make_release("9", one)
     base = [(hashlib.sha256(it).digest(), len(it)) for it in (one, index)]
     pair = Pair(old.artifact.index_sha256, new.artifact.index_sha256, base)
-    with Line(server.agents) as line, client(server, host, line.address) as agent:
+    with Line(server.agents) as line, server.agent(host, line.address, limits=LIMITS) as agent:
         cut(line, size)
 
         def take() -> bool:
@@ -150,7 +135,7 @@ def test_a_cut_is_no_fault_of_the_servers(tmp_path: Path) -> None:
             server.upload(data)
             objects[hashlib.sha256(data).digest()] = len(data)
         host = server.new_host()
-        with Line(server.agents) as line, client(server, host, line.address) as agent:
+        with Line(server.agents) as line, server.agent(host, line.address, limits=LIMITS) as agent:
             cut(line, CUTS * 500_000)
             store = Store(tmp_path / "store", Files())
             while line.cuts:

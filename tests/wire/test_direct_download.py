@@ -17,11 +17,10 @@ import pytest
 import zstandard
 
 from fakes.line import Line
-from fakes.live_server import HostUnderTest, LiveServer
+from fakes.live_server import LiveServer
 from fakes.loopback import unused_port
 from fakes.s3 import Bucket
 from fakes.tls import self_signed
-from towpath import pki
 from towpath.errors import InputError
 from towpath.v1 import operator_pb2
 from towpath_agent.ports import Chunk, Elsewhere, Want
@@ -29,7 +28,6 @@ from towpath_agent.store import Store
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 from towpath_agent.transport.channel import Limits
-from towpath_agent.transport.client import GrpcServer
 from towpath_agent.transport.direct import Direct
 from towpath_server.storage import FolderBlobs
 
@@ -57,22 +55,10 @@ class Agent:
     """A host's transport and store; `said` is its log, `server_bytes` what came over the line to the server."""
 
     def __init__(self, stack: ExitStack, server: LiveServer, folder: Path, origins: tuple[str, ...]) -> None:
-        host: HostUnderTest = server.new_host()
         self.said: list[str] = []
         self.line = stack.enter_context(Line(server.agents))
         self.direct = Direct(origins, clock=SystemClock(), limits=LIMITS, log=self.said.append)
-        self.server = stack.enter_context(
-            GrpcServer(
-                self.line.address,
-                identity_pem=pki.key_to_pem(host.key) + host.certificate,
-                ca_pem=server.ca_pem,
-                platform="linux/amd64",
-                agent_version="0.1.0",
-                clock=SystemClock(),
-                limits=LIMITS,
-                direct=self.direct,
-            )
-        )
+        self.server = stack.enter_context(server.agent(address=self.line.address, limits=LIMITS, direct=self.direct))
         self.store = Store(folder / "store", Files())
 
     def get(self, *contents: bytes) -> None:

@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 
 from fakes.line import Line
-from fakes.live_server import HostUnderTest, LiveServer
-from towpath import pki
+from fakes.live_server import LiveServer
 from towpath_agent.engine.maxrate import parse_max_rate
 from towpath_agent.store import Store
 from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
 from towpath_agent.transport.channel import Limits
-from towpath_agent.transport.client import GrpcServer
 from towpath_agent.transport.throttle import Throttle
 
 RANDOM = random.Random(9)
@@ -38,18 +36,6 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
         yield running
 
 
-def client(server: LiveServer, host: HostUnderTest, address: str, limits: Limits) -> GrpcServer:
-    return GrpcServer(
-        address,
-        identity_pem=pki.key_to_pem(host.key) + host.certificate,
-        ca_pem=server.ca_pem,
-        platform="linux/amd64",
-        agent_version="0.1.0",
-        clock=SystemClock(),
-        limits=limits,
-    )
-
-
 def throttle(limit: str) -> Throttle:
     return Throttle(parse_max_rate(limit), SystemClock())
 
@@ -63,7 +49,7 @@ def test_bytes_that_come_keep_to_the_limit(server: LiveServer, tmp_path: Path) -
     limit = throttle(f"{RATE}B/s")
     with (
         Line(server.agents) as line,
-        client(server, host, line.address, Limits(fetch_window=limit.window)) as agent,
+        server.agent(host, line.address, limits=Limits(fetch_window=limit.window)) as agent,
     ):
         agent.sync(nonce=b"n" * 16, state_revision=0, boot_id="b")
         before, began, ended = line.brought, time.monotonic(), threading.Event()
@@ -93,7 +79,7 @@ def test_a_limit_below_the_least_rate_is_no_slow_server(server: LiveServer, tmp_
     digest, host = hashlib.sha256(data).digest(), server.new_host()
     limit = throttle("12KB/s")
     limits = Limits(min_rate=1_000_000, rate_window_s=0.4, fetch_window=limit.window)
-    with client(server, host, server.agents, limits) as agent:
+    with server.agent(host, limits=limits) as agent:
         began = time.monotonic()
         Store(tmp_path / "store", Files(), limit.over).fetch({digest: len(data)}, agent)
         assert time.monotonic() - began > 2.0

@@ -3,16 +3,16 @@
 import hashlib
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fakes.line import Line
 from fakes.live_server import LiveServer, eventually
-from towpath import pki
+from towpath.errors import Unavailable
 from towpath_agent.ports import Want
-from towpath_agent.system.clock import SystemClock
-from towpath_agent.transport.client import NEAR_S, NEAR_WINDOW_BYTES, GrpcServer
+from towpath_agent.transport.client import NEAR_S, NEAR_WINDOW_BYTES
 from towpath_agent.transport.pulling import WAITING_BYTES
 
 OBJECTS = [random.Random(seed).randbytes(7_000_000) for seed in range(3)]
@@ -25,18 +25,6 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
         for data in (b"small", *OBJECTS):
             running.upload(data)
         yield running
-
-
-def client(server: LiveServer, address: str) -> GrpcServer:
-    host = server.new_host()
-    return GrpcServer(
-        address,
-        identity_pem=pki.key_to_pem(host.key) + host.certificate,
-        ca_pem=server.ca_pem,
-        platform="linux/amd64",
-        agent_version="0.1.0",
-        clock=SystemClock(),
-    )
 
 
 def want(data: bytes) -> Want:
@@ -57,7 +45,7 @@ def comes_to_rest(line: Line) -> int:
 
 def test_a_busy_reader_has_little_before_it_where_the_server_is_near(server: LiveServer) -> None:
     """An agent has 64 MiB; grpc would take 25 of them for what nobody has read. All of it comes all the same."""
-    with Line(server.agents) as line, client(server, line.address) as agent:
+    with Line(server.agents) as line, server.agent(address=line.address) as agent:
         list(agent.fetch([want(b"small")] * 3))
         list(agent.fetch([want(b"small")]))
         before = line.brought
@@ -71,8 +59,25 @@ def test_a_busy_reader_has_little_before_it_where_the_server_is_near(server: Liv
 
 def test_a_far_server_is_not_held_back(server: LiveServer) -> None:
     """Where an answer takes long, so does the permission to send more: what the line holds is on its way, as measured."""
-    with Line(server.agents, delay_s=NEAR_S) as line, client(server, line.address) as agent:
+    with Line(server.agents, delay_s=NEAR_S) as line, server.agent(address=line.address) as agent:
         list(agent.fetch([want(b"small")]))
         chunks = list(agent.fetch([want(OBJECTS[0])]))
         assert sum(len(chunk.data) for chunk in chunks) >= len(OBJECTS[0])
         assert line.accepted == 1
+
+
+def test_a_host_that_moves_away_is_not_held_back_for_long(server: LiveServer) -> None:
+    """It fetches on the first connection again, which grows with what the line holds."""
+    with Line(server.agents) as line, server.agent(address=line.address) as agent:
+
+        def first_connection_is_back() -> bool:
+            with suppress(Unavailable):  # what was cut
+                list(agent.fetch([want(b"small")]))
+            return line.accepted == 4
+
+        list(agent.fetch([want(b"small")]))
+        list(agent.fetch([want(b"small")]))
+        assert line.accepted == 2
+        line.cut()
+        line.delay_s = NEAR_S
+        eventually(first_connection_is_back, "the near window is given up", WAIT_S)

@@ -10,13 +10,9 @@ import pytest
 
 from fakes.line import Line
 from fakes.live_server import LiveServer
-from towpath import pki
 from towpath_agent.ports import MAX_WANTS, Want
 from towpath_agent.store import Store
-from towpath_agent.system.clock import SystemClock
 from towpath_agent.system.files import Files
-from towpath_agent.transport.channel import Limits
-from towpath_agent.transport.client import GrpcServer
 
 ONE_WAY_S = 0.1
 COUNT = 500
@@ -41,15 +37,7 @@ def test_five_hundred_small_files_cost_a_handful_of_round_trips(server: LiveServ
     calls: list[int] = []
     with (
         Line(server.agents, delay_s=ONE_WAY_S) as line,
-        GrpcServer(
-            line.address,
-            identity_pem=pki.key_to_pem(host.key) + host.certificate,
-            ca_pem=server.ca_pem,
-            platform="linux/amd64",
-            agent_version="0.1.0",
-            clock=SystemClock(),
-            limits=Limits(),
-        ) as agent,
+        server.agent(host, line.address) as agent,
     ):
         agent.sync(nonce=b"n" * 16, state_revision=0, boot_id="b")
         fetch = agent.fetch

@@ -123,7 +123,7 @@ class GrpcServer:
         self._dial = dial
         self._channel = dial(0)
         self._stub = AgentApiStub(self._channel)
-        self._answer_s = math.inf  # the shortest time from a fetch to its first answer
+        self._answer_s = math.inf  # from a fetch to its first answer: the shortest time of late
         self._narrow: list[_Narrow] = []  # the newest last; others are there as long as somebody fetches on them
         self._closed = False
         self._narrowing = threading.Lock()  # a relay fetches on several threads
@@ -311,7 +311,8 @@ class GrpcServer:
                         raise self._too_slow()
                 answer = puller.take()
                 if not heard:
-                    heard, self._answer_s = True, min(self._answer_s, self._clock.monotonic() - asked_s)
+                    # Twice: a busy server is not far, and a host that was carried elsewhere is soon known to be.
+                    heard, self._answer_s = True, min(2 * self._answer_s, self._clock.monotonic() - asked_s)
                 if answer is not None and _puts_off(answer):
                     guard.was_put_off(self._clock.monotonic())
                 else:
