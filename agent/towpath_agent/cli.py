@@ -33,6 +33,9 @@ from towpath_agent.system.launch import is_launched, launch, taken
 PROGRAM = "towpath-agent"
 JOURNAL = "state.db"
 MAX_TOKEN_BYTES = 4096
+# What a change took goes back to the system, and the idle agent stays small: one arena for all threads, and what is
+# large lies alone. glibc would let it grow into the heap once something as large was freed, and leave holes there.
+_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -205,8 +208,7 @@ def run(
         launch(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # One arena for all threads: what a change took goes back to the system, and the idle agent stays small.
-    os.execve(sys.executable, arguments, {"MALLOC_ARENA_MAX": "1", **os.environ})  # noqa: S606  (no shell is wanted)
+    os.execve(sys.executable, arguments, {**_MALLOC, **os.environ})  # noqa: S606  (no shell is wanted)
 
 
 @group.command()
