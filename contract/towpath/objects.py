@@ -15,6 +15,8 @@ MAX_SIZE = 2**63 - 1
 # Two of 200,000 digests begin with the same eight bytes once in a billion releases, or where somebody made them so.
 HEAD_BYTES = 8
 _NUMBER_BITS = 32
+# What is sorted is sorted in parts, by how it begins: a list of numbers takes more memory than the digests themselves.
+_PARTS = 16
 
 Pair = tuple[bytes, int]
 
@@ -117,11 +119,16 @@ class Objects(Mapping[bytes, int]):
 
 
 def _ordered(pairs: Pairs) -> "tuple[array[int], array[int]]":
-    """Return the heads of all digests in order, and whose they are: sorting digests would take thrice the memory."""
-    keys = sorted(_head(digest) << _NUMBER_BITS | number for number, (digest, _) in enumerate(pairs))
-    return array("Q", (key >> _NUMBER_BITS for key in keys)), array(
-        "I", (key & (1 << _NUMBER_BITS) - 1 for key in keys)
-    )
+    """Return the heads of all digests in order, and whose they are."""
+    heads, numbers = array("Q"), array("I")
+    parts = [array("I") for _ in range(_PARTS)]
+    for number in range(len(pairs)):
+        parts[_part(pairs.digest(number))].append(number)
+    for part in parts:
+        keys = sorted(_head(pairs.digest(number)) << _NUMBER_BITS | number for number in part)
+        heads.extend(key >> _NUMBER_BITS for key in keys)
+        numbers.extend(key & (1 << _NUMBER_BITS) - 1 for key in keys)
+    return heads, numbers
 
 
 class _Items(ItemsView[bytes, int]):
@@ -132,27 +139,33 @@ class _Items(ItemsView[bytes, int]):
 class Digests:
     """A set of digests that errs to one side: one that begins with the same eight bytes as another is taken for it."""
 
-    __slots__ = ("_heads", "_sorted")
+    __slots__ = ("_parts", "_sorted")
 
     def __init__(self) -> None:
         """Begin empty."""
-        self._heads = array("Q")
+        self._parts = [array("Q") for _ in range(_PARTS)]
         self._sorted = True
 
     def add(self, digest: bytes) -> None:
         """Put one more into it."""
-        self._heads.append(_head(digest))
+        self._parts[_part(digest)].append(_head(digest))
         self._sorted = False
 
     def __contains__(self, digest: object) -> bool:
         if not isinstance(digest, bytes):
             return False
         if not self._sorted:
-            self._heads, self._sorted = array("Q", sorted(self._heads)), True
-        head = _head(digest)
-        at = bisect_left(self._heads, head)
-        return at < len(self._heads) and self._heads[at] == head
+            for number, part in enumerate(self._parts):
+                self._parts[number] = array("Q", sorted(part))
+            self._sorted = True
+        heads, head = self._parts[_part(digest)], _head(digest)
+        at = bisect_left(heads, head)
+        return at < len(heads) and heads[at] == head
 
 
 def _head(digest: bytes) -> int:
     return int.from_bytes(digest[:HEAD_BYTES])
+
+
+def _part(digest: bytes) -> int:
+    return digest[0] * _PARTS >> 8 if digest else 0

@@ -36,7 +36,7 @@ class Tracker:
         self._sampled_s = self._told_s = now_s
 
     def expect(self, sizes: Mapping[bytes, int], content: int) -> None:
-        """Take what is lacking from now on: objects by digest, and how many bytes of content they have together."""
+        """Take what may come from now on, objects by digest, and how many bytes of content are lacking."""
         self._sizes, self._content_left, self._current_left = sizes, content, 0
 
     def begins(self, digest: bytes, offset: int, carried: int, *, delta: bool = False) -> None:

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from towpath.errors import TowpathError
-from towpath.index import Entries, EntryType
+from towpath.index import EntryType
 from towpath.objects import Digests
-from towpath.wire import decode_release
+from towpath.wire import decode_release, iter_index
 from towpath_agent.installers.base import Installer, current_release
 from towpath_agent.journal import Deployed
 from towpath_agent.runner.site import Site
@@ -83,7 +83,7 @@ def prune_store(site: Site, also: Iterable[Deployed] = ()) -> bool:
     for it in also:
         needed.add(decode_release(it.release).artifact.index_sha256)
         with suppress(TowpathError, OSError):  # without its index nothing else of it can have come
-            _add_contents(needed, site.entries(it))
+            _add_contents(needed, site.index(it))
     for app in site.files.listdir(site.apps):
         releases = site.app_dir(app) / "releases"
         if not site.files.is_dir(releases):
@@ -95,14 +95,14 @@ def prune_store(site: Site, also: Iterable[Deployed] = ()) -> bool:
             release = decode_release(found.release)
             needed.add(release.artifact.index_sha256)
             try:
-                _add_contents(needed, site.entries(found))
+                _add_contents(needed, site.index(found))
             except (TowpathError, OSError):
                 return False
     site.store.prune(needed)
     return True
 
 
-def _add_contents(needed: Digests, entries: Entries) -> None:
-    for entry in entries:
+def _add_contents(needed: Digests, index: bytes) -> None:
+    for entry in iter_index(index):
         if entry.type is EntryType.FILE:
             needed.add(entry.sha256)

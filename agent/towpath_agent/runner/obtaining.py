@@ -65,7 +65,7 @@ def obtain(
     entries = site.entries(new)
     wanted = objects(entries)
     if watched is not None:
-        watched.expect(store.missing(wanted))
+        watched.expect(wanted, store.missing_bytes(wanted))
     if store.fetch(wanted, source, interrupted=interrupted).interrupted:
         return None
     return entries

@@ -97,9 +97,9 @@ class Watched:
         """Count for `tracker`."""
         self._transfers, self._app, self._tracker, self._clock = transfers, app, tracker, clock
 
-    def expect(self, sizes: Mapping[bytes, int], content: int | None = None) -> None:
-        """Take what is lacking from now on, by digest; `content`: how many bytes of content, where that is not all."""
-        self._tracker.expect(sizes, sum(size for _, size in sizes.items()) if content is None else content)
+    def expect(self, sizes: Mapping[bytes, int], content: int) -> None:
+        """Take what may come from now on, by digest, and how many bytes of content are lacking."""
+        self._tracker.expect(sizes, content)
 
     def over(self, source: Source) -> Source:
         """Return `source`, counted."""

@@ -90,6 +90,10 @@ class Store:
         """
         return Objects(self._missing(objects))
 
+    def missing_bytes(self, objects: Mapping[bytes, int]) -> int:
+        """Return how many bytes of content those have together."""
+        return sum(size for _, size in self._missing(objects))
+
     def _missing(self, objects: Mapping[bytes, int]) -> Iterator[tuple[bytes, int]]:
         """Yield them; each is looked for shortly before it is handed out."""
         named = iter(objects.items())
@@ -170,7 +174,8 @@ class Store:
         """Return the content, proven; ObjectMissing where it is not there, damaged, or longer than `limit` bytes."""
         try:
             with self._files.open_read(self.path(digest)) as source:
-                content = b"".join(_blocks(source.read, limit + 1))
+                # In one piece, so that it is in memory once: an index may have 64 MiB.
+                content = b"".join(_pieces(source.read, limit + 1, max(source.length(), BLOCK_BYTES)))
         except FileNotFoundError:
             raise self._gone(digest) from None
         if len(content) > limit or hashlib.sha256(content).digest() != digest:
@@ -215,11 +220,11 @@ class Store:
         return ObjectMissing(f"cannot use object {digest.hex()[:16]}: it was damaged on disk; it is fetched again")
 
 
-def _blocks(read: Callable[[int], bytes], limit: int) -> Iterator[bytes]:
+def _pieces(read: Callable[[int], bytes], limit: int, at_once: int) -> Iterator[bytes]:
     left = limit
-    while left > 0 and (block := read(min(left, BLOCK_BYTES))):
-        left -= len(block)
-        yield block
+    while left > 0 and (piece := read(min(left, at_once))):
+        left -= len(piece)
+        yield piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ class Reading:
         with self.open_read(path) as source:
             parts = []
             left = limit + 1
-            while left > 0 and (part := source.read(min(left, BUFFER_BYTES))):
+            at_once = max(source.length(), BUFFER_BYTES)  # what comes in one piece is in memory once
+            while left > 0 and (part := source.read(min(left, at_once))):
                 parts.append(part)
                 left -= len(part)
         if left <= 0:

@@ -15,6 +15,7 @@ from towpath.wire.codec import (
     encode_manifest,
     encode_release,
     from_value,
+    iter_index,
     to_value,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "encode_manifest",
     "encode_release",
     "from_value",
+    "iter_index",
     "to_value",
 ]

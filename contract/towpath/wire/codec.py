@@ -284,16 +284,19 @@ def encode_index(entries: Iterable[Entry]) -> bytes:
 
 def decode_index(data: bytes) -> Entries:
     """Return the entries of an index whose digest was verified; Refusal where garbled. Not yet checked for safety."""
+    return Entries(iter_index(data))
+
+
+def iter_index(data: bytes) -> Iterator[Entry]:
+    """Yield what `decode_index` returns, for who looks at each once; Refusal where what is garbled begins."""
     if len(data) > MAX_INDEX_BYTES:
         raise Refusal(f"cannot read an index: {len(data)} bytes, at most {MAX_INDEX_BYTES}", code="endless-data")
-    entries = Entries()
     for part in _index_parts(data):
         for m in _parse(pb.Index(), part, MAX_INDEX_BYTES, "an index").entries:
             kind = _ENTRY_NAMES.get(m.type)
             if kind is None:
                 raise Refusal(f"cannot read an index: {m.path[:200]!r} is of an unknown type", code="unknown-entry")
-            entries.append(Entry(m.path, kind, m.mode, m.size, m.sha256, m.target))
-    return entries
+            yield Entry(m.path, kind, m.mode, m.size, m.sha256, m.target)
 
 
 def _index_parts(data: bytes) -> Iterator[bytes]:
