@@ -142,6 +142,8 @@ async def serve(  # noqa: PLR0915 - one thing after the other, each once
     signals = Signals(asyncio.get_running_loop())
     hub = Hub()
     signals.on_changed(hub.changed)
+    # First: a bucket that cannot be used leaves no database behind that looks like one of a server that has run.
+    blobs = await thread.run(_blobs, options)
     storage = await thread.run(SqlStorage, folder / "towpath.db")
     if storage.upgraded is not None:
         done = storage.upgraded
@@ -150,7 +152,7 @@ async def serve(  # noqa: PLR0915 - one thing after the other, each once
     tasks: list[asyncio.Task[None]] = []
     context = Context(
         storage=storage,
-        blobs=await thread.run(_blobs, options),
+        blobs=blobs,
         clock=clock,
         hints=signals,
         authority=authority,

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from fakes.live_server import LiveServer
+from fakes.loopback import unused_port
 from fakes.s3 import Bucket
 from towpath.errors import InputError
 from towpath.v1 import agent_pb2, operator_pb2, operator_pb2_grpc
@@ -122,23 +123,45 @@ def test_a_service_that_is_away_means_wait(bucket: Bucket, tmp_path: Path) -> No
     [
         ("bucket", "write s3://BUCKET"),
         ("s3://", "write s3://BUCKET"),
-        ("s3://no-such-bucket-here", "cannot use s3://no-such-bucket-here for objects"),
+        (
+            "s3://no-such-bucket-here",
+            "cannot use s3://no-such-bucket-here for objects: http://.* answers NoSuchBucket: ",
+        ),
     ],
 )
 def test_a_store_that_cannot_be_used_is_said_at_the_start(bucket: Bucket, tmp_path: Path, url: str, says: str) -> None:
-    """A wrong address, or a bucket that is not there: one line, and the server does not start."""
+    """A wrong address, or a bucket that is not there: one line, and no server that doctor would take for one that ran."""
     server = LiveServer(tmp_path, object_store=(url, bucket.endpoint))
     with pytest.raises(InputError, match=says) as caught:
         server.start()
     server.stop()
     assert "\n" not in str(caught.value)
+    assert not (server.fleet / "server" / "towpath.db").exists()
+
+
+@pytest.mark.parametrize("keys", [True, False])
+def test_who_does_not_answer_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keys: bool
+) -> None:
+    """Nobody listens there; without keys it is the machine's role that is asked for first, here nobody too."""
+    nobody = f"http://127.0.0.1:{unused_port()}"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a key") if keys else monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", nobody)
+    server = LiveServer(tmp_path, object_store=("s3://a-bucket", nobody))
+    with pytest.raises(InputError) as caught:
+        server.start()
+    server.stop()
+    why = f"no answer from {nobody}: Connection refused" if keys else "there are no keys: AWS_ACCESS_KEY_ID"
+    assert str(caught.value).startswith(f"cannot use s3://a-bucket for objects: {why}")
+    assert str(caught.value).endswith("; look at object_store, object_store_endpoint and the AWS_* variables")
 
 
 def test_wrong_keys_are_said_at_the_start(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service says no; the line holds neither key."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
     server = LiveServer(tmp_path, object_store=(bucket.url, bucket.endpoint))
-    with pytest.raises(InputError, match="for objects") as caught:
+    with pytest.raises(InputError, match="for objects: http://.* answers SignatureDoesNotMatch: ") as caught:
         server.start()
     server.stop()
     assert "another-secret" not in str(caught.value)

@@ -16,6 +16,7 @@ Not handled here: making the bucket, its encryption and life cycle (the bucket's
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +40,14 @@ _DIGEST_BYTES = 32
 _DAMAGED = ".damaged"
 _AT_ONCE = 16
 _LISTED_AT_ONCE = 1000
+
+_MOST_SHOWN = 200
+_ROLE = re.compile(r"Error performing [A-Z]+ \S+/latest/(api/token|meta-data)")
+_ADDRESS = re.compile(r"Error performing [A-Z]+ (https?://[^/?\s]{1,200})")
+_CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]{1,200})</Message>")
+_STATUS = re.compile(r"status code: (\d{3}[^:\n]{0,40})")
+_SYSTEM = re.compile(r'(?:message|error): "([^"\n]{1,120})"')
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -90,7 +99,10 @@ class S3Blobs:
                     if digest is not None and found["size"] >= SHORTEST_BYTES:
                         self._sizes[digest] = found["size"]
         except (BaseError, OSError, ValueError) as error:
-            raise InputError(f"cannot use {url} for objects: {_first_line(error)}") from error
+            raise InputError(
+                f"cannot use {url} for objects: {_reason(error)}; "
+                "look at object_store, object_store_endpoint and the AWS_* variables"
+            ) from error
 
     def missing(self, digests: Iterable[bytes], *, anew: bool = False) -> list[bytes]:
         """See `ports.Blobs`. `anew` costs a request for each object."""
@@ -262,8 +274,23 @@ def _asked(ask: Callable[[], T]) -> T:
     except FileNotFoundError:
         raise
     except (BaseError, OSError) as error:
-        raise Unavailable(f"cannot use the object store: {_first_line(error)}") from error
+        raise Unavailable(f"cannot use the object store: {_reason(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:200]
+def _reason(error: Exception) -> str:
+    """Return in one line why the service did not do it: what it answered, or why there is no answer.
+
+    The library's text begins with what was asked and how often, and has the reason at its end, some in a dump.
+    """
+    text = str(error)
+    if _ROLE.search(text):  # where the library looks for a machine's role once there are no keys
+        return (
+            "there are no keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set, and this machine has no role"
+        )
+    found = [pattern.search(text) for pattern in (_ADDRESS, _CODE, _MESSAGE, _STATUS, _SYSTEM)]
+    address, code, message, status, system = (one.group(1).strip().rstrip(".") if one else "" for one in found)
+    if code or status:
+        return f"{address} answers {code or status}" + (f": {message}" if message else "")
+    if address and system:
+        return f"no answer from {address}: {system}"
+    return " ".join((text.splitlines() or [type(error).__name__])[0].split())[:_MOST_SHOWN]
