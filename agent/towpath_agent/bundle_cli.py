@@ -70,10 +70,10 @@ def apply(context: click.Context, /, *, folder: Path, output: str, waits: bool, 
 
 def _check(path: Path, folder: Path, files: Files, host_id: str) -> None:
     """Prove the whole file by the root that this host was enrolled with."""
-    from towpath.bundle.checking import check  # noqa: PLC0415  (loads tuf)
+    from towpath.bundle.checking import check, naming  # noqa: PLC0415  (loads tuf)
 
     root = files.read(folder / identity.ROOT, MAX_ROOT_BYTES)
-    with files.open_regular(path) as file:
+    with files.open_regular(path) as file, naming(path):
         check(file.read_at, file.length(), root=root, now_unix_ms=SystemClock().now_unix_ms(), host_id=host_id)
 
 
@@ -104,9 +104,9 @@ def outcome(states: Mapping[str, AppState], wanted: Mapping[str, bytes]) -> int 
     return None if open_ends else 0
 
 
-def progress(state: AppState | None) -> str:
-    """Return how far an app is, for people; empty where nothing is known of it."""
-    if state is None:
+def progress(state: AppState | None, sha256: bytes) -> str:
+    """Return how far an app is with the release of that digest, for people; empty where that has not begun."""
+    if state is None or state.desired_sha256 != sha256:
         return ""
     if state.state is State.CONFIRMED and state.current_sha256 != state.desired_sha256:
         # The state is still that of what runs: the host is held, or has not begun.
@@ -135,8 +135,8 @@ def _follow(folder: Path, wanted: Mapping[str, bytes], timeout_s: float, *, quie
             said = f"failed here before and is not tried again until: towpath-agent retry {app}"
         click.echo(f"{app}: this release {said}", err=True)
     while True:
-        for app in wanted:
-            text = progress(states.get(app))
+        for app, sha256 in wanted.items():
+            text = progress(states.get(app), sha256)
             if text and told.get(app) != text and not quiet:
                 click.echo(printable(text))
             told[app] = text

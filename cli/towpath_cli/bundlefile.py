@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from towpath.bundle.checking import Checked, check
+from towpath.bundle.checking import Checked, check, naming
 from towpath.errors import Broken, InputError
 from towpath_cli.model import BundlePiece
 
@@ -43,7 +43,7 @@ def save(part: Path, pieces: Iterable[BundlePiece]) -> None:
 def verified(path: Path, root: bytes, now_unix_ms: int) -> Checked:
     """Return what the file at `path` is; InputError where it cannot be read, Refusal where it is not as signed."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, naming(path):
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
             return check(lambda at, count: os.pread(descriptor, count, at), size, root=root, now_unix_ms=now_unix_ms)

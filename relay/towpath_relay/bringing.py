@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from towpath.bundle.checking import Checked, check
+from towpath.bundle.checking import Checked, check, naming
 from towpath.bundle.layout import Member, walk
 from towpath.errors import Broken, InputError
 from towpath.quantity import format_size
@@ -36,7 +36,8 @@ def bring(path: Path, folder: Path, root: bytes, *, max_bytes: int, now_unix_ms:
             def read(at: int, count: int) -> bytes:
                 return os.pread(file.fileno(), count, at)
 
-            checked = check(read, size, root=root, now_unix_ms=now_unix_ms)
+            with naming(path):
+                checked = check(read, size, root=root, now_unix_ms=now_unix_ms)
             wanted = [(key, member) for member in walk(read, size) if (key := _key(member.name)) is not None]
             total = sum(member.size for _, member in wanted)
             if total > max_bytes:

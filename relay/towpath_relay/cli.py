@@ -112,7 +112,7 @@ async def carry(options: Options, stop: asyncio.Event) -> None:
             except TimeoutError:
                 taken = await asyncio.to_thread(cache.adopt)
                 if taken:
-                    click.echo(f"took {taken} objects and deltas that were imported")
+                    click.echo(f"took {taken} objects, indexes and deltas that were imported")
                 if clock.monotonic() < tell_at_s:
                     continue
                 now, tell_at_s = (servicer.sent_bytes, flights.fetched_bytes), clock.monotonic() + TELL_S
@@ -238,7 +238,7 @@ def import_bundle(folder: Path, agent_dir: Path, max_bytes: int, file: Path) -> 
     root = files.read(agent_dir / identity.ROOT, identity.MAX_FILE_BYTES)
     checked, count, size = bring(file, folder, root, max_bytes=max_bytes, now_unix_ms=clock.now_unix_ms())
     names = ", ".join(f"{one.app} {one.version}" for one in checked.statement.releases)
-    click.echo(f"{names}: {count} objects and deltas, {format_size(size)}")
+    click.echo(f"{names}: {count} objects, indexes and deltas, {format_size(size)}")
     deadline = Deadline(clock, TAKEN_S)
     while waiting(folder):
         if not _runs(folder):

@@ -1,6 +1,7 @@
 """A site that no line reaches: a release on a stick, a reverted one, and the reports that come back. Real processes."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def on_host(fleet: Fleet, name: str, *words: str, code: int | None = 0) -> Done:
 def refuses(done: Done, words: str) -> None:
     """One line says why, and the exit code that it did not work."""
     assert done.code == 1, done
-    assert words in done.err, done
+    assert re.search(words, done.err), done
     assert len(done.err.splitlines()) == 1, done
 
 
@@ -141,16 +142,17 @@ def test_a_bad_file_is_one_line_and_changes_nothing(fleet: Fleet, tmp_path: Path
     swapped[longest.offset + longest.size // 2] ^= 1
     files = {
         "cut.tpb": (whole[: len(whole) // 2], "cut off"),
-        "swapped.tpb": (bytes(swapped), "cannot accept object"),
+        "swapped.tpb": (bytes(swapped), "cannot accept object .*; copy it again"),
         "alien.tpb": (b"no bundle" * 1000, "it is none"),
+        "zeros.tpb": (bytes(len(whole)), "it is none"),
         "newer.tpb": (whole.replace(b"towpath-bundle-1", b"towpath-bundle-9", 1), "it is none"),
     }
     fleet.start_agent("site-7")
     fleet.agents["site-7"].wait_for_line(r"agent .* runs")
     for name, (data, why) in files.items():
         (fleet.root / name).write_bytes(data)
-        refuses(fleet.towpath("bundle", "verify", name, code=None), why)
-        refuses(on_host(fleet, "site-7", "apply", str(fleet.root / name), code=None), why)
+        refuses(fleet.towpath("bundle", "verify", name, code=None), f"{name}: .*{why}")
+        refuses(on_host(fleet, "site-7", "apply", str(fleet.root / name), code=None), f"/{name}: .*{why}")
     refuses(on_host(fleet, "other", "apply", str(fleet.root / "hello.tpb"), code=None), "not for this host")
     refuses(on_host(fleet, "site-7", "apply", str(fleet.root / "nothing.tpb"), code=None), "cannot read")
     with Fleet(tmp_path / "stranger") as stranger:
@@ -162,7 +164,7 @@ def test_a_bad_file_is_one_line_and_changes_nothing(fleet: Fleet, tmp_path: Path
     (fleet.root / "forged.reports").write_bytes(reports[:-90] + bytes([reports[-90] ^ 1]) + reports[-89:])
     refuses(fleet.towpath("bundle", "import", "cut.reports", code=None), "cut off")
     refuses(fleet.towpath("bundle", "import", "forged.reports", code=None), "cannot")
-    refuses(fleet.towpath("bundle", "import", "hello.tpb", code=None), "no file of a host's reports")
+    refuses(fleet.towpath("bundle", "import", "hello.tpb", code=None), "hello.tpb: .* no file of a host's reports")
     assert not list(fleet.root.glob("*.part-*"))
     assert not list(fleet.root.glob(".*.part-*"))
 

@@ -124,7 +124,8 @@ class Desired:
             if error.code != "rollback":
                 raise
             raise Refusal(
-                f"cannot use the bundle: it is older than what this host has heard since ({error}); make a new one",
+                f"cannot use the bundle: it is older than what this host has heard since ({error}); make a new one, "
+                "unless this host has a line: then its server tells it what to run",
                 code=error.code,
             ) from error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from towpath.bundle.checking import Checked
+from towpath.bundle.checking import Checked, naming
 from towpath.commandline import clean
 from towpath.errors import InputError
 from towpath.quantity import format_size
@@ -134,7 +134,7 @@ def import_reports(operator: Operator, *, file: Path) -> None:
     """
     pieces = _pieces(file)
     head = next(pieces, b"")
-    with operator.connect() as client:
+    with operator.connect() as client, naming(file):
         done = client.import_reports(_chained(head, pieces))
     if operator.json:
         echo_json(done)

@@ -10,7 +10,9 @@ A process that must stay small does not import this module: it loads `tuf`.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from towpath import dsse
 from towpath.bundle import statement as statements
@@ -89,6 +91,16 @@ class _File:
         return data
 
 
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Let a Refusal begin with the file that it is of."""
+    try:
+        yield
+    except Refusal as error:
+        advice = "; copy it again" if error.code == "corrupt-object" else ""
+        raise Refusal(f"{file}: {error}{advice}", code=error.code) from error
+
+
 def check(read: Read, size: int, *, root: bytes, now_unix_ms: int, host_id: str = "") -> Checked:
     """Return what the file of `size` bytes is, where it is whole and good at that time; Refusal otherwise.
 
@@ -123,7 +135,9 @@ def _signed(envelope: dsse.Envelope, payload_type: str, director: Keys) -> bytes
         return dsse.verify(envelope, payload_type, director)
     except Refusal as error:
         raise Refusal(
-            f"cannot use the bundle: this fleet's director did not sign all of it ({error})", code=error.code
+            "cannot use the bundle: it is another fleet's, forged or damaged: "
+            f"this fleet's director did not sign all of it ({error})",
+            code=error.code,
         ) from error
 
 

@@ -85,8 +85,13 @@ def header(name: str, size: int) -> bytes:
 
 
 def garbled(why: str) -> Refusal:
-    """Return what is told of a file that is no bundle, or a broken one."""
-    return Refusal(f"cannot use the bundle: {why}", code="garbled")
+    """Return what is told of a broken file."""
+    return Refusal(f"cannot use the bundle: {why}; copy it again", code="garbled")
+
+
+def no_bundle() -> Refusal:
+    """Return what is told of another file."""
+    return Refusal("cannot use the bundle: it is none: it does not begin as one", code="garbled")
 
 
 def truncated() -> Refusal:
@@ -126,7 +131,7 @@ def _check_name(name: str) -> None:
 def is_bundle(name: str) -> None:
     """Return where a file whose first member has this name is a bundle of this version; Refusal otherwise."""
     if not name.startswith(PREFIX):
-        raise garbled("it is none: it does not begin as one")
+        raise no_bundle()
     if name != STATEMENT:
         raise Refusal(
             f"cannot use the bundle: it is of version {name.removeprefix(PREFIX)[:20]}, this Towpath reads {VERSION}; "
@@ -144,17 +149,19 @@ def walk(read: Read, file_size: int) -> Iterator[Member]:
     while True:
         if file_size - at < BLOCK_BYTES:
             if first and not PREFIX.encode().startswith(read(0, len(PREFIX))):
-                raise garbled("it is none: it does not begin as one")
+                raise no_bundle()
             raise truncated()
         block = read(at, BLOCK_BYTES)
         if len(block) < BLOCK_BYTES:
             raise truncated()
         if block == END[:BLOCK_BYTES]:
+            if first:  # a stick that was pulled out early may have a file of zeros
+                raise no_bundle()
             break
         try:
             name, size = _parse(block)
         except Refusal as error:
-            raise garbled("it is none: it does not begin as one") if first else error from error
+            raise no_bundle() if first else error from error
         member = Member(name, at + BLOCK_BYTES, size)
         if first:
             is_bundle(name)

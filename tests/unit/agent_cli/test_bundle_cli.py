@@ -30,13 +30,14 @@ def test_a_wait_is_over_when_every_app_has_ended() -> None:
 
 
 def test_what_is_told_is_what_runs() -> None:
-    """A host that is held, or has not begun, is still Confirmed: with what it has, and not with what is to come."""
-    assert progress(None) == ""
-    assert progress(RUNS) == "hello: Confirmed 2"
+    """A host that is held is still Confirmed: with what it has, and not with what is to come; of others nothing."""
+    assert progress(None, SHA) == ""
+    assert progress(RUNS, SHA) == "hello: Confirmed 2"
+    assert progress(RUNS, b"x" * 32) == ""
     held = replace(RUNS, current_version="1", current_sha256=b"o" * 32)
-    assert progress(held) == "hello: runs 1; 2 waits"
+    assert progress(held, SHA) == "hello: runs 1; 2 waits"
     bad = replace(held, state=State.REVERTED, verdict=Verdict.FAILED, reason="its probe failed")
-    assert progress(bad) == "hello: Reverted 2 its probe failed"
+    assert progress(bad, SHA) == "hello: Reverted 2 its probe failed"
     assert failed_before({"hello": bad}, {"hello": SHA, "redis": SHA}) == ["hello"]
     assert failed_before({"hello": held}, {"hello": SHA}) == []
 
