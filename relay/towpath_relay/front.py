@@ -8,6 +8,7 @@ Nothing is retried here: a connection whose other end cannot be reached is close
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -51,21 +52,32 @@ class Front:
         self._listening: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._away: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self, agents: str, enrolment: str) -> tuple[str, str]:
         """Listen; return the addresses with the ports that were given. InputError where one is taken."""
-        return await self._listen(agents, self._route, "--listen"), await self._listen(
-            enrolment, self._enrol, "--enroll-listen"
+        bound = (
+            await self._listen(agents, self._route, "--listen"),
+            await self._listen(enrolment, self._enrol, "--enroll-listen"),
         )
+        self._looking = asyncio.create_task(self._look())
+        return bound
+
+    async def _look(self) -> None:
+        """Say that the server is away where it is, before a host asks for it."""
+        with contextlib.suppress(OSError, TimeoutError, TowpathError):
+            _, writer = await self._reach(self._server)
+            writer.close()
 
     async def stop(self) -> None:
         """Close everything."""
         for server in self._listening:
             server.close()
         await asyncio.sleep(0)  # what was accepted already is handed over in the loop's next round
-        for task in list(self._tasks):
+        tasks = [*self._tasks, *filter(None, [self._looking])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(
         self, address: str, route: Callable[[asyncio.StreamReader], Awaitable["_Onward"]], option: str
@@ -81,7 +93,7 @@ class Front:
             )
         except OSError as error:
             raise InputError(
-                f"cannot listen on {address}: {error.strerror or error}; stop what has it, or give {option}"
+                f"cannot listen on {address}: {_why(error)}; stop what has it, or give {option}"
             ) from error
         self._listening.append(server)
         return f"{host}:{server.sockets[0].getsockname()[1]}"
@@ -136,12 +148,19 @@ class Front:
         except (OSError, TimeoutError, TowpathError) as error:
             if where not in self._away:
                 self._away.add(where)
-                logger.warning("cannot lead hosts to the server at %s: %s", where, str(error) or "no answer")
+                logger.warning("cannot lead hosts to the server at %s: %s", where, _why(error))
             raise
         if where in self._away:
             self._away.discard(where)
             logger.warning("the server at %s is there again", where)
         return ends
+
+
+def _why(error: Exception) -> str:
+    """Return the system's words alone: what Python and asyncio put around them says the address a second time."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno).lower()
+    return str(error) or "no answer"
 
 
 def most_connections(descriptors: int) -> int:

@@ -92,7 +92,7 @@ def test_a_server_of_another_fleet_or_a_proxy_that_opens_tls_is_named(authority:
 
 def test_nobody_there_is_told_apart_from_a_firewall_that_drops(authority: Authority) -> None:
     """Refused at once, or no answer at all."""
-    assert "nothing listens there, or a firewall rejects it" in look(unused_port(), authority)
+    assert "nothing listens there (is it running?), or a firewall rejects it" in look(unused_port(), authority)
     with full_queue() as port:
         assert "no answer within 0.3s: a firewall drops it" in look(port, authority, timeout_s=0.3)
 

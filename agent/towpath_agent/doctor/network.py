@@ -104,7 +104,7 @@ def _tcp_trouble(error: OSError, timeout_s: float) -> str:
     if isinstance(error, socket.gaierror):
         return f"its name cannot be resolved ({_text(error)}); look at DNS and /etc/hosts"
     if isinstance(error, ConnectionRefusedError):
-        return "the machine answers, but nothing listens there, or a firewall rejects it; is the server running?"
+        return "the machine answers, but nothing listens there (is it running?), or a firewall rejects it"
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_s:g}s: a firewall drops it, or the machine is down"
     return f"it cannot be reached ({_text(error)}); look at routes and firewalls"
