@@ -139,6 +139,8 @@ def _probe(item: ProbeItem) -> Probe:
 
 def load_release_file(path: Path) -> ReleaseFile:
     """Return the file at `path`; ReleaseFileError (an InputError) names every fault with its line."""
+    if path.is_dir():
+        raise InputError(f"cannot read the release file {path}: it is a folder; give the file: {path / 'towpath.yaml'}")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)

@@ -70,7 +70,7 @@ def parse_yaml(text: str, name: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
         reason = " ".join(str(part) for part in (error.context, error.problem) if part)
-        raise InputError(f"cannot read {name}, line {line}: {reason}") from error
+        raise InputError(f"cannot read {name}, line {line}: {reason}; is it the right file, and YAML?") from error
     except yaml.YAMLError as error:
         raise InputError(f"cannot read {name}: {' '.join(str(error).split())[:200]}") from error
     return Document(name, data, document.lines)

@@ -202,6 +202,9 @@ def test_a_cancelled_rollout_leaves_who_has_it_and_gives_the_others_back_their_r
     again = deploy(shell, "2.0.0", "--max-unavailable", "9")
     eventually(lambda: len(wanted([*hosts, newcomer], "2.0.0")) == 4, "a new deploy counts for all")
     assert show(shell, rollout)["state"] == "superseded"
+    assert shell.type("rollout", "show", rollout).out.splitlines()[-1] == (
+        "its hosts are not its own any more; see: towpath status hello"
+    )
     assert shell.type("rollout", "halt", again).code == 0
     eventually(lambda: wanted([*hosts, newcomer], "2.0.0") == ["dev-0"], "who has not switched stays")
 

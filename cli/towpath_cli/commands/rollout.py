@@ -30,6 +30,8 @@ _DONE = {
     "cancel": "cancelled; who runs the release keeps it, nobody else gets it",
     "revert": "goes back to the release before, no more hosts at once than allowed",
 }
+# What was replaced or taken off counts for nobody any more: its hosts are the next one's.
+_OVER = ("superseded", "removed")
 _HELP = {
     "pause": "Let nobody else move; hosts in flight finish.",
     "resume": "Go on after a pause or a halt, in the same wave; hosts that failed until now do not count again.",
@@ -69,8 +71,7 @@ def _row(one: Rollout) -> tuple[object, ...]:
     healthy = sum(host.phase == "healthy" for host in one.hosts)
     wave = f"{min(one.wave + 1, len(one.waves))} of {len(one.waves)}"
     selector = one.selector or "(every host)"
-    # What was replaced or taken off counts for nobody any more: its hosts are the next one's.
-    proven = "" if one.state in ("superseded", "removed") else f"{healthy} of {len(one.hosts)}"
+    proven = "" if one.state in _OVER else f"{healthy} of {len(one.hosts)}"
     return (
         one.assignment,
         one.app,
@@ -100,8 +101,12 @@ def show(operator: Operator, *, name: str) -> None:
     created = f"by {one.created_by} at {when(one.created_unix_ms)}"
     click.echo(clean(f"rollout {one.assignment}, generation {one.generation}, for {selector}, {created}"))
     click.echo(f"{_limits(one)}; on a breach: {one.on_breach}")
-    for line in (*reach(one), *_times(one), *_gates(one), *map(bar_line, one.bars), *_prefetch(one), ""):
+    for line in (*reach(one), *_times(one), *_gates(one), *map(bar_line, one.bars), *_prefetch(one)):
         click.echo(clean(line))
+    if one.state in _OVER:
+        click.echo(f"its hosts are not its own any more; see: towpath status {one.app}")
+        return
+    click.echo()
     echo_table(operator.world, *wave_table(one))
     for wave in one.waves:
         for check in wave.checks:

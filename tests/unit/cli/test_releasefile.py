@@ -259,6 +259,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not UTF-8"):
         load_release_file(tmp_path / "binary")
+    with pytest.raises(InputError, match=r"it is a folder; give the file: .*/towpath\.yaml"):
+        load_release_file(tmp_path)
 
 
 def refusal(text: str) -> str:

@@ -39,6 +39,7 @@ def test_null_is_told_from_a_quoted_word() -> None:
         ("a: 1\n? [b]\n: 2\n", 2, "a key must be a plain word"),
         ("a: 1\nb: [1, 2\nc: 3\n", 3, ""),
         ("a: 1\n\tb: 2\n", 2, ""),
+        ("# Towpath\n\nA system: it deploys: well.\n", 3, "is it the right file, and YAML?"),
         ("\n" + "[" * 40, 2, "nested too deeply"),
     ],
 )
