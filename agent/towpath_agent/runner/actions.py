@@ -218,7 +218,7 @@ class Actions:
             return
         new = release_of(tx)
         if keeps_tree(tx):
-            self._site.record(new, self._site.index(new))
+            self._site.record(new)
         failed = self._run_hook("post_confirm", new)
         if failed is not None:
             self.notes.append((tx, failed.code, failed.reason, failed.evidence))

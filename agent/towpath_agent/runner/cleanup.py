@@ -102,7 +102,7 @@ def prune_store(site: Site, also: Iterable[Deployed] = ()) -> bool:
     return True
 
 
-def _add_contents(needed: Digests, index: bytes) -> None:
+def _add_contents(needed: Digests, index: Iterable[bytes]) -> None:
     for entry in iter_index(index):
         if entry.type is EntryType.FILE:
             needed.add(entry.sha256)

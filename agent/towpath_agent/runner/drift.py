@@ -284,7 +284,7 @@ class Drift:
     def _fetch_index(self, deployed: Deployed) -> None:
         artifact = decode_release(deployed.release).artifact
         self._fetch({artifact.index_sha256: artifact.index_size})
-        self._site.record(deployed, self._site.index(deployed))
+        self._site.record(deployed)
 
 
 def no_server(_objects: Mapping[bytes, int]) -> None:

@@ -1,9 +1,8 @@
 """Where things lie on a host, and how a signed release becomes something that drivers can act on."""
 
-import hashlib
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +10,16 @@ from towpath.errors import Broken
 from towpath.index import MAX_INDEX_BYTES, Entries, Entry, check_entries
 from towpath.names import release_id
 from towpath.parameters import Value, render
-from towpath.wire import MAX_RELEASE_BYTES, decode_index, decode_release
+from towpath.wire import MAX_RELEASE_BYTES, decode_release, iter_index
 from towpath_agent.engine import slots
+from towpath_agent.errors import DiskError
 from towpath_agent.hooks import HookRunner
 from towpath_agent.installers.base import Installer, InstallPlan
 from towpath_agent.journal import Deployed, Transaction, wish_from_text, wish_to_text
 from towpath_agent.probes.base import Probe
 from towpath_agent.services.base import Instance, Service
 from towpath_agent.store import Store
-from towpath_agent.system.files import Files
+from towpath_agent.system.files import Files, temporary
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,30 @@ class Site:
         """Return the log of a release; it outlives the release's tree."""
         return self.app_dir(deployed.wish.app) / "logs" / f"{id_of(deployed)}.log"
 
-    def record(self, deployed: Deployed, index: bytes) -> None:
-        """Keep what was signed beside the tree: a lost journal is rebuilt from it, and going back needs no store."""
+    def record(self, deployed: Deployed) -> None:
+        """Keep what was signed beside the tree: a lost journal is rebuilt from it, and going back needs no store.
+
+        ObjectMissing where the index is neither here nor in the store.
+        """
         raw = {"wish": wish_to_text(deployed.wish), "release": b64encode(deployed.release).decode()}
-        folder = self.app_dir(deployed.wish.app) / "records"
-        self.files.make_dirs(folder)
-        self.files.write_atomic(folder / f"{id_of(deployed)}.index", index)
-        self.files.write_atomic(folder / f"{id_of(deployed)}.json", json.dumps(raw).encode())
+        path = self._index_path(deployed)
+        self.files.make_dirs(path.parent)
+        if not self._is_index(path, deployed):
+            temp = temporary(path)
+            try:
+                self.store.materialise(_index_digest(deployed), temp, 0o600)
+                self.files.sync_file(temp)
+                self.files.rename(temp, path)
+            except DiskError:
+                temp.unlink(missing_ok=True)  # the disk is in trouble already: what stays is swept at the next start
+                raise
+        self.files.write_atomic(path.with_suffix(".json"), json.dumps(raw).encode())
+
+    def _index_path(self, deployed: Deployed) -> Path:
+        return self.app_dir(deployed.wish.app) / "records" / f"{id_of(deployed)}.index"
+
+    def _is_index(self, path: Path, deployed: Deployed) -> bool:
+        return self.files.exists(path) and self.store.holds(path, _index_digest(deployed), MAX_INDEX_BYTES)
 
     def recorded(self, app: str, release: str) -> Deployed | None:
         """Return what `record` kept of release id `release`, or None where it is gone or garbled."""
@@ -84,19 +101,21 @@ class Site:
             text = log.read(size).decode(errors="replace")
         return (text.partition("\n")[2] if length > size else text).strip()
 
-    def index(self, deployed: Deployed) -> bytes:
-        """Return the index of a release, from its record or from the store; its digest is the signed one."""
-        digest = decode_release(deployed.release).artifact.index_sha256
-        path = self.app_dir(deployed.wish.app) / "records" / f"{id_of(deployed)}.index"
-        if self.files.exists(path):
-            data = self.files.read(path, MAX_INDEX_BYTES)
-            if hashlib.sha256(data).digest() == digest:
-                return data
-        return self.store.read(digest, MAX_INDEX_BYTES)
+    def index(self, deployed: Deployed) -> Iterator[bytes]:
+        """Yield the index of a release, from its record or from the store, proven before its first byte.
+
+        In pieces: the index of 200,000 files is as large as all that is made of it. ObjectMissing as for `record`.
+        """
+        path = self._index_path(deployed)
+        if self._is_index(path, deployed):
+            with self.files.open_read(path) as source:
+                yield from source.blocks()
+        else:
+            yield from self.store.pieces(_index_digest(deployed), MAX_INDEX_BYTES)
 
     def entries(self, deployed: Deployed) -> Entries:
         """Return the checked tree of a release."""
-        return check_entries(decode_index(self.index(deployed)))
+        return check_entries(iter_index(self.index(deployed)))
 
     def plan(self, deployed: Deployed, entries: Sequence[Entry], tx_id: str = "") -> InstallPlan:
         """Return what an installer needs to put `deployed` in place."""
@@ -127,6 +146,10 @@ class Site:
             slot=None if release.run.handover is None else wish.slot,
             health_deadline_ms=release.health.deadline_ms,
         )
+
+
+def _index_digest(deployed: Deployed) -> bytes:
+    return decode_release(deployed.release).artifact.index_sha256
 
 
 def release_of(tx: Transaction) -> Deployed:

@@ -107,7 +107,7 @@ class Staging:
             self.transfers.end(tx.app)
             plan = self._site.plan(new, entries, tx.id)
             if not keeps_tree(tx):  # else its record says what runs until this is confirmed
-                self._site.record(new, self._site.index(new))
+                self._site.record(new)
             self._drivers.installers[release.install.kind].stage(plan, self._site.store.materialise)
         except Unavailable as error:
             self.transfers.stops(tx.app)

@@ -31,7 +31,6 @@ from towpath_agent.store.deltas import Deltas, is_named
 from towpath_agent.store.incoming import BadObject, Incoming
 from towpath_agent.system.files import Files
 
-BLOCK_BYTES = 256 * 1024
 # A first mismatch may be a flipped bit; a second one, with no other way to go, is the server's doing.
 MAX_ATTEMPTS = 2
 
@@ -172,15 +171,23 @@ class Store:
 
     def read(self, digest: bytes, limit: int) -> bytes:
         """Return the content, proven; ObjectMissing where it is not there, damaged, or longer than `limit` bytes."""
+        return b"".join(self.pieces(digest, limit))
+
+    def pieces(self, digest: bytes, limit: int) -> Iterator[bytes]:
+        """Yield the content, proven before the first byte of it; ObjectMissing as for `read`."""
+        path = self.path(digest)
         try:
-            with self._files.open_read(self.path(digest)) as source:
-                # In one piece, so that it is in memory once: an index may have 64 MiB.
-                content = b"".join(_pieces(source.read, limit + 1, max(source.length(), BLOCK_BYTES)))
+            whole = self.holds(path, digest, limit)
         except FileNotFoundError:
             raise self._gone(digest) from None
-        if len(content) > limit or hashlib.sha256(content).digest() != digest:
+        if not whole:
             raise self._damaged(digest)
-        return content
+        with self._files.open_read(path) as source:
+            yield from source.blocks()
+
+    def holds(self, path: Path, digest: bytes, limit: int) -> bool:
+        """Return whether a file, of the store or not, has that content and at most `limit` bytes."""
+        return self._files.size(path) <= limit and self._digest_of(path) == digest
 
     def materialise(self, digest: bytes, dst: Path, mode: int) -> None:
         """Make `dst` a new file with the content, proven on what was written; ObjectMissing as for `read`.
@@ -208,7 +215,7 @@ class Store:
     def _digest_of(self, path: Path) -> bytes:
         sha256 = hashlib.sha256()
         with self._files.open_read(path) as source:
-            while block := source.read(BLOCK_BYTES):
+            for block in source.blocks():
                 sha256.update(block)
         return sha256.digest()
 
@@ -218,13 +225,6 @@ class Store:
     def _damaged(self, digest: bytes) -> ObjectMissing:
         self._files.remove(self.path(digest))
         return ObjectMissing(f"cannot use object {digest.hex()[:16]}: it was damaged on disk; it is fetched again")
-
-
-def _pieces(read: Callable[[int], bytes], limit: int, at_once: int) -> Iterator[bytes]:
-    left = limit
-    while left > 0 and (piece := read(min(left, at_once))):
-        left -= len(piece)
-        yield piece
 
 
 @dataclass(frozen=True, slots=True)

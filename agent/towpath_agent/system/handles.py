@@ -1,7 +1,7 @@
 """What `Files` hands out: an open file and a held lock."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +13,7 @@ from towpath_agent.system.progress import progressed
 # Of shorter files each would cost more than waiting for them does.
 EARLY_BYTES = 2**20
 
+BLOCK_BYTES = 256 * 1024
 Before = Callable[[str, Path], None]
 
 
@@ -43,6 +44,11 @@ class OpenFile:
             return os.read(self._descriptor, size)
         except OSError as error:
             raise disk_error("read", self.path, error) from error
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield what follows, in blocks of at most BLOCK_BYTES."""
+        while block := self.read(BLOCK_BYTES):
+            yield block
 
     def seek(self, offset: int) -> None:
         """Go on at `offset`."""

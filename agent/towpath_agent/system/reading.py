@@ -37,8 +37,7 @@ class Reading:
         with self.open_read(path) as source:
             parts = []
             left = limit + 1
-            at_once = max(source.length(), BUFFER_BYTES)  # what comes in one piece is in memory once
-            while left > 0 and (part := source.read(min(left, at_once))):
+            while left > 0 and (part := source.read(min(left, BUFFER_BYTES))):
                 parts.append(part)
                 left -= len(part)
         if left <= 0:

@@ -284,14 +284,15 @@ def encode_index(entries: Iterable[Entry]) -> bytes:
 
 def decode_index(data: bytes) -> Entries:
     """Return the entries of an index whose digest was verified; Refusal where garbled. Not yet checked for safety."""
-    return Entries(iter_index(data))
+    return Entries(iter_index([data]))
 
 
-def iter_index(data: bytes) -> Iterator[Entry]:
-    """Yield what `decode_index` returns, for who looks at each once; Refusal where what is garbled begins."""
-    if len(data) > MAX_INDEX_BYTES:
-        raise Refusal(f"cannot read an index: {len(data)} bytes, at most {MAX_INDEX_BYTES}", code="endless-data")
-    for part in _index_parts(data):
+def iter_index(pieces: Iterable[bytes]) -> Iterator[Entry]:
+    """Yield what `decode_index` returns of all `pieces` together, for who does not want it in memory as a whole.
+
+    Refusal where what is garbled begins, so whoever uses what comes before has to be able to take that back.
+    """
+    for part in _index_parts(pieces):
         for m in _parse(pb.Index(), part, MAX_INDEX_BYTES, "an index").entries:
             kind = _ENTRY_NAMES.get(m.type)
             if kind is None:
@@ -299,18 +300,25 @@ def iter_index(data: bytes) -> Iterator[Entry]:
             yield Entry(m.path, kind, m.mode, m.size, m.sha256, m.target)
 
 
-def _index_parts(data: bytes) -> Iterator[bytes]:
+def _index_parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield an index in parts that are indexes too, of some hundred entries: a parsed one takes three times its bytes.
 
     From where no entry follows, the rest is one part, and protobuf's to judge.
     """
-    begin = at = 0
-    while at < len(data) and (end := _entry_end(data, at)):
-        at = end
-        if at - begin >= _PART_BYTES:
-            yield data[begin:at]
-            begin = at
-    yield data[begin:]
+    data, size = b"", 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_INDEX_BYTES:
+            raise Refusal(f"cannot read an index: {size} bytes, at most {MAX_INDEX_BYTES}", code="endless-data")
+        data += piece
+        begin = at = 0
+        while at < len(data) and at < (end := _entry_end(data, at)) <= len(data):
+            at = end
+            if at - begin >= _PART_BYTES:
+                yield data[begin:at]
+                begin = at
+        data = data[begin:]
+    yield data
 
 
 def _entry_end(data: bytes, at: int) -> int:

@@ -2,7 +2,7 @@
 
 import os
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from towpath import index
 from towpath.errors import Refusal
 from towpath.index import Entries, Entry, EntryType, check_entries, objects
-from towpath.wire import decode_index, encode_index
+from towpath.wire import decode_index, encode_index, iter_index
 
 DIGEST = bytes(range(32))
 
@@ -88,6 +88,42 @@ def test_an_index_is_read_in_parts_as_it_would_be_as_a_whole() -> None:
     assert decode_index(data + unknown + data) == tree + tree
     one = encode_index(tree[:1])
     assert decode_index(one[:1] + bytes([one[1] | 0x80, 0x80, 0x80, 0x80, 0]) + one[2:] + data) == tree[:1] + tree
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000, 65_536, 10**7])
+def test_an_index_may_come_in_pieces(size: int) -> None:
+    """Wherever they begin and end; what is behind an unknown field too."""
+    tree = tuple(file(f"{number:05}", number) for number in range(300 if size < 1_000 else 3_000))
+    whole = encode_index(tree)
+    for data, expected in ((whole, tree), (whole + bytes([0x10, 5]) + whole, tree + tree), (b"", ())):
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        assert tuple(iter_index(pieces)) == expected
+    with pytest.raises(Refusal):
+        tuple(iter_index([*pieces, whole[:-1]]))
+
+
+def test_an_index_in_pieces_is_never_in_memory_as_a_whole() -> None:
+    """Beside what is made of it: some hundred bytes a file."""
+    many = 20_000
+
+    def pieces() -> Iterator[bytes]:
+        for first in range(0, many, 1_000):
+            yield encode_index(
+                Entry(f"{number:06}", EntryType.FILE, 0o644, number, number.to_bytes(32))
+                for number in range(first, first + 1_000)
+            )
+
+    tracemalloc.start()
+    try:
+        for made in pieces():
+            del made
+        tracemalloc.reset_peak()
+        entries = Entries(iter_index(pieces()))
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(entries) == many
+    assert peak < kept + 1_000_000
 
 
 @pytest.mark.parametrize("cut", [1, 2, 100, 70_000, -1])
