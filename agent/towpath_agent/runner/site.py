@@ -72,7 +72,7 @@ class Site:
                 self.files.sync_file(temp)
                 self.files.rename(temp, path)
             except DiskError:
-                temp.unlink(missing_ok=True)  # the disk is in trouble already: what stays is swept at the next start
+                self.files.remove(temp)
                 raise
         self.files.write_atomic(path.with_suffix(".json"), json.dumps(raw).encode())
 
