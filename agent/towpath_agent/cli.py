@@ -35,7 +35,12 @@ JOURNAL = "state.db"
 MAX_TOKEN_BYTES = 4096
 # What a change took goes back to the system, and the idle agent stays small: one arena for all threads, and what is
 # large lies alone. glibc would let it grow into the heap once something as large was freed, and leave holes there.
-_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+# Large is what is larger than any buffer: those come and go with each file, and making them anew costs time.
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 2**20),
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -305,19 +305,19 @@ def _index_parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
     From where no entry follows, the rest is one part, and protobuf's to judge.
     """
-    data, size = b"", 0
+    data, size, at = b"", 0, 0
     for piece in pieces:
         size += len(piece)
         if size > MAX_INDEX_BYTES:
             raise Refusal(f"cannot read an index: {size} bytes, at most {MAX_INDEX_BYTES}", code="endless-data")
         data += piece
-        begin = at = 0
+        begin = 0
         while at < len(data) and at < (end := _entry_end(data, at)) <= len(data):
             at = end
             if at - begin >= _PART_BYTES:
                 yield data[begin:at]
                 begin = at
-        data = data[begin:]
+        data, at = data[begin:], at - begin
     yield data
 
 

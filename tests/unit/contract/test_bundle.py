@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fakes.bundles import FACTS, ID, NEW, NOW, OLD, BundleMaker, bomb, carried, pack, proven, reader, sha256
 from fakes.repository import new_signer, seal
 from towpath.bundle import layout, statement
+from towpath.bundle.checking import naming
 from towpath.bundle.layout import walk
 from towpath.bundle.statement import Carried, For, Listed, check_valid_ms
 from towpath.carried import Proof
@@ -205,6 +207,25 @@ def test_tricks_with_names_and_headers_are_refused() -> None:
         tricked = bytearray(data)
         tricked[at + place : at + place + len(value)] = value
         refused(bytes(tricked), maker.root, "garbled")
+
+
+def test_one_that_ends_well_but_too_early_is_cut_off() -> None:
+    """Its blocks are in order, and what its statement lists is not all there: metadata alone."""
+    maker = BundleMaker()
+    maker.sign_manifest()
+    metadata = {name: data for name, data in maker.members.items() if name.startswith("metadata/")}
+    assert "cut off" in refused(pack({layout.STATEMENT: maker.head(), **metadata}), maker.root, "truncated")
+
+
+def test_what_is_refused_begins_with_the_file_and_ends_with_what_to_do() -> None:
+    """Of an object's bytes too, whose refusal is the same on a line."""
+    cut_off = r"^site\.tpb: cannot use the bundle: it is cut off; copy it again$"
+    with pytest.raises(Refusal, match=cut_off) as caught, naming(Path("site.tpb")):
+        raise layout.truncated()
+    assert caught.value.code == "truncated"
+    another = r"^site\.tpb: cannot accept object .* promises; copy it again$"
+    with pytest.raises(Refusal, match=another), naming(Path("site.tpb")):
+        Proof(bytes(32), 1).finish()
 
 
 def test_other_files_and_other_versions_are_named() -> None:
