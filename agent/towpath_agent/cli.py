@@ -38,8 +38,8 @@ MAX_TOKEN_BYTES = 4096
 # Large is what is larger than any buffer: those come and go with each file, and making them anew costs time.
 _MALLOC = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(8 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(2 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2 * 2**20),
 }
 
 
