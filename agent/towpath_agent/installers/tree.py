@@ -19,8 +19,6 @@ from towpath_agent.installers import base, shared
 from towpath_agent.installers.base import CURRENT, FOLDER_MODE, PREVIOUS, RELEASES, InstallPlan, Materialise
 from towpath_agent.system.files import Files
 
-_BUFFER_BYTES = 2**20
-
 
 class TreeInstaller:
     """See the module."""
@@ -160,6 +158,6 @@ def file_sha256(files: Files, path: Path) -> bytes:
     """Return the digest of a file's content; memory stays flat."""
     digest = hashlib.sha256()
     with files.open_read(path) as source:
-        while part := source.read(_BUFFER_BYTES):
+        for part in source.blocks():
             digest.update(part)
     return digest.digest()

@@ -27,7 +27,6 @@ from towpath_agent.store.opening import Room, Stopped
 from towpath_agent.system.files import Files, OpenFile
 
 PIECE_BYTES = 64 * 1024
-_BLOCK_BYTES = 256 * 1024
 _REFUSED = ".refused"
 
 
@@ -149,7 +148,7 @@ class Deltas:
         sha256 = hashlib.sha256()
         try:
             with self._files.open_read(self._path(digest)) as source:
-                while block := source.read(_BLOCK_BYTES):
+                for block in source.blocks():
                     sha256.update(block)
         except FileNotFoundError:
             return False
